@@ -1,0 +1,1 @@
+"""The training, scoring and prediction loops, score reductions and streaming metrics."""

@@ -1,0 +1,181 @@
+"""Models and criteria from a config that passed the checks of ``engine.geometry``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from engine.criterion_spec import RESNETS, SINGLE_PATCH_SIZE, CriterionSpec
+from models.autoencoder import QFormerAutoencoder
+from models.backbone import BackboneGeometry, backbone_geometry
+from models.criteria import (
+    Criterion,
+    MultiPatchPerceptual,
+    MultiScaleDissimilarity,
+    PixelDistance,
+    ResNetPerceptual,
+    SinglePatchPerceptual,
+    StructuralDissimilarity,
+    WeightedCriteria,
+)
+from models.decoder import PixelDecoder
+from models.encoder import Encoder
+from models.perceptual import PerceptualResNet, PerceptualViT
+from models.qformer import QFormer
+from utils.checkpoints import holds_encoder, load_model
+from utils.schema import SectionConfig
+from utils.weights import native_state_dict, read_tensors
+
+_PIXEL_METRICS = {"MSE": "L2", "MAE": "L1", "COSSIM": "cosine"}
+
+
+def build_autoencoder(config: SectionConfig, checkpoint: Path | None = None) -> QFormerAutoencoder:
+    """The model, with the frozen encoders' weights and, where given, a checkpoint's.
+
+    Args:
+        config: A section that passed :func:`check_geometry`.
+        checkpoint: Trained parts, or the whole model; then it is the encoders' weights too.
+
+    Raises:
+        UserError: Weights or checkpoint cannot be had, or do not fit.
+    """
+    given: Mapping[str, Tensor] = read_tensors(checkpoint) if checkpoint else {}
+    encoders = [_build_encoder(config, index, given) for index in range(len(config.model_name))]
+    junction = QFormer(
+        num_blocks=config.junction_n_blocks,
+        num_queries=config.junction_n_queries,
+        dim=config.junction_dim,
+        output_dim=config.junction_output_dim,
+        num_heads=config.junction_heads,
+        mlp_ratio=config.junction_mlp_ratio,
+    )
+    decoder = PixelDecoder(
+        input_dim=config.junction_output_dim,
+        dim=config.decoder_dim,
+        num_patches=config.decoder_n_patches,
+        patch_size=config.decoder_patch_size,
+        num_registers=config.decoder_n_reg_tokens,
+        depth=config.decoder_depth,
+        num_heads=config.decoder_num_heads,
+        mlp_ratio=config.decoder_mlp_ratio,
+        out_channels=config.decoder_out_channels,
+    )
+    model = QFormerAutoencoder(encoders, junction, decoder)
+    if checkpoint:
+        load_model(model, given, source=checkpoint)
+    return model
+
+
+def _of_encoder(values: Sequence[str], index: int) -> str:
+    """The value of one encoder, from a list that may hold one for all."""
+    return values[index] if len(values) > 1 else values[0]
+
+
+def _build_encoder(config: SectionConfig, index: int, given: Mapping[str, Tensor]) -> Encoder:
+    name = config.model_name[index]
+    geometry = backbone_geometry(name)
+    state_dict = None
+    if not holds_encoder(given, index):
+        state_dict = native_state_dict(
+            name,
+            _of_encoder(config.model_weights, index),
+            key="MODEL_WEIGHTS",
+            cache_dir=_of_encoder(config.cache_dir, index),
+            seed=config.seed,
+        )
+    additional_block = projection = None
+    if config.additional_block_dim:
+        additional_block = (
+            config.additional_block_dim[index],
+            config.additional_block_num_heads[index],
+            config.additional_block_mlp_ratio[index],
+        )
+    if config.final_proj_in_features:
+        projection = (config.final_proj_in_features[index], config.final_proj_out_features[index])
+    return Encoder(
+        name,
+        img_size=config.resize,
+        patch_size=config.patch_size[index],
+        block_indices=_block_indices(geometry, config.use_hidden_state),
+        state_dict=state_dict,
+        additional_block=additional_block,
+        projection=projection,
+    )
+
+
+def _block_indices(geometry: BackboneGeometry, states: Sequence[int]) -> list[int]:
+    return [index for state in states if (index := geometry.block_index(state)) is not None]
+
+
+def build_criteria(config: SectionConfig, specs: Sequence[CriterionSpec]) -> list[WeightedCriteria]:
+    """One weighted criterion for each spec; all of them share one perceptual trunk.
+
+    Raises:
+        UserError: The perceptual network's weights cannot be had, or do not fit.
+    """
+    network, geometry = _perceptual_vit(config, specs)
+    resnets = {
+        name: PerceptualResNet(tag, _perceptual_weights(config, tag))
+        for name, tag in RESNETS.items()
+        if any(name in spec.names for spec in specs)
+    }
+
+    def build(name: str, spec: CriterionSpec) -> Criterion:
+        if name in resnets:
+            return ResNetPerceptual(resnets[name], spec.metric)
+        if name in _PIXEL_METRICS:
+            return PixelDistance(_PIXEL_METRICS[name])
+        if name == "SSIM":
+            return StructuralDissimilarity()
+        if name == "MS_SSIM":
+            return MultiScaleDissimilarity()
+        assert network is not None
+        assert geometry is not None
+        if name == "PERCEPTUAL_VIT_mae_multi":
+            kind, sizes = MultiPatchPerceptual, spec.patch_sizes
+        else:
+            kind, sizes = SinglePatchPerceptual, (SINGLE_PATCH_SIZE,)
+        last_block = name == "EMBED_MSE"
+        return kind(
+            network,
+            patch_sizes=sizes,
+            block_indices=_block_indices(geometry, (-1,) if last_block else spec.hidden_states),
+            metric="L2" if last_block else spec.metric,
+        )
+
+    return [
+        WeightedCriteria([build(name, spec) for name in spec.names], spec.weights) for spec in specs
+    ]
+
+
+def _perceptual_vit(
+    config: SectionConfig, specs: Sequence[CriterionSpec]
+) -> tuple[PerceptualViT | None, BackboneGeometry | None]:
+    sizes = [size for spec in specs for size in spec.vit_patch_sizes]
+    if not sizes:
+        return None, None
+    name = config.perceptual_model_name
+    geometry = backbone_geometry(name)
+    states = {state for spec in specs for state in spec.hidden_states if spec.vit_patch_sizes}
+    if any("EMBED_MSE" in spec.names for spec in specs):
+        states.add(-1)
+    network = PerceptualViT(
+        name,
+        img_size=config.resize,
+        patch_sizes=sizes,
+        deepest_block=max(_block_indices(geometry, sorted(states))),
+        state_dict=_perceptual_weights(config, name),
+    )
+    return network, geometry
+
+
+def _perceptual_weights(config: SectionConfig, name: str) -> dict[str, Tensor]:
+    return native_state_dict(
+        name,
+        config.perceptual_weights,
+        key="PERCEPTUAL_WEIGHTS",
+        cache_dir=config.cache_dir[0],
+        seed=config.seed,
+    )

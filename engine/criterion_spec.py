@@ -1,0 +1,55 @@
+"""What a section's CRITERION_* and PERCEPTUAL_* keys ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from utils.schema import SectionConfig
+
+SINGLE_PATCH_SIZE = 16
+RESNETS = {
+    "PERCEPTUAL_RESNET18": "resnet18.tv_in1k",
+    "PERCEPTUAL_RESNET34": "resnet34.tv_in1k",
+    "PERCEPTUAL_RESNET101": "resnet101.tv_in1k",
+}
+
+
+@dataclass(frozen=True)
+class CriterionSpec:
+    """The CRITERION_<kind> and PERCEPTUAL_*_<kind> keys of a section.
+
+    Attributes:
+        kind: ``TRAIN`` or ``VAL``.
+        names: Criteria.
+        weights: One for each.
+        metric: Distance of the perceptual criteria.
+        hidden_states: Blocks, negative ones counted from the end.
+        patch_sizes: Patch sizes of ``PERCEPTUAL_VIT_mae_multi``.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    weights: tuple[float, ...]
+    metric: str
+    hidden_states: tuple[int, ...]
+    patch_sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, config: SectionConfig, kind: str) -> CriterionSpec:
+        """Read the keys of ``kind`` from a section."""
+        suffix = kind.lower()
+        return cls(
+            kind=kind,
+            names=getattr(config, f"criterion_{suffix}"),
+            weights=getattr(config, f"criterion_{suffix}_weights"),
+            metric=getattr(config, f"perceptual_metric_{suffix}"),
+            hidden_states=getattr(config, f"perceptual_hstate_{suffix}"),
+            patch_sizes=getattr(config, f"perceptual_patch_size_{suffix}"),
+        )
+
+    @property
+    def vit_patch_sizes(self) -> list[int]:
+        """Every patch size that the perceptual ViT is run at."""
+        sizes = list(self.patch_sizes) if "PERCEPTUAL_VIT_mae_multi" in self.names else []
+        fixed = {"PERCEPTUAL_VIT_mae", "EMBED_MSE"} & set(self.names)
+        return [*sizes, SINGLE_PATCH_SIZE] if fixed else sizes

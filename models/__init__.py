@@ -1,0 +1,1 @@
+"""Modules and criteria: tensors in, tensors out. Knows no files, no logging, no argparse."""

@@ -1,0 +1,55 @@
+"""The Q-Former Autoencoder: frozen encoders, Q-Former bottleneck, pixel decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.decoder import PixelDecoder
+from models.encoder import Encoder
+from models.qformer import QFormer
+
+FROZEN_PREFIX = ".model."
+
+
+class QFormerAutoencoder(nn.Module):
+    """Reconstructs an image from what learned queries gather of a frozen encoder's tokens.
+
+    Args:
+        encoders: Encoders whose tokens are concatenated along the token axis.
+        junction: The Q-Former.
+        decoder: The pixel decoder.
+    """
+
+    def __init__(
+        self, encoders: Sequence[Encoder], junction: QFormer, decoder: PixelDecoder
+    ) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+        self.junction = junction
+        self.decoder = decoder
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, N, D), the tokens of all encoders after their projections."""
+        return torch.cat([encoder(images) for encoder in self.encoders], dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised → reconstruction of the same shape."""
+        return self.decoder(self.junction(self.encode(images)))
+
+    def trained_parameters(self) -> Iterator[nn.Parameter]:
+        """What the optimizer sees; the frozen encoders and the position embedding are left out."""
+        return (parameter for parameter in self.parameters() if parameter.requires_grad)
+
+    def trained_state_dict(self) -> dict[str, Tensor]:
+        """The state dict without the frozen encoders, names as in the whole one."""
+        return {
+            name: tensor for name, tensor in self.state_dict().items() if not is_frozen_name(name)
+        }
+
+
+def is_frozen_name(name: str) -> bool:
+    """Whether a state-dict name belongs to a frozen encoder, ``encoders.{i}.model.*``."""
+    return name.startswith("encoders.") and FROZEN_PREFIX in name

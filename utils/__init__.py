@@ -1,0 +1,1 @@
+"""What the rooms above share: config, checkpoints, logging, plots, reports."""

@@ -1,0 +1,117 @@
+"""Checkpoint files: plain state dicts, read without running code, written atomically."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor, nn
+
+from utils.errors import UserError
+from utils.weights import summary
+
+_ENCODER = re.compile(r"encoders\.(\d+)\.model\.")
+_HEAD = re.compile(r"encoders\.\d+\.model\.(head|fc_norm|norm)\.")
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    Args:
+        path: The file; its folder is made where it is missing.
+        write: Called with the open temporary file.
+
+    Raises:
+        UserError: The file cannot be written (disk full, read-only).
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
+            temporary = Path(file.name)
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: cannot be written ({error}); what stood there before is intact"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Save what ``torch.load(weights_only=True)`` reads back, atomically."""
+    write_atomically(path, lambda file: torch.save(dict(content), file))
+
+
+def holds_encoder(state_dict: Mapping[str, Tensor], index: int) -> bool:
+    """Whether a checkpoint holds the frozen weights of encoder ``index``."""
+    return any(name.startswith(f"encoders.{index}.model.") for name in state_dict)
+
+
+def load_model(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: Path) -> None:
+    """Load a checkpoint of the trained parts, or of the whole model.
+
+    A classifier head of a published file is ignored. The weights of an encoder that the file
+    does not hold stay as they are.
+
+    Args:
+        model: A :class:`models.autoencoder.QFormerAutoencoder`.
+        state_dict: The checkpoint's content.
+        source: Its path, for messages.
+
+    Raises:
+        UserError: Names are missing or unknown, shapes differ, or a value is not finite; the
+            message lists the tensors with expected and found shapes.
+    """
+    wanted = model.state_dict()
+    given = {
+        name: tensor
+        for name, tensor in state_dict.items()
+        if name in wanted or not _HEAD.match(name)
+    }
+    problems = _differences(wanted, given)
+    if problems:
+        raise UserError(
+            f"{source}: does not fit the configured model: {summary(problems)}. "
+            "Use the config that it was trained with"
+        )
+    model.load_state_dict(given, strict=False)
+
+
+def _differences(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    problems = []
+    for name, tensor in wanted.items():
+        found = given.get(name)
+        if found is None:
+            encoder = _ENCODER.match(name)
+            if not (encoder and not holds_encoder(given, int(encoder[1]))):
+                problems.append(f"{name}: missing, expected {tuple(tensor.shape)}")
+        elif found.shape != tensor.shape:
+            shapes = f"expected {tuple(tensor.shape)}, found {tuple(found.shape)}"
+            problems.append(f"{name}: {shapes}")
+        elif not found.isfinite().all():
+            problems.append(f"{name}: holds NaN or infinity")
+    unknown = (name for name in given if name not in wanted)
+    problems += [f"{name}: unknown, found {tuple(given[name].shape)}" for name in unknown]
+    return problems
