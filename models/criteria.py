@@ -13,10 +13,8 @@ from torch.nn import functional as F
 
 from models.distances import feature_distance
 from models.perceptual import PerceptualResNet, PerceptualViT
+from utils.normalisation import PIXEL_MEAN, PIXEL_STD
 
-# All images are normalised with one mean and one deviation (BMAD's configs use no others).
-PIXEL_MEAN = 0.449
-PIXEL_STD = 0.226
 SSIM_WINDOW = 7
 
 

@@ -1,0 +1,199 @@
+"""Samples to batches: reading, resizing, augmentation, loaders that drop nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from datasets.images import read_image, read_mask, read_size
+from datasets.intensity import IntensityWindow
+from datasets.layout import Sample, Split
+from datasets.transforms import TrainAugmentation, normalise, resize_image, resize_mask
+from utils.errors import UserError
+
+_VERIFY_THREADS = 8
+
+
+class Item(TypedDict):
+    """One sample, or a batch of them with a leading batch axis.
+
+    Keys:
+        image: (3, H, W) float32, normalised.
+        mask: (H, W) bool; all False where the image is normal or the set has no masks.
+        index: Position in the split's samples.
+    """
+
+    image: Tensor
+    mask: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class AnomalyDataset(Dataset[Item]):
+    """The samples of a split as tensors.
+
+    Attributes:
+        split: The samples.
+        size: Pixels along each side.
+        window: How intensities of more than 8 bits become 8.
+    """
+
+    split: Split
+    size: int
+    window: IntensityWindow
+
+    def __len__(self) -> int:
+        return len(self.split.samples)
+
+    def __getitem__(self, index: int) -> Item:
+        sample = self.split.samples[index]
+        image = normalise(self.resized(index))
+        if sample.mask is None:
+            mask = torch.zeros(self.size, self.size, dtype=torch.bool)
+        else:
+            mask = resize_mask(read_mask(sample.mask), self.size)
+        return {"image": image, "mask": mask, "index": torch.tensor(index)}
+
+    def resized(self, index: int) -> Tensor:
+        """The image before normalisation, (1 or 3, size, size) uint8."""
+        return resize_image(read_image(self.split.samples[index].path, self.window), self.size)
+
+
+class TrainDataset(Dataset[Item]):
+    """Augmented training images; what an image looks like depends on seed, epoch and index alone.
+
+    Args:
+        dataset: The images.
+        seed: The run's seed.
+    """
+
+    def __init__(self, dataset: AnomalyDataset, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self._augment = TrainAugmentation(dataset.size)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        """The item of (epoch, index)."""
+        epoch, index = key
+        image = self._augment(self.dataset.resized(index), derive_seed(self.seed, epoch, index))
+        mask = torch.zeros(self.dataset.size, self.dataset.size, dtype=torch.bool)
+        return {"image": normalise(image), "mask": mask, "index": torch.tensor(index)}
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Shuffled (epoch, index) keys; the epoch rides along, so that workers need no telling.
+
+    Args:
+        num_samples: Size of the data set.
+        seed: The run's seed.
+        rank: This process, from 0.
+        world_size: Number of processes; each takes every ``world_size``-th key.
+    """
+
+    def __init__(self, num_samples: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.num_samples = num_samples
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.num_samples // self.world_size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
+        order = torch.randperm(self.num_samples, generator=generator).tolist()
+        mine = order[self.rank :: self.world_size][: len(self)]
+        return ((self.epoch, index) for index in mine)
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed that depends on all parts and on nothing else."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def train_loader(
+    dataset: TrainDataset, sampler: EpochSampler, *, batch_size: int, num_workers: int, pin: bool
+) -> DataLoader[Item]:
+    """Shuffled batches; the last partial one is dropped (so that every step weighs the same).
+
+    Raises:
+        UserError: There are fewer images than one batch holds.
+    """
+    if len(sampler) < batch_size:
+        raise UserError(
+            f"TRAIN_DATA_PATH: {dataset.dataset.split.folder} gives {len(sampler)} images a "
+            f"process, fewer than BATCH_SIZE_TRAIN = {batch_size}; lower BATCH_SIZE_TRAIN"
+        )
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        drop_last=True,
+        pin_memory=pin,
+        persistent_workers=num_workers > 0,
+    )
+
+
+def test_loader(
+    dataset: AnomalyDataset,
+    indices: Sequence[int],
+    *,
+    batch_size: int,
+    num_workers: int,
+    pin: bool,
+) -> DataLoader[Item]:
+    """Batches in the order of ``indices``; nothing is dropped."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=list(indices),
+        num_workers=num_workers,
+        pin_memory=pin,
+    )
+
+
+def verify_samples(split: Split, window: IntensityWindow) -> None:
+    """Decode every image and mask once, so that a bad file is found before an epoch is wasted.
+
+    Raises:
+        UserError: With every file that cannot be read, or whose mask has another size.
+    """
+    with ThreadPoolExecutor(_VERIFY_THREADS) as pool:
+        checks = pool.map(lambda sample: _problem(sample, window), split.samples)
+        bar = tqdm(
+            checks, "checking files", total=len(split.samples), unit="file", leave=False, delay=2
+        )
+        problems = [problem for problem in bar if problem]
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _problem(sample: Sample, window: IntensityWindow) -> str | None:
+    try:
+        read_image(sample.path, window)
+        if sample.mask is None:
+            return None
+        read_mask(sample.mask)
+        size, mask_size = read_size(sample.path), read_size(sample.mask)
+    except UserError as error:
+        return str(error)
+    if size == mask_size:
+        return None
+    return (
+        f"{sample.mask}: is {mask_size[1]} × {mask_size[0]} pixels, its image {sample.path} is "
+        f"{size[1]} × {size[0]}; redraw the mask at the image's size"
+    )

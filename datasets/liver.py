@@ -1,0 +1,237 @@
+"""Liver slices (BMAD's BTCV + LiTS) centred on black and smoothed, their masks moved along.
+
+The liver fills a small part of a slice. What is not zero is cut out and put into the middle of
+224 × 224 pixels of black; images are then smoothed by a bilateral filter. Masks go through the
+geometry of their image, so that a marked lesion stays where it shows.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from tqdm import tqdm
+
+from datasets.layout import IMAGE_SUFFIXES, MASK_FOLDERS, VALIDATION_NAMES, list_images
+from utils.errors import UserError
+
+# Masks keep their depth (8 or 16 bits); images are always 8-bit grey.
+Grey = npt.NDArray[Any]
+Box = tuple[slice, slice]
+
+SIDE = 224
+_FILTER_DIAMETER, _FILTER_SIGMA = 9, 75
+
+
+class Slice(NamedTuple):
+    """An image file and, where it has one, its mask file."""
+
+    image: Path
+    mask: Path | None
+
+
+def preprocess_liver_dataset(source: Path, destination: Path, *, debug: int | None = None) -> int:
+    """Preprocess every image and mask below a folder into another of the same layout.
+
+    Folders keep their names, but for ``valid`` in any of its spellings, which becomes ``val``.
+    Files keep their stems and are written as PNG. Files of the same name in ``destination`` are
+    replaced, each in one step; nothing is ever deleted there, so a run that was interrupted or
+    cut by ``debug`` is completed by running again.
+
+    Args:
+        source: Data set in BMAD's layout, which stays as it is.
+        destination: Folder to write to, outside ``source``; made where missing.
+        debug: Take only the first that many images of each folder, None for all.
+
+    Returns:
+        Number of images written.
+
+    Raises:
+        UserError: If a folder or a file cannot be used; it names the file and the fix. What
+            shows without decoding images is found before anything is written.
+    """
+    _check_folders(source, destination)
+    slices = _find_slices(source)
+    _check_targets(slices, source)
+    if debug is not None:
+        slices = _first_of_each_folder(slices, debug)
+    for item in tqdm(slices, desc="liver", unit="image"):
+        image = read_grey(item.image)
+        _write_png(destination / _target(item.image, source), preprocess_image(image))
+        if item.mask is not None:
+            mask = preprocess_mask(_read_mask(item, image), image)
+            _write_png(destination / _target(item.mask, source), mask)
+    return len(slices)
+
+
+def preprocess_image(image: Grey) -> Grey:
+    """Centre what is not zero on 224 × 224 pixels of black, then smooth.
+
+    Args:
+        image: (H, W) uint8.
+
+    Returns:
+        (224, 224) uint8; zeros where the image has nothing but zeros.
+    """
+    centred = _centre(image, content_box(image), cv2.INTER_LINEAR)
+    return np.asarray(cv2.bilateralFilter(centred, _FILTER_DIAMETER, _FILTER_SIGMA, _FILTER_SIGMA))
+
+
+def preprocess_mask(mask: Grey, image: Grey) -> Grey:
+    """Move a mask as :func:`preprocess_image` moves its image; its grey levels stay.
+
+    Args:
+        mask: (H, W) of an unsigned integer type.
+        image: The image as it was read, (H, W) uint8.
+
+    Returns:
+        (224, 224) of the mask's type.
+    """
+    # NEAREST_EXACT samples at pixel centres, as the bilinear resizing of the image does.
+    return _centre(mask, content_box(image), cv2.INTER_NEAREST_EXACT)
+
+
+def content_box(image: Grey) -> Box | None:
+    """Rows and columns from the first to the last that hold a non-zero pixel; None without any."""
+    rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
+    if not len(rows):
+        return None
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _centre(picture: Grey, box: Box | None, interpolation: int) -> Grey:
+    canvas = np.zeros((SIDE, SIDE), picture.dtype)
+    if box is None:
+        return canvas
+    cut = _shrink(picture[box], interpolation)
+    height, width = cut.shape
+    top, left = (SIDE - height) // 2, (SIDE - width) // 2
+    canvas[top : top + height, left : left + width] = cut
+    return canvas
+
+
+def _shrink(picture: Grey, interpolation: int) -> Grey:
+    longest = max(picture.shape)
+    if longest <= SIDE:
+        return picture
+    height, width = (max(1, round(side * SIDE / longest)) for side in picture.shape)
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=interpolation))
+
+
+def read_grey(path: Path, flags: int = cv2.IMREAD_GRAYSCALE) -> Grey:
+    """Read an image as OpenCV's ``imread`` does, in grey.
+
+    Args:
+        path: PNG, JPEG, BMP or TIFF file.
+        flags: How OpenCV decodes it; the default gives 8 bits.
+
+    Returns:
+        (H, W), uint8 by default.
+
+    Raises:
+        UserError: If the file is empty, truncated or no image.
+    """
+    try:
+        encoded = path.read_bytes()
+        # OpenCV gives the upper part of a truncated JPEG for the whole, where Pillow says so.
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded)) as image:
+            image.load()
+        decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, cv2.error):
+        decoded = None
+    if decoded is None or decoded.size == 0:
+        raise UserError(f"{path}: empty, corrupt or no image; get the file again or delete it")
+    return np.asarray(decoded)
+
+
+def _read_mask(item: Slice, image: Grey) -> Grey:
+    assert item.mask is not None
+    mask = read_grey(item.mask, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    if mask.shape != image.shape:
+        found, wanted = ("{1}×{0}".format(*array.shape) for array in (mask, image))
+        raise UserError(
+            f"{item.mask}: {found} pixels, its image {item.image} has {wanted}; "
+            "give the mask that belongs to the image"
+        )
+    return mask
+
+
+def _check_folders(source: Path, destination: Path) -> None:
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder; give --input the unpacked data set")
+    if destination.exists() and not destination.is_dir():
+        raise UserError(f"{destination}: is a file; give --output a folder")
+    if destination.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{destination}: lies in the input folder; give --output another place")
+
+
+def _find_slices(source: Path) -> list[Slice]:
+    """All images below a folder with their masks, sorted by path."""
+    files = list(_image_files(source))
+    masks = {_slice_key(path): path for path in files if path.parent.name in MASK_FOLDERS}
+    images = [path for path in files if path.parent.name not in MASK_FOLDERS]
+    if not images:
+        kinds = ", ".join(IMAGE_SUFFIXES)
+        raise UserError(f"{source}: no images ({kinds}) in it; give --input the unpacked data set")
+    slices = [Slice(path, masks.pop(_slice_key(path), None)) for path in images]
+    for mask in masks.values():
+        raise UserError(
+            f"{mask}: no image of that name beside it; add the image or delete the mask"
+        )
+    return slices
+
+
+def _image_files(source: Path) -> Iterator[Path]:
+    folders = [source, *sorted(path for path in source.rglob("*") if path.is_dir())]
+    for folder in folders:
+        # macOS puts a folder of this name, full of what is no image, into its zips.
+        if "__MACOSX" not in folder.parts:
+            yield from list_images(folder)
+
+
+def _slice_key(path: Path) -> tuple[Path, str]:
+    """Class folder and stem, which an image shares with its mask."""
+    nested = path.parent.name == "img" or path.parent.name in MASK_FOLDERS
+    return path.parent.parent if nested else path.parent, path.stem
+
+
+def _check_targets(slices: list[Slice], source: Path) -> None:
+    taken: dict[Path, Path] = {}
+    for path in (path for item in slices for path in item if path is not None):
+        other = taken.setdefault(_target(path, source), path)
+        if other != path:
+            raise UserError(f"{path}: would be written to the same file as {other}; rename one")
+
+
+def _target(path: Path, source: Path) -> Path:
+    """Where a file goes, relative to the output folder."""
+    folders = path.relative_to(source).parent.parts
+    renamed = ("val" if name in VALIDATION_NAMES else name for name in folders)
+    return Path(*renamed, f"{path.stem}.png")
+
+
+def _first_of_each_folder(slices: list[Slice], count: int) -> list[Slice]:
+    folders: dict[Path, list[Slice]] = defaultdict(list)
+    for item in slices:
+        folders[item.image.parent].append(item)
+    return [item for members in folders.values() for item in members[:count]]
+
+
+def _write_png(path: Path, picture: Grey) -> None:
+    draft = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        draft.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); mend that, run again"
+        ) from None

@@ -1,0 +1,56 @@
+"""Arrays to the tensors that the model sees; sizes and orders as in the published code."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+from utils.normalisation import PIXEL_MEAN, PIXEL_STD
+
+
+def resize_image(pixels: NDArray[np.uint8], size: int) -> Tensor:
+    """(H, W) or (H, W, 3), 8 bits → (1 or 3, size, size) uint8, bilinear with antialiasing."""
+    tensor = torch.from_numpy(np.array(pixels))
+    image = tensor.unsqueeze(0) if tensor.ndim == 2 else tensor.permute(2, 0, 1)
+    return F.resize(image, [size, size], antialias=True)
+
+
+def resize_mask(mask: NDArray[np.bool_], size: int) -> Tensor:
+    """(H, W) → (size, size) bool, nearest neighbour."""
+    image = torch.from_numpy(np.array(mask)).to(torch.uint8).unsqueeze(0)
+    return F.resize(image, [size, size], interpolation=InterpolationMode.NEAREST)[0].bool()
+
+
+def normalise(image: Tensor) -> Tensor:
+    """(1 or 3, H, W) uint8 → (3, H, W) float32 with the mean and deviation of all data sets."""
+    scaled = F.to_dtype(image, torch.float32, scale=True)
+    return ((scaled - PIXEL_MEAN) / PIXEL_STD).expand(3, -1, -1)
+
+
+class TrainAugmentation:
+    """The random transforms of training, each draw decided by one seed.
+
+    Args:
+        size: Pixels along each side of the result.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._geometry = v2.Compose(
+            [
+                v2.RandomResizedCrop(size, scale=(0.9, 1.0), ratio=(0.8, 1.2), antialias=True),
+                v2.RandomRotation(10),
+                v2.RandomVerticalFlip(),
+            ]
+        )
+        self._intensity = v2.ColorJitter(brightness=0.1, contrast=0.1)
+
+    def __call__(self, image: Tensor, seed: int) -> Tensor:
+        """(1 or 3, H, W) uint8 → (3, size, size) uint8; the global generator is left alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            # Grey images become RGB only here: contrast is defined on three channels.
+            return self._intensity(self._geometry(image).expand(3, -1, -1))
