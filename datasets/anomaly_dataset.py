@@ -16,7 +16,7 @@ from tqdm import tqdm
 from datasets.images import read_image, read_mask, read_size
 from datasets.intensity import IntensityWindow
 from datasets.layout import Sample, Split
-from datasets.transforms import TrainAugmentation, normalise, resize_image, resize_mask
+from datasets.transforms import TrainAugmentation, resize_image, resize_mask
 from utils.errors import UserError
 
 _VERIFY_THREADS = 8
@@ -26,7 +26,7 @@ class Item(TypedDict):
     """One sample, or a batch of them with a leading batch axis.
 
     Keys:
-        image: (3, H, W) float32, normalised.
+        image: (3, H, W) uint8; :func:`datasets.transforms.normalise` comes after the transfer.
         mask: (H, W) bool; all False where the image is normal or the set has no masks.
         index: Position in the split's samples.
     """
@@ -55,7 +55,7 @@ class AnomalyDataset(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         sample = self.split.samples[index]
-        image = normalise(self.resized(index))
+        image = self.resized(index).expand(3, -1, -1)
         if sample.mask is None:
             mask = torch.zeros(self.size, self.size, dtype=torch.bool)
         else:
@@ -63,7 +63,7 @@ class AnomalyDataset(Dataset[Item]):
         return {"image": image, "mask": mask, "index": torch.tensor(index)}
 
     def resized(self, index: int) -> Tensor:
-        """The image before normalisation, (1 or 3, size, size) uint8."""
+        """The image alone, (1 or 3, size, size) uint8."""
         return resize_image(read_image(self.split.samples[index].path, self.window), self.size)
 
 
@@ -88,7 +88,7 @@ class TrainDataset(Dataset[Item]):
         epoch, index = key
         image = self._augment(self.dataset.resized(index), derive_seed(self.seed, epoch, index))
         mask = torch.zeros(self.dataset.size, self.dataset.size, dtype=torch.bool)
-        return {"image": normalise(image), "mask": mask, "index": torch.tensor(index)}
+        return {"image": image, "mask": mask, "index": torch.tensor(index)}
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

@@ -141,7 +141,8 @@ def read_grey(path: Path, flags: int = cv2.IMREAD_GRAYSCALE) -> Grey:
     """
     try:
         encoded = path.read_bytes()
-        # OpenCV gives the upper part of a truncated JPEG for the whole, where Pillow says so.
+        # OpenCV may give the upper part of a truncated file for the whole, and prints its own
+        # complaints: Pillow looks first, and raises.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded)) as image:
             image.load()
         decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)

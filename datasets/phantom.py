@@ -10,6 +10,7 @@ image spans [-1, 1] both ways, x to the right and y down (the nose is up).
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import math
 import tempfile
@@ -25,7 +26,7 @@ import numpy.typing as npt
 
 from utils.errors import UserError, run_script
 
-Field = npt.NDArray[np.float32]
+Field = npt.NDArray[np.floating[Any]]
 Image = npt.NDArray[np.uint8]
 LesionKind = Literal["bright", "dark", "ring"]
 
@@ -38,13 +39,13 @@ _OVERSAMPLING = 3
 _MIN_SIZE = 16
 _LESION_ATTEMPTS = 100
 _SMALLEST_LESION = 0.0015  # share of the image's area
-_FAINTEST_LESION = 0.07  # mean change of signal, of the full range of 1
+_FAINTEST_LESION = 0.08  # mean change of signal, of the full range of 1
 
 
 class _Part(NamedTuple):
     split: str
     label: str
-    count: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -197,9 +198,9 @@ def write_phantom_dataset(
         _Part("test", "good", test_good),
         _Part("test", "Ungood", test_ungood),
     ]
-    if size < _MIN_SIZE or seed < 0 or min(part.count for part in parts) < 0:
+    if size < _MIN_SIZE or seed < 0 or min(part.images for part in parts) < 0:
         raise UserError(f"size must be {_MIN_SIZE} or more, seed and counts 0 or more")
-    counts = {f"{part.split}/{part.label}": part.count for part in parts}
+    counts = {f"{part.split}/{part.label}": part.images for part in parts}
     record = {"drawing": DRAWING_VERSION, "size": size, "seed": seed, "images": counts}
     if _holds(folder, record):
         return False
@@ -216,20 +217,20 @@ def write_phantom_dataset(
 def _draw_anatomy(rng: np.random.Generator) -> Anatomy:
     uniform = rng.uniform
     return Anatomy(
-        tilt=uniform(-0.12, 0.12),
-        shift_x=uniform(-0.05, 0.05),
-        shift_y=uniform(-0.05, 0.05),
-        half_length=uniform(0.78, 0.9),
+        tilt=uniform(-0.1, 0.1),
+        shift_x=uniform(-0.03, 0.03),
+        shift_y=uniform(-0.03, 0.03),
+        half_length=uniform(0.8, 0.89),
         aspect=uniform(0.72, 0.82),
         egg=uniform(0.02, 0.1),
         height=uniform(0, 1),
         ventricles=uniform(0.035, 0.085),
-        sulci=uniform(0.2, 0.8),
-        scalp=uniform(0.65, 0.85),
+        sulci=uniform(0.15, 0.6),
+        scalp=uniform(0.62, 0.74),
         white=uniform(0.36, 0.44),
         grey_contrast=uniform(0.07, 0.14),
         fluid=uniform(0.06, 0.12),
-        noise=uniform(0.008, 0.02),
+        noise=uniform(0.006, 0.015),
     )
 
 
@@ -287,7 +288,10 @@ def _fold_noise(rng: np.random.Generator, angle: Field, radius: Field) -> Field:
     cells = rng.standard_normal((inward, around)).astype(np.float32)
     fine = cv2.resize(np.hstack([cells] * 3), (3 * 256, 64), interpolation=cv2.INTER_CUBIC)
     column = (angle / (2 * math.pi) + 1.5) * 256
-    return cv2.remap(fine, column, radius * 63, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    sampled = cv2.remap(
+        fine, column, radius * 63, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(sampled, np.float32)
 
 
 def _folded_rim(anatomy: Anatomy, folds: Field, radius: Field) -> Field:
@@ -348,7 +352,7 @@ def _draw_lesion(
     size = phantom.signal.shape[0]
     distance = _lesion_distance(rng, phantom.tissue)
     extent = _below(distance, 1, rng.uniform(0.15, 0.45)) * phantom.tissue
-    contrast = _log_uniform(rng, 0.14, 0.42)
+    contrast = _log_uniform(rng, 0.17, 0.45)
     if kind == "ring":
         core = _below(distance, rng.uniform(0.5, 0.7), 0.2)
         profile = 1 - 1.7 * core
@@ -370,7 +374,7 @@ def _lesion_distance(rng: np.random.Generator, tissue: Field) -> Field:
     across = (math.cos(turn) * x + math.sin(turn) * y) * stretch
     along = (math.cos(turn) * y - math.sin(turn) * x) / stretch
     outline = 1 + 0.14 * _periodic_noise(rng, np.arctan2(along, across), 5)
-    half_size = _log_uniform(rng, 0.09, 0.28)
+    half_size = _log_uniform(rng, 0.1, 0.3)
     return np.hypot(across, along) / (half_size * outline)
 
 
@@ -386,13 +390,13 @@ def _render(signal: Field, shading: Field, noise: Field) -> Image:
 
 
 def _downsample(field: Field, size: int) -> Field:
-    return cv2.resize(field, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(field, (size, size), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _smooth_noise(rng: np.random.Generator, cells: int, size: int) -> Field:
     """Noise of zero mean and about unit variance, with ``cells`` bumps a side, (size, size)."""
     coarse = rng.standard_normal((cells, cells), dtype=np.float32)
-    return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _periodic_noise(rng: np.random.Generator, angle: Field, harmonics: int) -> Field:
@@ -445,7 +449,7 @@ def _write_part(root: Path, part: _Part, size: int, seed: tuple[int, int]) -> No
     for name, folder in folders.items():
         if name == "img" or part.split != "train":
             folder.mkdir(parents=True, exist_ok=True)
-    for index in range(part.count):
+    for index in range(part.images):
         rng = np.random.default_rng([*seed, index])
         phantom = draw_phantom(rng, size)
         if anomalous:
@@ -471,17 +475,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="python -m datasets.phantom",
-        description="Draw head phantoms with and without lesions, in BMAD's layout.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Draw head phantoms with and without lesions, in BMAD's layout: size in "
+        "pixels, the number of images of each folder, and the seed of all.",
     )
-    parser.add_argument("--output", type=Path, default=Path("data/phantom"), help="folder")
-    parser.add_argument("--size", type=int, default=64, help="height and width in pixels")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all images")
-    parser.add_argument("--train", type=int, default=2048, help="images in train/good")
-    parser.add_argument("--valid-good", type=int, default=32, help="images in valid/good")
-    parser.add_argument("--valid-ungood", type=int, default=32, help="images in valid/Ungood")
-    parser.add_argument("--test-good", type=int, default=96, help="images in test/good")
-    parser.add_argument("--test-ungood", type=int, default=96, help="images in test/Ungood")
+    shown = "default: %(default)s"
+    parser.add_argument("--output", type=Path, default=Path("data/phantom"), help=shown)
+    for name, parameter in inspect.signature(write_phantom_dataset).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            flag = f"--{name.replace('_', '-')}"
+            default = parameter.default
+            parser.add_argument(flag, type=int, metavar="N", default=default, help=shown)
     options = vars(parser.parse_args(arguments))
     folder = options.pop("output")
     drawn = write_phantom_dataset(folder, **options)

@@ -25,10 +25,17 @@ def resize_mask(mask: NDArray[np.bool_], size: int) -> Tensor:
     return F.resize(image, [size, size], interpolation=InterpolationMode.NEAREST)[0].bool()
 
 
-def normalise(image: Tensor) -> Tensor:
-    """(1 or 3, H, W) uint8 → (3, H, W) float32 with the mean and deviation of all data sets."""
-    scaled = F.to_dtype(image, torch.float32, scale=True)
-    return ((scaled - PIXEL_MEAN) / PIXEL_STD).expand(3, -1, -1)
+def normalise(images: Tensor) -> Tensor:
+    """(B, 3, H, W) uint8 → float32 with the mean and deviation of all data sets.
+
+    Made for the device: images travel as bytes.
+    """
+    return (F.to_dtype(images, torch.float32, scale=True) - PIXEL_MEAN) / PIXEL_STD
+
+
+def to_intensities(images: Tensor) -> Tensor:
+    """(B, 3, H, W) normalised → intensities in [0, 1], what a reconstruction overshoots cut."""
+    return (images.float() * PIXEL_STD + PIXEL_MEAN).clamp(0, 1)
 
 
 class TrainAugmentation:

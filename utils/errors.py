@@ -49,17 +49,24 @@ class ConfigError(UserError):
         super().__init__("\n".join(str(problem) for problem in problems))
 
 
+class Interrupted(Exception):
+    """The process was asked to stop and did so in good order; says how to go on."""
+
+
 def run_script(main: Callable[[], int | None]) -> None:
     """Run a script's ``main`` and leave with its exit code.
 
-    A :class:`UserError` is printed to stderr and gives 2; an interrupt gives 130. Anything else
-    is a fault of the program and keeps its traceback.
+    A :class:`UserError` is printed to stderr and gives 2; an interrupt, by Ctrl-C or SIGTERM,
+    gives 130. Anything else is a fault of the program and keeps its traceback.
     """
     try:
         code = main()
     except UserError as error:
         print(f"error: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
         code = 2
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        code = 130
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130

@@ -222,6 +222,8 @@ class TestingConfig(SectionConfig):
     pixel_multi_hstate_reduction: Annotated[MultiReduction | None, BeforeValidator(_optional)] = (
         Field(None, description="empty, mean or max")
     )
+    threshold_quantile: float = Field(0.95, gt=0, lt=1, description="a number between 0 and 1")
+    report_images: CountOrZero = Field(200, description="a whole number from 0")
     patient_pattern: Annotated[str | None, BeforeValidator(_optional), AfterValidator(_pattern)] = (
         Field(None, description="empty, or a regular expression whose first group is the patient")
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import timm
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from utils.errors import UserError
@@ -24,30 +23,43 @@ _UNUSED = ("norm.", "fc_norm.", "head.", "attn_pool.")
 _RESAMPLED = ("patch_embed.", "pos_embed")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pth file; pickled code is never run.
+def read_content(path: Path) -> Any:
+    """What a .safetensors or .pth file holds; pickled code is never run.
 
     Raises:
-        UserError: The file is missing, unreadable, or holds something else.
+        UserError: The file is missing or unreadable, or holds code.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the path of a .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # A damaged or hostile file makes the readers raise nearly anything.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{path}: cannot be read as tensors ({reason}); it may be cut short, or hold pickled "
-            "code, which is never run. Download it anew, or save its state dict with safetensors"
+            "code, which is never run. Get it anew, or save its state dict with safetensors"
         ) from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The state dict of a .safetensors or .pth file.
+
+    Raises:
+        UserError: As for :func:`read_content`, or the file holds something else.
+    """
+    content = read_content(path)
     for wrapper in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if not isinstance(content, Mapping) or not content:
+    tensors = {}
+    if isinstance(content, Mapping):
+        tensors = {str(name): item for name, item in content.items() if isinstance(item, Tensor)}
+    if not tensors:
         raise UserError(f"{path}: holds no state dict (names and tensors)")
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    return tensors
 
 
 def native_state_dict(

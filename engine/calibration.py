@@ -1,0 +1,177 @@
+"""The decision threshold and the colour scale, learnt on validation images, never on test ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.anomaly_dataset import AnomalyDataset
+from datasets.layout import ANOMALOUS, NORMAL
+from engine.collectors import NormalPixels
+from engine.evaluation import Scorer, evaluate
+from engine.metrics import image_metrics
+from utils.checkpoints import write_text
+from utils.config import ini_values
+from utils.errors import UserError
+from utils.schema import TestingConfig
+
+logger = logging.getLogger(__name__)
+
+# Keys that decide neither a score nor a map: where things lie and how they are run.
+_IRRELEVANT = {
+    "RESULTS_PATH", "EXPERIMENT_NAME", "DEVICE", "NUM_WORKERS", "CACHE_DIR", "CHECKPOINT_PATH",
+    "TEST_DATA_PATH", "MAX_SAMPLES_TEST", "BATCH_SIZE_TEST", "PATIENT_PATTERN", "REPORT_IMAGES",
+    "OBJECT", "SEED", "PRECISION",
+}  # fmt: skip
+_LOW_QUANTILE, _HIGH_QUANTILE = 0.5, 0.999
+
+
+@dataclass(frozen=True)
+class ColourScale:
+    """Pixel scores that become the two ends of the colour map, one pair for all images.
+
+    Attributes:
+        low: Half of the normal pixels lie below.
+        high: One normal pixel in a thousand lies above.
+        source: The images that it was learnt on.
+    """
+
+    low: float
+    high: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What validation images taught.
+
+    Attributes:
+        threshold: An image with this score or above is predicted anomalous.
+        method: How the threshold was found.
+        colours: The colour scale of anomaly maps.
+        val_data_path: The validation folder.
+        num_normal: Its normal images.
+        num_anomalous: Its anomalous images.
+        fingerprint: Of checkpoint and scoring keys; another one needs another calibration.
+    """
+
+    threshold: float
+    method: str
+    colours: ColourScale
+    val_data_path: str
+    num_normal: int
+    num_anomalous: int
+    fingerprint: str
+
+
+def calibration_path(checkpoint: Path) -> Path:
+    """Where the calibration of a checkpoint is kept: beside it."""
+    return checkpoint.with_suffix(".calibration.json")
+
+
+def fingerprint(config: TestingConfig) -> str:
+    """A digest of all that an image's score depends on: scoring keys and checkpoint."""
+    keys = {key: value for key, value in ini_values(config).items() if key not in _IRRELEVANT}
+    digest = hashlib.sha256(json.dumps(keys, sort_keys=True).encode())
+    with config.checkpoint_path.open("rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:32]
+
+
+def load_calibration(config: TestingConfig) -> Calibration | None:
+    """The stored calibration of a checkpoint; None where there is none that fits the config.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    path = calibration_path(config.checkpoint_path)
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        calibration = Calibration(**content | {"colours": ColourScale(**content["colours"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: is damaged ({error}); delete it to have it made anew") from error
+    if calibration.fingerprint == fingerprint(config):
+        return calibration
+    logger.info("%s was made for another checkpoint or scoring: not used", path)
+    return None
+
+
+def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) -> Calibration | None:
+    """Score validation images, find threshold and colour scale, and store them.
+
+    The threshold is the one of best F1 where the split has both classes, the quantile
+    THRESHOLD_QUANTILE of the normal scores where it has normal images only.
+
+    Args:
+        scorer: Scores as the test does.
+        dataset: The validation split.
+        config: The section [TESTING].
+
+    Returns:
+        The calibration; None, with a warning, where the split has no normal images.
+
+    Raises:
+        UserError: As for :func:`engine.evaluation.evaluate`.
+    """
+    labels = np.asarray(dataset.split.labels)
+    num_normal, num_anomalous = (int((labels == each).sum()) for each in (NORMAL, ANOMALOUS))
+    if not num_normal:
+        logger.warning("%s has no normal images: no threshold is learnt", dataset.split.folder)
+        return None
+    normal_pixels = NormalPixels(dataset.split.labels)
+    scores = evaluate(
+        scorer,
+        dataset,
+        batch_size=config.batch_size_test,
+        num_workers=config.num_workers,
+        description="calibration",
+        collectors=[normal_pixels],
+    )
+    threshold, method = _threshold(labels, np.asarray(scores), config.threshold_quantile)
+    calibration = Calibration(
+        threshold=threshold,
+        method=method,
+        colours=colour_scale(normal_pixels, f"normal images of {dataset.split.folder}"),
+        val_data_path=str(dataset.split.folder),
+        num_normal=num_normal,
+        num_anomalous=num_anomalous,
+        fingerprint=fingerprint(config),
+    )
+    path = calibration_path(config.checkpoint_path)
+    if scorer.fabric.is_global_zero:
+        write_text(path, json.dumps(asdict(calibration), indent=2) + "\n")
+        logger.info(
+            "threshold %.6g (%s of %s) in %s", threshold, method, dataset.split.folder, path
+        )
+    return calibration
+
+
+def _threshold(labels: np.ndarray, scores: np.ndarray, quantile: float) -> tuple[float, str]:
+    normal = scores[labels == NORMAL]
+    if len(normal) == len(scores):
+        return float(np.quantile(normal, quantile)), f"{quantile:g} quantile"
+    best = image_metrics(labels, scores)["image_f1_threshold"]
+    assert best is not None
+    return best, "best F1"
+
+
+def colour_scale(pixels: NormalPixels, source: str) -> ColourScale:
+    """The scale of the pixel scores of normal images.
+
+    Args:
+        pixels: The pixels of at least one normal image.
+        source: What they are pixels of, in words.
+    """
+    low, high = pixels.quantile(_LOW_QUANTILE), pixels.quantile(_HIGH_QUANTILE)
+    assert low is not None
+    assert high is not None
+    # A constant map has no scale of its own: any width shows it as it is, without contrast.
+    return ColourScale(low, high if high > low else low + 1.0, source)

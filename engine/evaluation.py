@@ -1,0 +1,175 @@
+"""Scoring every image of a split; memory does not grow with the number of images' pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from datasets.anomaly_dataset import AnomalyDataset, Item, test_loader
+from datasets.transforms import normalise
+from engine.collectors import Collector
+from engine.runtime import gather, shard
+from engine.scoring import image_scores, pixel_scores
+from models.criteria import WeightedCriteria, resize_maps
+from utils.errors import UserError
+from utils.schema import SectionConfig, TestingConfig
+
+
+@dataclass(frozen=True)
+class Reductions:
+    """How maps become scores: (REDUCTION, MULTI_HSTATE_REDUCTION) for images and for pixels."""
+
+    image: tuple[str, str]
+    pixel: tuple[str, str]
+
+    @classmethod
+    def of(cls, config: SectionConfig) -> Reductions:
+        """Read a section; IMAGE_* and PIXEL_* keys fall back to the plain ones."""
+        plain = (config.reduction, config.multi_hstate_reduction)
+        if not isinstance(config, TestingConfig):
+            return cls(plain, plain)
+        image = (config.image_reduction, config.image_multi_hstate_reduction)
+        pixel = (config.pixel_reduction, config.pixel_multi_hstate_reduction)
+        return cls(
+            (image[0] or plain[0], image[1] or plain[1]),
+            (pixel[0] or plain[0], pixel[1] or plain[1]),
+        )
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """What scoring gives for a batch.
+
+    Attributes:
+        scores: (B,), higher is more anomalous.
+        anomaly_maps: (B, H, W).
+        images: (B, 3, H, W), normalised.
+        reconstructions: (B, 3, H, W), normalised.
+    """
+
+    scores: Tensor
+    anomaly_maps: Tensor
+    images: Tensor
+    reconstructions: Tensor
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Model, criterion and reductions: images in, scores and maps out.
+
+    Attributes:
+        fabric: Device and precision.
+        model: The autoencoder, set up by Fabric.
+        criterion: The test criterion.
+        reductions: How maps become scores.
+    """
+
+    fabric: Fabric
+    model: nn.Module
+    criterion: WeightedCriteria
+    reductions: Reductions
+
+    @torch.inference_mode()
+    def score(self, images: Tensor, names: Sequence[str]) -> ScoredBatch:
+        """Score a batch.
+
+        Args:
+            images: (B, 3, H, W) uint8 on the device.
+            names: What to call each image in an error.
+
+        Raises:
+            UserError: A score or a map is not finite; names the image.
+        """
+        normalised = normalise(images)
+        with self.fabric.autocast():
+            reconstructions = self.model(normalised)
+            maps = self.criterion(normalised, reconstructions).float()
+        scores = image_scores(maps, *self.reductions.image)
+        anomaly_maps = pixel_scores(maps, *self.reductions.pixel)
+        anomaly_maps = resize_maps(anomaly_maps[None, :, None], images.shape[-2:])[0, :, 0]
+        finite = anomaly_maps.isfinite().all(dim=(1, 2)) & scores.isfinite()
+        if not finite.all():
+            bad = [name for name, good in zip(names, finite.tolist(), strict=True) if not good]
+            raise UserError(
+                f"{bad[0]}: its anomaly score is not finite; check the checkpoint, and try "
+                "PRECISION = fp32"
+            )
+        return ScoredBatch(scores, anomaly_maps, normalised, reconstructions.float())
+
+
+def evaluate(
+    scorer: Scorer,
+    dataset: AnomalyDataset,
+    *,
+    batch_size: int,
+    num_workers: int,
+    description: str,
+    collectors: Sequence[Collector] = (),
+) -> list[float]:
+    """Score every sample of a split once, whatever the number of processes.
+
+    Args:
+        scorer: What scores.
+        dataset: The split.
+        batch_size: Images a step; the last batch may be smaller.
+        num_workers: Loader processes.
+        description: What the progress bar says.
+        collectors: Filled with all maps, those of other processes included.
+
+    Returns:
+        One score a sample, in the split's order.
+
+    Raises:
+        UserError: A file cannot be read, or a score is not finite.
+    """
+    fabric = scorer.fabric
+    indices = shard(len(dataset), fabric)
+    loader = test_loader(
+        dataset,
+        indices,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        pin=fabric.device.type == "cuda",
+    )
+    was_training = scorer.model.training
+    scorer.model.eval()
+    scores: dict[int, float] = {}
+    with tqdm(
+        total=len(indices),
+        desc=description,
+        unit="img",
+        disable=not fabric.is_global_zero,
+        leave=False,
+    ) as bar:
+        batches: Any = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+        for batch in batches:
+            scores |= _score_batch(scorer, dataset, batch, collectors)
+            bar.update(len(batch["index"]))
+    scorer.model.train(was_training)
+    merged: dict[int, float] = {}
+    for part in gather(fabric, scores):
+        merged |= part
+    for collector in collectors:
+        for rank, other in enumerate(gather(fabric, collector)):
+            if rank != fabric.global_rank:
+                collector.merge(other)
+    return [merged[index] for index in range(len(dataset))]
+
+
+def _score_batch(
+    scorer: Scorer, dataset: AnomalyDataset, batch: Item, collectors: Sequence[Collector]
+) -> dict[int, float]:
+    indices = batch["index"].tolist()
+    names = [str(dataset.split.samples[index].path) for index in indices]
+    scored = scorer.score(batch["image"], names)
+    if collectors:
+        anomaly_maps, masks = scored.anomaly_maps.cpu().numpy(), batch["mask"].cpu().numpy()
+        for collector in collectors:
+            collector.update(anomaly_maps, masks, indices)
+    return dict(zip(indices, scored.scores.tolist(), strict=True))

@@ -1,0 +1,92 @@
+"""Device, precision and processes, carried by Lightning Fabric."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed
+from lightning_fabric import Fabric
+
+from utils.errors import UserError
+from utils.schema import SectionConfig
+
+logger = logging.getLogger(__name__)
+Value = TypeVar("Value")
+
+
+def create_fabric(config: SectionConfig) -> Fabric:
+    """Fabric on the configured device, launched.
+
+    Raises:
+        UserError: The device is not there.
+    """
+    accelerator, devices = _device(config.device)
+    precision = _precision(config.precision, accelerator)
+    if accelerator == "cuda":
+        torch.set_float32_matmul_precision("high" if precision != "fp32" else "highest")
+    with warnings.catch_warnings():
+        # Fabric's advice on SLURM and on the number of devices is not for our users.
+        warnings.simplefilter("ignore")
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
+        )
+        fabric.launch()
+    logger.info("device %s, precision %s", fabric.device, precision)
+    return fabric
+
+
+def _device(name: str) -> tuple[str, list[int] | int]:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if kind == "cuda":
+        count = torch.cuda.device_count()
+        if int(index or 0) >= count:
+            raise UserError(
+                f"DEVICE = {name}: this machine has {count} CUDA devices; set DEVICE = auto, or "
+                "pass --set DEVICE=auto"
+            )
+        return "cuda", [int(index)] if index else 1
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError("DEVICE = mps: there is no such device; set DEVICE = auto")
+    return kind, 1
+
+
+def _precision(name: str, accelerator: str) -> str:
+    if name != "auto":
+        return name
+    return "bf16" if accelerator == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def gather(fabric: Fabric, value: Value) -> list[Value]:
+    """Every process's value, in the order of ranks, on every process."""
+    if fabric.world_size == 1:
+        return [value]
+    values: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def shard(count: int, fabric: Fabric) -> Sequence[int]:
+    """The indices of this process: every one stands on one process and on one only."""
+    return range(fabric.global_rank, count, fabric.world_size)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what numbers depend on."""
+    import timm
+    import torchvision
+
+    return {
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "threads": os.environ.get("OMP_NUM_THREADS", str(torch.get_num_threads())),
+    }

@@ -1,0 +1,72 @@
+"""What test and prediction share: the scorer of a config, and its calibration."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from datasets.anomaly_dataset import AnomalyDataset
+from datasets.intensity import IntensityWindow
+from datasets.layout import find_split
+from engine.build import build_autoencoder, build_criteria
+from engine.calibration import Calibration, calibrate, load_calibration
+from engine.criterion_spec import CriterionSpec
+from engine.evaluation import Reductions, Scorer
+from engine.geometry import check_geometry
+from engine.runtime import create_fabric
+from utils.config import Config
+from utils.errors import UserError
+from utils.run_files import same_folder
+from utils.schema import TestingConfig
+
+logger = logging.getLogger(__name__)
+
+
+def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
+    """Model and test criterion of a config, on the device.
+
+    Raises:
+        UserError: Config, checkpoint or weights are not as they should be.
+    """
+    check_geometry(config, ("VAL",), file=file, section="TESTING")
+    if not config.checkpoint_path.is_file():
+        raise UserError(
+            f"CHECKPOINT_PATH: {config.checkpoint_path}: no such file; train first with "
+            f"run_training.py --config {file}, or put a released checkpoint there"
+        )
+    fabric = create_fabric(config)
+    model = build_autoencoder(config, config.checkpoint_path).to(fabric.device).eval()
+    (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
+    return Scorer(
+        fabric, fabric.setup_module(model), criterion.to(fabric.device), Reductions.of(config)
+    )
+
+
+def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
+    """The stored calibration, or a new one from the section [TRAINING]'s validation split.
+
+    None, with a warning, where neither is to be had.
+    """
+    testing = config.need_testing()
+    stored = load_calibration(testing)
+    if stored is not None:
+        return stored
+    if config.training is None:
+        logger.warning("no threshold: %s names no VAL_DATA_PATH in [TRAINING]", config.file)
+        return None
+    try:
+        split = find_split(config.training.val_data_path, key="VAL_DATA_PATH")
+    except UserError as error:
+        logger.warning("no threshold is learnt: %s", error)
+        return None
+    split = split.cut(config.training.max_samples_val, testing.seed)
+    dataset = AnomalyDataset(split, testing.resize, IntensityWindow())
+    return calibrate(scorer, dataset, testing)
+
+
+def calibration_apart_from(folder: Path, calibration: Calibration | None) -> Calibration | None:
+    """A calibration, unless it was learnt on the very images of ``folder``."""
+    if calibration and same_folder(Path(calibration.val_data_path), folder):
+        logger.warning("no threshold is applied: VAL_DATA_PATH is the test set itself, %s", folder)
+        return None
+    return calibration

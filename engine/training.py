@@ -1,0 +1,325 @@
+"""The training loop: normal images in, a reconstruction that knows nothing else out."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from datasets.anomaly_dataset import (
+    AnomalyDataset,
+    EpochSampler,
+    TrainDataset,
+    derive_seed,
+    train_loader,
+    verify_samples,
+)
+from datasets.intensity import IntensityWindow
+from datasets.layout import find_normal_images, find_split
+from datasets.transforms import normalise
+from engine.build import build_autoencoder, build_criteria
+from engine.collectors import PixelCollector
+from engine.criterion_spec import CriterionSpec
+from engine.evaluation import Reductions, Scorer, evaluate
+from engine.geometry import check_geometry
+from engine.interrupts import stop_requests_noted
+from engine.loss_watch import LossWatch
+from engine.metrics import image_metrics
+from engine.runtime import create_fabric, gather
+from engine.training_state import VALIDATION_COLUMNS, Progress, Row, load_state, save_state
+from models.autoencoder import QFormerAutoencoder
+from models.criteria import WeightedCriteria
+from utils.checkpoints import save_tensors, write_text
+from utils.config import Config, ini_text, ini_values
+from utils.errors import Interrupted, UserError
+from utils.plots import plot_curves
+from utils.run_files import TrainingFiles, same_folder
+from utils.schema import TrainingConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Trainer:
+    """Everything that a training run is made of.
+
+    Attributes:
+        config: The whole configuration.
+        settings: Its section [TRAINING].
+        files: What the run writes.
+        fabric: Device, precision and processes.
+        model: The autoencoder.
+        forward: The same, wrapped by Fabric.
+        criterion: The training loss.
+        optimizer: Adam on the trained parameters.
+        scheduler: One cycle over all steps.
+        sampler: Order of the training images.
+        loader: Batches of training images.
+        dataset: The training images.
+        validation: The validation images.
+        scorer: What scores them.
+        progress: Finished epochs.
+    """
+
+    config: Config
+    settings: TrainingConfig
+    files: TrainingFiles
+    fabric: Fabric
+    model: QFormerAutoencoder
+    forward: Any
+    criterion: WeightedCriteria
+    optimizer: Any
+    scheduler: OneCycleLR
+    sampler: EpochSampler
+    loader: Any
+    dataset: AnomalyDataset
+    validation: AnomalyDataset
+    scorer: Scorer
+    progress: Progress
+
+    def run(self) -> None:
+        """Train the epochs that are left; writes all files of the run.
+
+        Raises:
+            UserError: The loss is not finite, a file cannot be read or written.
+            Interrupted: SIGTERM or SIGINT arrived; the last finished epoch is saved.
+        """
+        writer = None
+        if self.fabric.is_global_zero:
+            writer = SummaryWriter(self.files.tensorboard, purge_step=self.progress.epoch + 1)
+        with stop_requests_noted() as stop_requests:
+            while self.progress.epoch < self.settings.n_epochs:
+                epoch = self.progress.epoch + 1
+                row = self._train_epoch(epoch, stop_requests)
+                last = epoch == self.settings.n_epochs
+                if last or epoch % self.settings.eval_stepsize == 0:
+                    row |= self._validate()
+                self._finish_epoch(row)
+                if writer is not None:
+                    _log_row(writer, row)
+        if writer is not None:
+            writer.close()
+
+    def _train_epoch(self, epoch: int, stop_requests: list[int]) -> Row:
+        fabric, started = self.fabric, time.perf_counter()
+        losses = LossWatch(epoch, self.dataset.split, self.files.last, fabric.device)
+        self.sampler.epoch = epoch
+        batches = iter(self.loader)
+        # After the loader has drawn what it wants: resumed and unbroken runs see the same numbers.
+        torch.manual_seed(derive_seed(self.settings.seed, "epoch", epoch, fabric.global_rank))
+        self.forward.train()
+        with tqdm(
+            batches, f"epoch {epoch}/{self.settings.n_epochs}", len(self.loader), unit="batch",
+            leave=False, disable=not fabric.is_global_zero,
+        ) as bar:  # fmt: skip
+            for batch in bar:
+                images = normalise(batch["image"])
+                reconstructions = self.forward(images)
+                with fabric.autocast():
+                    loss = self.criterion.loss(images, reconstructions)
+                fabric.backward(loss)
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+                self.scheduler.step()
+                losses.add(loss.detach(), batch["index"])
+                if losses.look():
+                    bar.set_postfix(self._postfix(losses, started))
+                if stop_requests:
+                    raise Interrupted(self._how_to_go_on(stop_requests[0]))
+        mean_losses = gather(fabric, losses.mean())
+        seconds = time.perf_counter() - started
+        return {
+            "epoch": epoch,
+            "train_loss": sum(mean_losses) / len(mean_losses),
+            "lr": float(self.scheduler.get_last_lr()[0]),
+            "seconds": round(seconds, 2),
+            "images_per_second": round(losses.num_images * fabric.world_size / seconds, 2),
+        }
+
+    def _postfix(self, losses: LossWatch, started: float) -> dict[str, str]:
+        images = losses.num_images * self.fabric.world_size
+        return {
+            "loss": f"{losses.latest:.4f}",
+            "lr": f"{self.scheduler.get_last_lr()[0]:.1e}",
+            "img/s": f"{images / (time.perf_counter() - started):.1f}",
+        }
+
+    def _how_to_go_on(self, signal_number: int) -> str:
+        saved = f"{self.progress.epoch} finished epochs are saved in {self.files.state}"
+        return f"stopped by {signal.Signals(signal_number).name}; {saved}: go on with --resume"
+
+    def _validate(self) -> Row:
+        split = self.validation.split
+        pixel = PixelCollector(self.settings.seed, replicates=0)
+        scores = evaluate(
+            self.scorer,
+            self.validation,
+            batch_size=self.settings.batch_size_test,
+            num_workers=self.settings.num_workers,
+            description="validation",
+            collectors=[pixel] if split.has_masks else [],
+        )
+        metrics = image_metrics(split.labels, scores)
+        if split.has_masks:
+            metrics |= pixel.metrics.compute()
+        return {name: metrics.get(name.removeprefix("val_")) for name in VALIDATION_COLUMNS}
+
+    def _finish_epoch(self, row: Row) -> None:
+        self.progress.epoch = int(row["epoch"] or 0)
+        self.progress.rows.append(row)
+        auroc = row.get("val_image_auroc")
+        best = auroc is not None and auroc > (self.progress.best_auroc or -1.0)
+        if best:
+            self.progress.best_auroc = auroc
+        if self.fabric.is_global_zero:
+            logger.info(_describe(row))
+            if self.settings.save_model_ckpt:
+                self._save(best=best)
+            self.progress.write_table(self.files.table)
+            plot_curves(self.progress.rows, self.files.curves)
+        self.fabric.barrier()
+
+    def _save(self, *, best: bool) -> None:
+        full = self.settings.checkpoint_content == "full"
+        weights = self.model.state_dict() if full else self.model.trained_state_dict()
+        parts = {
+            "model": self.model.trained_state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+        }
+        if best and not self._validates_on_test_split():
+            save_tensors(self.files.best, weights)
+        save_tensors(self.files.last, weights)
+        save_state(self.files.state, self.progress, ini_values(self.settings), parts)
+
+    def _validates_on_test_split(self) -> bool:
+        testing = self.config.testing
+        return testing is not None and same_folder(
+            self.settings.val_data_path, testing.test_data_path
+        )
+
+    def resume(self) -> None:
+        """Take up the last finished epoch.
+
+        Raises:
+            UserError: There is none, or it was written with another config.
+        """
+        self.progress, parts = load_state(self.files.state, ini_values(self.settings))
+        self.model.load_state_dict(parts["model"], strict=False)
+        self.optimizer.load_state_dict(parts["optimizer"])
+        self.scheduler.load_state_dict(parts["scheduler"])
+        logger.info("resuming after epoch %d", self.progress.epoch)
+
+
+def _describe(row: Row) -> str:
+    parts = [f"epoch {row['epoch']}: loss {row['train_loss']:.4f}", f"{row['seconds']:.1f} s"]
+    for key, name in (("val_image_auroc", "image AUROC"), ("val_pixel_auroc", "pixel AUROC")):
+        if row.get(key) is not None:
+            parts.append(f"validation {name} {row[key]:.4f}")
+    return ", ".join(parts)
+
+
+def _log_row(writer: SummaryWriter, row: Row) -> None:
+    for name, value in row.items():
+        if name != "epoch" and value is not None:
+            writer.add_scalar(name.replace("val_", "val/"), value, row["epoch"])
+    writer.flush()
+
+
+def create_trainer(config: Config) -> Trainer:
+    """Check everything that can be checked, then build a run.
+
+    Raises:
+        UserError: Config, data or weights are not as they should be.
+    """
+    settings = config.need_training()
+    check_geometry(settings, ("TRAIN", "VAL"), file=config.file, section="TRAINING")
+    train_split = find_normal_images(settings.train_data_path, key="TRAIN_DATA_PATH")
+    val_split = find_split(settings.val_data_path, key="VAL_DATA_PATH")
+    train_split = train_split.cut(settings.max_samples_train, settings.seed)
+    val_split = val_split.cut(settings.max_samples_val, settings.seed)
+    window = IntensityWindow()
+    fabric = create_fabric(settings)
+    for split in (train_split, val_split):
+        verify_samples(split, window)
+    dataset = AnomalyDataset(train_split, settings.resize, window)
+    sampler = EpochSampler(
+        len(dataset), settings.seed, rank=fabric.global_rank, world_size=fabric.world_size
+    )
+    loader = train_loader(
+        TrainDataset(dataset, settings.seed),
+        sampler,
+        batch_size=settings.batch_size_train,
+        num_workers=settings.num_workers,
+        pin=fabric.device.type == "cuda",
+    )
+    torch.manual_seed(settings.seed)
+    model = build_autoencoder(settings, settings.model_ckpt_path)
+    specs = [CriterionSpec.of(settings, kind) for kind in ("TRAIN", "VAL")]
+    train_criterion, val_criterion = (
+        criterion.to(fabric.device) for criterion in build_criteria(settings, specs)
+    )
+    model.to(fabric.device)
+    optimizer = torch.optim.Adam(
+        model.trained_parameters(), lr=settings.lr, fused=fabric.device.type == "cuda"
+    )
+    scheduler = OneCycleLR(
+        optimizer,
+        max_lr=settings.lr,
+        pct_start=0.15,
+        total_steps=settings.n_epochs * len(loader),
+    )
+    forward, wrapped_optimizer = fabric.setup(model, optimizer)
+    return Trainer(
+        config=config,
+        settings=settings,
+        files=TrainingFiles(settings.results_path),
+        fabric=fabric,
+        model=model,
+        forward=forward,
+        criterion=train_criterion,
+        optimizer=wrapped_optimizer,
+        scheduler=scheduler,
+        sampler=sampler,
+        loader=fabric.setup_dataloaders(loader, use_distributed_sampler=False),
+        dataset=dataset,
+        validation=AnomalyDataset(val_split, settings.resize, window),
+        scorer=Scorer(fabric, forward, val_criterion, Reductions.of(settings)),
+        progress=Progress(),
+    )
+
+
+def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Train as the config says; returns the folder of the results.
+
+    Args:
+        config: A config with a section [TRAINING].
+        resume: Go on from the last finished epoch.
+        overwrite: Start anew although the folder holds a run.
+
+    Raises:
+        UserError: Something the user can mend.
+        Interrupted: SIGTERM or SIGINT arrived.
+    """
+    files = TrainingFiles(config.need_training().results_path)
+    if files.table.exists() and not (resume or overwrite):
+        raise UserError(
+            f"RESULTS_PATH: {files.folder} holds a training run already; go on with --resume, "
+            "start anew with --overwrite, or give another folder"
+        )
+    trainer = create_trainer(config)
+    if resume:
+        trainer.resume()
+    if trainer.fabric.is_global_zero:
+        write_text(files.config, ini_text(config))
+    trainer.run()
+    return files.folder

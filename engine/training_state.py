@@ -1,0 +1,106 @@
+"""What a training run has reached: everything that resuming needs, in one atomic file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from utils.checkpoints import save_tensors, write_text
+from utils.errors import UserError
+from utils.weights import read_content
+
+VALIDATION_COLUMNS = (
+    "val_image_auroc",
+    "val_image_ap",
+    "val_image_f1_max",
+    "val_pixel_auroc",
+    "val_pixel_ap",
+    "val_pixel_f1_max",
+    "val_pixel_aupro",
+)
+COLUMNS = ("epoch", "train_loss", "lr", "seconds", "images_per_second", *VALIDATION_COLUMNS)
+# Where a run goes, how loud it is, and on what it runs may change when it is resumed.
+_MAY_DIFFER = {"RESULTS_PATH", "NUM_WORKERS", "DEVICE", "CACHE_DIR", "EXPERIMENT_NAME"}
+
+Row = dict[str, float | int | None]
+
+
+@dataclass
+class Progress:
+    """Finished epochs.
+
+    Attributes:
+        epoch: Number of finished epochs.
+        best_auroc: Best validation image AUROC so far, None before the first.
+        rows: One a finished epoch, with the keys of ``COLUMNS``.
+    """
+
+    epoch: int = 0
+    best_auroc: float | None = None
+    rows: list[Row] = field(default_factory=list)
+
+    def write_table(self, path: Path) -> None:
+        """Write all rows as CSV, atomically: never a doubled or a missing one."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(path, text.getvalue())
+
+
+def save_state(
+    path: Path, progress: Progress, config: Mapping[str, str], parts: Mapping[str, Any]
+) -> None:
+    """Write the training state.
+
+    Args:
+        path: The file.
+        progress: Finished epochs.
+        config: INI keys of [TRAINING], to compare on resuming.
+        parts: State dicts of model, optimizer and scheduler.
+    """
+    content = {
+        "epoch": progress.epoch,
+        "best_auroc": progress.best_auroc,
+        "rows": progress.rows,
+        "config": dict(config),
+    }
+    save_tensors(path, content | dict(parts))
+
+
+def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[str, Any]]:
+    """Read the training state.
+
+    Args:
+        path: The file.
+        config: INI keys of [TRAINING] of this run.
+
+    Returns:
+        Finished epochs, and the state dicts that were saved.
+
+    Raises:
+        UserError: The file is missing, unreadable, or of a run with another config.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file, nothing to resume; leave --resume out")
+    content = read_content(path)
+    try:
+        progress = Progress(content.pop("epoch"), content.pop("best_auroc"), content.pop("rows"))
+        saved = content.pop("config")
+    except KeyError as error:
+        raise UserError(f"{path}: is no training state ({error} is missing)") from error
+    differing = [
+        f"{key}: was {saved.get(key, '')!r}, is {config.get(key, '')!r}"
+        for key in sorted(set(saved) | set(config))
+        if saved.get(key, "") != config.get(key, "") and key not in _MAY_DIFFER
+    ]
+    if differing:
+        raise UserError(
+            f"{path}: was written with another config ({'; '.join(differing)}); resume with the "
+            "old one, or start anew with another RESULTS_PATH or --overwrite"
+        )
+    return progress, content

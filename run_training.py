@@ -1,0 +1,42 @@
+#!/usr/bin/env python
+"""Train a Q-Former Autoencoder on normal images.
+
+python run_training.py --config configs/brain.ini
+python run_training.py --config configs/brain.ini --resume
+python run_training.py --config configs/brain.ini --set N_EPOCHS=10 --set DEVICE=cuda:1
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from utils.arguments import add_config_arguments
+from utils.errors import run_script
+
+
+def main() -> None:
+    """Parse the arguments and train."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_arguments(parser)
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--resume", action="store_true", help="go on from the last finished epoch")
+    group.add_argument(
+        "--overwrite", action="store_true", help="start anew although RESULTS_PATH holds a run"
+    )
+    arguments = parser.parse_args()
+
+    # After parsing, so that --help and wrong calls do not wait for torch.
+    from utils.config import load_config
+
+    config = load_config(arguments.config, arguments.set)
+    from engine.training import train
+    from utils.console import setup_logging
+
+    setup_logging()
+    train(config, resume=arguments.resume, overwrite=arguments.overwrite)
+
+
+if __name__ == "__main__":
+    run_script(main)
