@@ -22,7 +22,7 @@ from engine.calibration import Calibration, ColourScale, colour_scale
 from engine.cases import Case, chosen_cases, render_cases
 from engine.collectors import Collector, NormalPixels, PixelCollector
 from engine.evaluation import Scorer, evaluate
-from engine.figures import Metrics
+from engine.figures import Metrics, figures
 from engine.runtime import versions
 from engine.scorers import calibration_apart_from, calibration_for, create_scorer
 from utils.checkpoints import write_text

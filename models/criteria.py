@@ -11,7 +11,7 @@ from pytorch_msssim.ssim import _fspecial_gauss_1d, gaussian_filter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.distances import feature_distance
+from models.distances import at_least_fp32, feature_distance
 from models.perceptual import PerceptualResNet, PerceptualViT
 from utils.normalisation import PIXEL_MEAN, PIXEL_STD
 
@@ -102,7 +102,7 @@ class ResNetPerceptual(Criterion):
             targets = self.network(images)
         features = self.network(reconstructions)
         maps = [
-            self._distance(target.float(), feature.float())[:, None]
+            self._distance(at_least_fp32(target), at_least_fp32(feature))[:, None]
             for target, feature in zip(targets, features, strict=True)
         ]
         size = maps[0].shape[-2:]
@@ -175,7 +175,7 @@ class MultiScaleDissimilarity(Criterion):
 
 
 def _intensities(images: Tensor) -> Tensor:
-    return images.float() * PIXEL_STD + PIXEL_MEAN
+    return at_least_fp32(images) * PIXEL_STD + PIXEL_MEAN
 
 
 class WeightedCriteria(Criterion):

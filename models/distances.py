@@ -58,6 +58,9 @@ def feature_distance(features: Tensor, other: Tensor, metric: str) -> Tensor:
     Returns:
         (B, h, w), from 0 up.
     """
-    if features.element_size() < 4:
-        features, other = features.float(), other.float()
-    return DISTANCES[metric](features, other)
+    return DISTANCES[metric](at_least_fp32(features), at_least_fp32(other))
+
+
+def at_least_fp32(values: Tensor) -> Tensor:
+    """Half precision widened to fp32; fp32 and fp64 as they are."""
+    return values.float() if values.element_size() < 4 else values

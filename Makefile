@@ -1,0 +1,42 @@
+# Everything a user needs. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint soak browser clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## Make .venv with everything in it (seconds when it is there already)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed: make setup PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "Python's venv module is missing: on Debian, apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[medical,dev]"
+	@touch $@
+
+demo: setup  ## Draw phantoms, train on them, score unseen ones (about 5 minutes on two cores)
+	$(RUN) -m datasets.phantom --output data/phantom
+	$(RUN) run_training.py --config configs/demo.ini --overwrite
+	$(RUN) run_test.py --config configs/demo.ini
+
+test: setup  ## Run the tests (minutes; no network, no GPU needed)
+	$(RUN) -m pytest -m "not slow and not network"
+
+soak: setup  ## Run the long tests: kills, disk full, thousands of images (see docs/reliability.md)
+	$(RUN) -m pytest -m "slow"
+
+lint: setup  ## Check style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:  ## Remove .venv and caches; data and results stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

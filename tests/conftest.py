@@ -1,0 +1,104 @@
+"""Fixtures that several test files share: the golden values and a tiny run on phantoms."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.phantom import write_phantom_dataset
+from utils.config import Config, load_config
+
+GOLDEN = Path(__file__).parent / "golden"
+
+# Tests must not reach the network, whatever the machine could.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+TINY = """
+[DEFAULT]
+DEVICE = cpu
+NUM_WORKERS = 0
+PRECISION = fp32
+RESIZE = 32
+BATCH_SIZE_TEST = 5
+MODEL_NAME = test_vit
+MODEL_WEIGHTS = random
+N_PATCHES = 4
+PATCH_SIZE = 8
+N_REG_TOKENS = 0
+FINAL_PROJ_IN_FEATURES = 64
+FINAL_PROJ_OUT_FEATURES = 32
+USE_HIDDEN_STATE = -2, -4
+JUNCTION_DIM = 32
+JUNCTION_OUTPUT_DIM = 32
+JUNCTION_N_QUERIES = 16
+JUNCTION_HEADS = 2
+DECODER_DIM = 32
+DECODER_N_PATCHES = 4
+DECODER_PATCH_SIZE = 8
+DECODER_DEPTH = 1
+DECODER_NUM_HEADS = 2
+PERCEPTUAL_MODEL_NAME = test_vit
+PERCEPTUAL_WEIGHTS = random
+CRITERION_VAL = PERCEPTUAL_VIT_mae_multi, MAE
+CRITERION_VAL_WEIGHTS = 1, 1
+PERCEPTUAL_HSTATE_VAL = 1, 2
+PERCEPTUAL_PATCH_SIZE_VAL = 8, 16
+
+[TRAINING]
+TRAIN_DATA_PATH = {folder}/data/train
+VAL_DATA_PATH = {folder}/data/valid
+RESULTS_PATH = {folder}/results
+EVAL_STEPSIZE = 2
+CRITERION_TRAIN = PERCEPTUAL_VIT_mae_multi, MAE
+CRITERION_TRAIN_WEIGHTS = 1, 1
+PERCEPTUAL_HSTATE_TRAIN = 1
+PERCEPTUAL_PATCH_SIZE_TRAIN = 8, 16
+BATCH_SIZE_TRAIN = 4
+LR = 1e-3
+N_EPOCHS = 4
+
+[TESTING]
+CHECKPOINT_PATH = {folder}/results/checkpoints/last_ckpt.pth
+TEST_DATA_PATH = {folder}/data/test
+RESULTS_PATH = {folder}/results/test
+"""
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, torch.Tensor]:
+    """What the published code gives for tests/golden/golden.ini."""
+    with np.load(GOLDEN / "golden.npz") as arrays:
+        return {
+            name: torch.from_numpy(array) if array.dtype.kind != "U" else array.tolist()
+            for name, array in arrays.items()
+        }
+
+
+@pytest.fixture
+def golden_config(monkeypatch: pytest.MonkeyPatch) -> Config:
+    """The golden config; its paths are relative to its own folder."""
+    monkeypatch.chdir(GOLDEN)
+    return load_config("golden.ini")
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few phantoms of 32 pixels in BMAD layout."""
+    folder = tmp_path_factory.mktemp("phantoms") / "data"
+    counts = {"train": 18, "valid_good": 3, "valid_ungood": 3, "test_good": 4, "test_ungood": 3}
+    write_phantom_dataset(folder, size=32, seed=3, **counts)
+    return folder
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, phantoms: Path) -> Callable[..., Config]:
+    """Builds tiny configs on the phantoms; results go under ``tmp_path``."""
+    (tmp_path / "data").symlink_to(phantoms)
+    file = tmp_path / "tiny.ini"
+    file.write_text(TINY.format(folder=tmp_path), encoding="utf-8")
+    return lambda *overrides: load_config(file, overrides)
