@@ -142,6 +142,8 @@ def train_loader(
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
+        # One of its own: what loaders draw must not shift the numbers that training draws.
+        generator=torch.Generator(),
         drop_last=True,
         pin_memory=pin,
         persistent_workers=num_workers > 0,
@@ -162,6 +164,7 @@ def test_loader(
         batch_size=batch_size,
         sampler=list(indices),
         num_workers=num_workers,
+        generator=torch.Generator(),
         pin_memory=pin,
     )
 

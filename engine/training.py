@@ -113,12 +113,11 @@ class Trainer:
         fabric, started = self.fabric, time.perf_counter()
         losses = LossWatch(epoch, self.dataset.split, self.files.last, fabric.device)
         self.sampler.epoch = epoch
-        batches = iter(self.loader)
-        # After the loader has drawn what it wants: resumed and unbroken runs see the same numbers.
+        # Anew in each epoch, so that resumed and unbroken runs draw the same numbers.
         torch.manual_seed(derive_seed(self.settings.seed, "epoch", epoch, fabric.global_rank))
         self.forward.train()
         with tqdm(
-            batches, f"epoch {epoch}/{self.settings.n_epochs}", len(self.loader), unit="batch",
+            self.loader, f"epoch {epoch}/{self.settings.n_epochs}", len(self.loader), unit="batch",
             leave=False, disable=not fabric.is_global_zero,
         ) as bar:  # fmt: skip
             for batch in bar:

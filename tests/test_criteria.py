@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from engine.build import build_criteria
 from engine.criterion_spec import CriterionSpec
-from models.criteria import PixelDistance, StructuralDissimilarity, WeightedCriteria
+from models.criteria import StructuralDissimilarity, WeightedCriteria
 from models.distances import DISTANCES, feature_distance
 
 PIXEL_CRITERIA = ("MSE", "MAE", "COSSIM", "SSIM")

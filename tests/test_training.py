@@ -1,0 +1,197 @@
+"""Training: frozen parts, files, resuming, faults."""
+
+import csv
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from datasets.layout import Split
+from engine.loss_watch import LossWatch
+from engine.training import create_trainer, train
+from utils.config import load_config
+from utils.errors import Interrupted, UserError
+
+
+def read_table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "training.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_times(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    timed = {"seconds", "images_per_second"}
+    return [{key: value for key, value in row.items() if key not in timed} for row in rows]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last_ckpt.pth", weights_only=True)
+
+
+def test_a_run_writes_what_scripts_may_rely_on(tiny):
+    config = tiny()
+    folder = train(config)
+    for name in ("config.ini", "training.csv", "curves.png", "checkpoints/best_ckpt.pth"):
+        assert (folder / name).stat().st_size > 0
+    assert list((folder / "tensorboard").iterdir())
+    rows = read_table(folder)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert [bool(row["val_image_auroc"]) for row in rows] == [False, True, False, True]
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    assert not any(".model." in name for name in weights(folder))
+    again = load_config(folder / "config.ini")
+    assert again.training == config.training
+    assert again.testing == config.testing
+
+
+def test_only_trained_parts_change(tiny):
+    trainer = create_trainer(tiny("N_EPOCHS=1"))
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    in_optimizer = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    named = dict(trainer.model.named_parameters())
+    assert {name for name, p in named.items() if id(p) in in_optimizer} == {
+        name for name in named if ".model." not in name and name != "decoder.decoder_pos_embed"
+    }
+    trainer.run()
+    changed = {
+        name
+        for name, value in trainer.model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    # A key bias shifts all of a query's logits alike: its gradient is zero up to rounding.
+    unchanged = {name for name in before if name not in changed}
+    assert all(".model." in name or name == "decoder.decoder_pos_embed" for name in unchanged)
+
+
+def test_the_full_checkpoint_needs_no_other_weights(tiny):
+    from engine.build import build_autoencoder
+
+    folder = train(tiny("N_EPOCHS=1", "CHECKPOINT_CONTENT=full"))
+    checkpoint = folder / "checkpoints" / "last_ckpt.pth"
+    assert any(".model." in name for name in weights(folder))
+    settings = tiny("MODEL_WEIGHTS=/no/such/file.pth").testing
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        whole = build_autoencoder(settings, checkpoint).eval()(images)
+        from_random = build_autoencoder(tiny().testing, checkpoint).eval()(images)
+    assert torch.equal(whole, from_random)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resuming_ends_bit_identical_with_an_unbroken_run(tiny, tmp_path, monkeypatch, workers):
+    unbroken = train(tiny(f"RESULTS_PATH={tmp_path / 'unbroken'}"))
+
+    config = tiny(f"RESULTS_PATH={tmp_path / 'broken'}", f"NUM_WORKERS={workers}")
+    trainer = create_trainer(config)
+    finish = trainer._finish_epoch
+
+    def stop_after_two(row):
+        finish(row)
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    trainer._finish_epoch = stop_after_two
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    broken = train(config, resume=True)
+
+    assert without_times(read_table(broken)) == without_times(read_table(unbroken))
+    expected = weights(unbroken)
+    assert weights(broken).keys() == expected.keys()
+    for name, tensor in weights(broken).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_resuming_with_another_config_names_the_differing_keys(tiny):
+    train(tiny("N_EPOCHS=1"))
+    with pytest.raises(UserError, match=r"N_EPOCHS: was '1', is '2'.*--overwrite"):
+        train(tiny("N_EPOCHS=2"), resume=True)
+
+
+def test_resuming_without_a_run_is_an_error(tiny):
+    with pytest.raises(UserError, match="nothing to resume"):
+        train(tiny(), resume=True)
+
+
+def test_a_run_is_not_overwritten_unasked(tiny):
+    folder = train(tiny("N_EPOCHS=1"))
+    before = (folder / "training.csv").read_bytes()
+    with pytest.raises(UserError, match=r"--resume.*--overwrite"):
+        train(tiny("N_EPOCHS=1"))
+    assert (folder / "training.csv").read_bytes() == before
+    train(tiny("N_EPOCHS=1"), overwrite=True)
+
+
+def test_best_checkpoint_is_not_chosen_on_the_test_split(tiny):
+    config = tiny()
+    shared = config.testing.test_data_path
+    folder = train(tiny("N_EPOCHS=2", f"VAL_DATA_PATH={shared}"))
+    assert (folder / "checkpoints" / "last_ckpt.pth").exists()
+    assert not (folder / "checkpoints" / "best_ckpt.pth").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny, monkeypatch):
+    config = tiny("N_EPOCHS=3", "EVAL_STEPSIZE=1")
+    trainer = create_trainer(config)
+    loss, calls = trainer.criterion.loss, []
+
+    def poisoned(images, reconstructions):
+        calls.append(0)
+        value = loss(images, reconstructions)
+        # The loader makes four steps an epoch: the sixth is in the second epoch.
+        return value * float("nan") if len(calls) == 6 else value
+
+    monkeypatch.setattr(trainer.criterion, "loss", poisoned)
+    with pytest.raises(UserError) as error:
+        trainer.run()
+    message = str(error.value)
+    assert "epoch 2: the loss is nan" in message
+    assert message.count(".png") == 4
+    assert str(trainer.files.last) in message
+    assert all(torch.isfinite(t).all() for t in weights(trainer.files.folder).values())
+
+
+def test_the_loss_watch_on_a_gpu_finds_the_step_that_failed(tmp_path):
+    split = Split(tmp_path, (), has_masks=False)
+    watch = LossWatch(1, split, tmp_path / "none", torch.device("cpu"))
+    watch._interval = 3
+    watch.add(torch.tensor(1.0), torch.tensor([]))
+    assert not watch.look()
+    watch.add(torch.tensor(3.0), torch.tensor([]))
+    assert watch.mean() == 2.0
+    watch.add(torch.tensor(float("inf")), torch.tensor([]))
+    with pytest.raises(UserError, match="no checkpoint is saved yet"):
+        watch.mean()
+
+
+def test_stopping_finishes_the_step_and_says_how_to_go_on(tiny, monkeypatch):
+    trainer = create_trainer(tiny())
+    loss, steps = trainer.criterion.loss, []
+
+    def loss_and_stop(images, reconstructions):
+        steps.append(0)
+        if len(steps) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(images, reconstructions)
+
+    monkeypatch.setattr(trainer.criterion, "loss", loss_and_stop)
+    with pytest.raises(Interrupted, match=r"SIGTERM; 1 finished epoch.*--resume"):
+        trainer.run()
+    assert len(read_table(trainer.files.folder)) == 1
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_too_few_images_for_a_batch(tiny):
+    with pytest.raises(UserError, match=r"18 images.*lower BATCH_SIZE_TRAIN"):
+        create_trainer(tiny("BATCH_SIZE_TRAIN=19"))
+
+
+def test_a_corrupt_image_is_found_before_training(tiny, tmp_path, phantoms):
+    folder = tmp_path / "train"
+    shutil.copytree(phantoms / "train", folder)
+    bad = sorted((folder / "good" / "img").iterdir())[7]
+    bad.write_bytes(bad.read_bytes()[:90])
+    with pytest.raises(UserError, match=bad.name):
+        create_trainer(tiny(f"TRAIN_DATA_PATH={folder}"))
