@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup  ## Draw phantoms, train on them, score unseen ones (about 5 minutes on two cores)
-	$(RUN) -m datasets.phantom --output data/phantom
+	$(RUN) -m datasets.phantom_dataset --output data/phantom
 	$(RUN) run_training.py --config configs/demo.ini --overwrite
 	$(RUN) run_test.py --config configs/demo.ini
 

@@ -20,8 +20,9 @@ import cv2
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from engine.bins import ordered_keys
 from engine.bootstrap import PixelBootstrap
-from engine.histogram import ScoreHistogram, ordered_keys
+from engine.histogram import ScoreHistogram
 from engine.metrics import PixelMetrics, aupro, auroc, average_precision, f1_max, region_weights
 
 SIDE = 224

@@ -14,7 +14,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.histogram import Array, Curve, PagedBins, SortedScores
+from engine.bins import Array, PagedBins
+from engine.histogram import Curve, SortedScores
 
 Interval = list[float] | None
 

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
+from engine.bins import Array, ordered_keys
 from engine.bootstrap import Interval, PixelBootstrap, Statistic, group_intervals
-from engine.histogram import Array, Curve, ScoreHistogram, SortedScores, ordered_keys
+from engine.histogram import Curve, ScoreHistogram, SortedScores
 
 logger = logging.getLogger(__name__)
 

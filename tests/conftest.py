@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.phantom import write_phantom_dataset
+from datasets.phantom_dataset import write_phantom_dataset
 from utils.config import Config, load_config
 
 GOLDEN = Path(__file__).parent / "golden"

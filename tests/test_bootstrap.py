@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from engine.bins import ordered_keys
 from engine.bootstrap import (
     PixelBootstrap,
     group_intervals,
@@ -13,7 +14,6 @@ from engine.bootstrap import (
     percentile_interval,
     poisson_weights,
 )
-from engine.histogram import ordered_keys
 from engine.metrics import (
     PixelMetrics,
     aupro,

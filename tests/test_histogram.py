@@ -10,14 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from engine.bins import PagedBins, ordered_keys, scores_of
 from engine.histogram import (
     EXACT_LIMIT,
     Curve,
-    PagedBins,
     ScoreHistogram,
     SortedScores,
-    ordered_keys,
-    scores_of,
 )
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from datasets import phantom
-from datasets.phantom import LESION_KINDS, add_lesion, draw_phantom, write_phantom_dataset
+from datasets import phantom_dataset
+from datasets.phantom import LESION_KINDS, add_lesion, draw_phantom
+from datasets.phantom_dataset import write_phantom_dataset
 from utils.errors import UserError
 
 SMALL = {"train": 3, "valid_good": 1, "valid_ungood": 2, "test_good": 2, "test_ungood": 4}
@@ -225,7 +226,7 @@ def test_phantoms_of_other_parameters_are_an_error_and_stay(tmp_path, change):
 
 def test_phantoms_of_an_older_drawing_are_an_error(tmp_path, monkeypatch):
     write_phantom_dataset(tmp_path / "set", size=32, **SMALL)
-    monkeypatch.setattr(phantom, "DRAWING_VERSION", phantom.DRAWING_VERSION + 1)
+    monkeypatch.setattr(phantom_dataset, "DRAWING_VERSION", phantom_dataset.DRAWING_VERSION + 1)
     with pytest.raises(UserError, match="other parameters"):
         write_phantom_dataset(tmp_path / "set", size=32, **SMALL)
 
@@ -282,9 +283,9 @@ def test_the_command_line_records_what_it_was_given(tmp_path, capsys):
     folder = tmp_path / "set"
     counts = [f"--{name.replace('_', '-')}={count}" for name, count in SMALL.items()]
     arguments = ["--output", str(folder), "--size=32", "--seed=9", *counts]
-    phantom.main(arguments)
+    phantom_dataset.main(arguments)
     assert "drawn" in capsys.readouterr().out
     record = json.loads(Path(folder, "phantom.json").read_text())
     assert (record["size"], record["seed"], record["images"]["test/Ungood"]) == (32, 9, 4)
-    phantom.main(arguments)
+    phantom_dataset.main(arguments)
     assert "already there" in capsys.readouterr().out
