@@ -18,6 +18,7 @@ _SIGN = np.uint32(1 << 31)
 
 
 def raise_unless_finite(scores: Array) -> None:
+    """Raise a ValueError that counts the scores that are NaN or infinite, if any is."""
     if not np.isfinite(scores).all():
         count = int(np.count_nonzero(~np.isfinite(scores)))
         raise ValueError(f"{count} of {scores.size} scores are not finite as {scores.dtype}")

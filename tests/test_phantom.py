@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from datasets import phantom_dataset
+from datasets import phantom, phantom_dataset
 from datasets.phantom import LESION_KINDS, add_lesion, draw_phantom
 from datasets.phantom_dataset import write_phantom_dataset
 from utils.errors import UserError
@@ -208,7 +208,7 @@ def test_more_images_leave_the_others_as_they_were(tmp_path):
 def test_what_is_there_is_not_drawn_again(tmp_path, monkeypatch):
     folder = tmp_path / "set"
     assert write_phantom_dataset(folder, size=32, **SMALL)
-    monkeypatch.setattr(phantom, "draw_phantom", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(phantom_dataset, "draw_phantom", lambda *_: pytest.fail("drawn again"))
     before = snapshot(folder)
     assert not write_phantom_dataset(folder, size=32, **SMALL)
     assert snapshot(folder) == before
@@ -266,7 +266,7 @@ def test_an_interrupted_drawing_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(phantom, "add_lesion", interrupted)
+    monkeypatch.setattr(phantom_dataset, "add_lesion", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_phantom_dataset(tmp_path / "deep" / "set", size=32, **SMALL)
     assert list(tmp_path.rglob("*")) == [tmp_path / "deep"]
