@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from datasets.images import read_image, read_mask, read_size
-from datasets.intensity import IntensityWindow
-from datasets.layout import Sample, Split
+from datasets.images import read_image, read_mask
+from datasets.samples import Sample, Split, mask_of_another_size, mask_without_mark
 from datasets.transforms import TrainAugmentation, resize_image, resize_mask
 from utils.errors import UserError
+from utils.intensity import IntensityWindow
+
+logger = logging.getLogger(__name__)
 
 _VERIFY_THREADS = 8
 
@@ -59,12 +62,14 @@ class AnomalyDataset(Dataset[Item]):
         if sample.mask is None:
             mask = torch.zeros(self.size, self.size, dtype=torch.bool)
         else:
-            mask = resize_mask(read_mask(sample.mask), self.size)
+            mask = resize_mask(read_mask(sample.mask, sample.frame, axis=sample.axis), self.size)
         return {"image": image, "mask": mask, "index": torch.tensor(index)}
 
     def resized(self, index: int) -> Tensor:
         """The image alone, (1 or 3, size, size) uint8."""
-        return resize_image(read_image(self.split.samples[index].path, self.window), self.size)
+        sample = self.split.samples[index]
+        pixels = read_image(sample.path, self.window, sample.frame, axis=sample.axis)
+        return resize_image(pixels, self.size)
 
 
 class TrainDataset(Dataset[Item]):
@@ -172,31 +177,32 @@ def test_loader(
 def verify_samples(split: Split, window: IntensityWindow) -> None:
     """Decode every image and mask once, so that a bad file is found before an epoch is wasted.
 
+    A mask of an anomalous image that marks nothing gives a warning.
+
     Raises:
         UserError: With every file that cannot be read, or whose mask has another size.
     """
     with ThreadPoolExecutor(_VERIFY_THREADS) as pool:
-        checks = pool.map(lambda sample: _problem(sample, window), split.samples)
+        checks = pool.map(lambda sample: _verify(sample, window), split.samples)
         bar = tqdm(
             checks, "checking files", total=len(split.samples), unit="file", leave=False, delay=2
         )
-        problems = [problem for problem in bar if problem]
-    if problems:
+        found = [check for check in bar if check]
+    if problems := [text for kind, text in found if kind == "problem"]:
         raise UserError("\n".join(problems))
+    for _, warning in found:
+        logger.warning("%s", warning)
 
 
-def _problem(sample: Sample, window: IntensityWindow) -> str | None:
+def _verify(sample: Sample, window: IntensityWindow) -> tuple[str, str] | None:
+    """What is wrong with a sample, as ("problem" or "warning", one line)."""
     try:
-        read_image(sample.path, window)
+        image = read_image(sample.path, window, sample.frame, axis=sample.axis)
         if sample.mask is None:
             return None
-        read_mask(sample.mask)
-        size, mask_size = read_size(sample.path), read_size(sample.mask)
+        mask = read_mask(sample.mask, sample.frame, axis=sample.axis)
     except UserError as error:
-        return str(error)
-    if size == mask_size:
-        return None
-    return (
-        f"{sample.mask}: is {mask_size[1]} × {mask_size[0]} pixels, its image {sample.path} is "
-        f"{size[1]} × {size[0]}; redraw the mask at the image's size"
-    )
+        return "problem", str(error)
+    if image.shape[:2] != mask.shape:
+        return "problem", mask_of_another_size(sample, image.shape, mask.shape)
+    return None if mask.any() else ("warning", mask_without_mark(sample))

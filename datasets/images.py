@@ -1,100 +1,178 @@
-"""Image files to 8-bit grey or RGB arrays, and mask files to booleans."""
+"""Image files of all formats to 8-bit grey or RGB arrays, and mask files to booleans."""
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
-from datasets.intensity import IntensityWindow
+from datasets.dicom import DicomFile
+from datasets.formats import kind_of, may_have_frames, shown
+from datasets.nifti import NiftiFile
+from datasets.pictures import PictureFile
+from datasets.raw import ImageFile, SliceAxis, optional_package
 from utils.errors import UserError
+from utils.intensity import IntensityWindow
 
 MAX_PIXELS = 100_000_000
-_DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-_GREY_MODES = ("1", "L", "LA")
+_PACKAGES = {"dicom": "pydicom", "nifti": "nibabel"}
 
 
-def read_image(path: Path, window: IntensityWindow) -> NDArray[np.uint8]:
-    """An image file as (H, W) grey or (H, W, 3) RGB, 8 bits.
+def read_image(
+    path: Path, window: IntensityWindow, frame: int | None = None, *, axis: SliceAxis = "axial"
+) -> NDArray[np.uint8]:
+    """An image as (H, W) grey or (H, W, 3) RGB, 8 bits.
 
     Palettes, CMYK and alpha are converted (alpha is dropped), EXIF rotation is applied, and
     intensities of more than 8 bits go through ``window``.
 
+    Args:
+        path: Picture, DICOM or NIfTI file.
+        window: How intensities become 8 bits.
+        frame: Which image of a file that holds several, from 0.
+        axis: How a volume is cut.
+
     Raises:
-        UserError: The file is missing, corrupt, empty, animated, or too large; names it.
+        UserError: The file is missing, corrupt, empty, too large, of several frames where none is
+            asked for, or needs a package that is not installed; names it.
     """
-    with _opened(path) as image:
-        try:
-            return _pixels(ImageOps.exif_transpose(image), window)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise _unreadable(path, error) from error
+    with open_image(path, axis) as file:
+        raw = file.read(_frame_of(file, path, frame))
+        if raw.display is not None and window.kind == "auto":
+            pixels = raw.display
+        else:
+            pixels = window.apply(raw.values, raw.window, raw.percentiles)
+        return 255 - pixels if raw.inverted else pixels
 
 
-def read_mask(path: Path) -> NDArray[np.bool_]:
-    """A mask file as (H, W): whatever is above 0 in any channel is anomalous.
+def read_mask(
+    path: Path, frame: int | None = None, *, axis: SliceAxis = "axial"
+) -> NDArray[np.bool_]:
+    """A mask as (H, W): whatever is above 0 in any channel is anomalous.
 
     BMAD's masks hold several grey levels ({0, 58, 122, 255} in its brain set).
 
     Raises:
         UserError: As for :func:`read_image`.
     """
-    with _opened(path) as image:
-        try:
-            turned = ImageOps.exif_transpose(image)
-            # A palette's indices mean nothing; alpha says nothing about the region.
-            values = np.asarray(turned.convert("RGB") if turned.mode == "P" else turned)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise _unreadable(path, error) from error
-        if turned.mode in ("LA", "RGBA"):
-            values = values[..., :-1]
-        marked = np.asarray(values > 0)
-        return np.asarray(marked.any(axis=2)) if marked.ndim == 3 else marked
+    marked = np.asarray(read_mask_values(path, frame, axis=axis) > 0)
+    return np.asarray(marked.any(axis=2)) if marked.ndim == 3 else marked
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_mask_values(
+    path: Path, frame: int | None = None, *, axis: SliceAxis = "axial"
+) -> NDArray[Any]:
+    """A mask's values as its file stores them, (H, W) or (H, W, C).
+
+    Raises:
+        UserError: As for :func:`read_image`.
+    """
+    with open_image(path, axis) as file:
+        values = file.read_mask(_frame_of(file, path, frame))
+        if not np.isfinite(values).all():
+            raise ValueError("holds NaN or infinite values")
+        return values
+
+
+def read_size(
+    path: Path, frame: int | None = None, *, axis: SliceAxis = "axial"
+) -> tuple[int, int]:
     """(height, width) as :func:`read_image` gives it, from the file's header alone.
 
     Raises:
         UserError: The header cannot be read; names the file.
     """
-    with _opened(path) as image:
-        width, height = image.size
-        quarter_turn = image.getexif().get(0x0112, 1) >= 5
-        return (width, height) if quarter_turn else (height, width)
+    with open_image(path, axis) as file:
+        return file.size(_frame_of(file, path, frame))
 
 
-def _opened(path: Path) -> Image.Image:
+def count_frames(path: Path, *, axis: SliceAxis = "axial") -> int:
+    """How many images a file holds; files that cannot hold several are not opened.
+
+    Raises:
+        UserError: The header cannot be read; names the file.
+    """
+    if not may_have_frames(path):
+        return 1
+    with open_image(path, axis) as file:
+        return file.num_frames
+
+
+def marked_frames(path: Path, *, axis: SliceAxis = "axial") -> list[bool]:
+    """Of each frame of a mask file, whether anything is marked in it.
+
+    Raises:
+        UserError: As for :func:`read_image`.
+    """
+    with open_image(path, axis) as file:
+        return [bool((file.read_mask(frame) > 0).any()) for frame in range(file.num_frames)]
+
+
+def require_packages(paths: Iterable[Path]) -> None:
+    """Import what the files need, so that a missing package is one error and not one a file.
+
+    Raises:
+        UserError: A package is missing; names the command that installs it.
+    """
+    for kind in {kind_of(path) for path in paths}:
+        if kind in _PACKAGES:
+            optional_package(_PACKAGES[kind])
+
+
+@contextmanager
+def open_image(path: Path, axis: SliceAxis = "axial") -> Iterator[ImageFile]:
+    """An image file; whatever goes wrong with it in the block is a one-line UserError.
+
+    Raises:
+        UserError: The file is missing, corrupt or needs a package; names it.
+    """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: too large to decode safely ({error})") from error
+        file = _open(path, axis)
+        try:
+            yield file
+        finally:
+            file.close()
+    except UserError:
+        raise
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    width, height = image.size
-    frames = getattr(image, "n_frames", 1)
-    if width * height > MAX_PIXELS:
-        image.close()
-        raise UserError(f"{path}: {width} × {height} pixels are over the limit of {MAX_PIXELS}")
-    if width * height == 0 or frames > 1:
-        image.close()
-        found = f"holds {frames} frames; save them as files of their own" if frames > 1 else "empty"
-        raise UserError(f"{path}: {found}")
-    return image
+        raise UserError(f"{shown(path)}: no such file") from error
+    # Decoders raise anything on bytes that they did not expect.
+    except Exception as error:
+        raise UserError(
+            f"{shown(path)}: cannot be read as an image ({_reason(error)}); replace or remove it"
+        ) from error
 
 
-def _pixels(image: Image.Image, window: IntensityWindow) -> NDArray[np.uint8]:
-    if image.mode in _DEEP_MODES:
-        return window.apply(np.asarray(image))
-    return window.apply(np.asarray(image.convert("L" if image.mode in _GREY_MODES else "RGB")))
+def _open(path: Path, axis: SliceAxis) -> ImageFile:
+    kind = kind_of(path)
+    if kind == "nifti":
+        return NiftiFile(path, axis)
+    return DicomFile(path) if kind == "dicom" else PictureFile(path)
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return UserError(f"{path}: cannot be read as an image ({reason}); replace or remove the file")
+def _frame_of(file: ImageFile, path: Path, frame: int | None) -> int:
+    """The frame to read, after a look at what the header promises."""
+    count = file.num_frames
+    if frame is None and count > 1:
+        raise UserError(f"{shown(path)}: holds {count} frames; save them as files of their own")
+    index = frame or 0
+    if not 0 <= index < count:
+        raise UserError(f"{shown(path)}: has no frame {index}, it holds {count}")
+    height, width = file.size(index)
+    if height * width == 0:
+        raise UserError(f"{shown(path)}: empty; replace or remove it")
+    if height * width > MAX_PIXELS:
+        raise UserError(
+            f"{shown(path)}: {width} × {height} pixels are over the limit of {MAX_PIXELS}"
+        )
+    return index
+
+
+def _reason(error: Exception) -> str:
+    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    line = text.splitlines()[0]
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)

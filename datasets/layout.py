@@ -2,147 +2,163 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from tqdm import tqdm
+
+from datasets.formats import (
+    DICOM_SUFFIXES,
+    IMAGE_SUFFIXES,
+    KINDS,
+    NIFTI_SUFFIXES,
+    Kind,
+    kind_of,
+    may_have_frames,
+    shown,
+    stem_of,
+)
+from datasets.images import marked_frames, require_packages
+from datasets.raw import SliceAxis
+from datasets.samples import (
+    ANOMALOUS,
+    NORMAL,
+    Sample,
+    Split,
+    expand_frames,
+    mask_without_mark,
+    missing_mask,
+)
 from utils.errors import UserError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+logger = logging.getLogger(__name__)
+
 MASK_FOLDERS = ("label", "anomaly_mask")
 VALIDATION_NAMES = ("valid", "val", "Val", "Valid")
 ANOMALOUS_NAMES = ("Ungood", "ungood")
-NORMAL, ANOMALOUS = 0, 1
+
+PICTURES: tuple[Kind, ...] = ("picture",)
+_SUFFIXES = ", ".join((*IMAGE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES))
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One image of a split.
-
-    Attributes:
-        path: The image's file.
-        label: 0 normal, 1 anomalous.
-        mask: The mask's file; None where the image is normal or the set has no masks.
-    """
-
-    path: Path
-    label: int
-    mask: Path | None = None
-
-
-@dataclass(frozen=True)
-class Split:
-    """The images of one split.
-
-    Attributes:
-        folder: Where they lie.
-        samples: Sorted by path.
-        has_masks: Whether the anomalous images have masks; normal ones then have empty masks.
-        num_left_out: Images that a MAX_SAMPLES key cut off.
-    """
-
-    folder: Path
-    samples: tuple[Sample, ...]
-    has_masks: bool
-    num_left_out: int = 0
-
-    @property
-    def labels(self) -> list[int]:
-        """One label a sample."""
-        return [sample.label for sample in self.samples]
-
-    def cut(self, max_samples: int, seed: int) -> Split:
-        """At most ``max_samples`` samples, drawn by a seeded shuffle where there are more."""
-        if len(self.samples) <= max_samples:
-            return self
-        shuffled = list(self.samples)
-        random.Random(seed).shuffle(shuffled)
-        left_out = len(shuffled) - max_samples
-        return replace(self, samples=tuple(shuffled[:max_samples]), num_left_out=left_out)
-
-
-def find_split(folder: Path, *, key: str) -> Split:
+def find_split(folder: Path, *, key: str, axis: SliceAxis = "axial") -> Split:
     """The images and masks of a split's folder, e.g. ``data/Brain/test``.
 
     Images lie in ``good`` and ``Ungood`` (or ``ungood``), in ``img/`` or flat; masks in ``label/``
     or ``anomaly_mask/``, matched by file stem. A validation folder may be spelled ``valid``,
-    ``val``, ``Val`` or ``Valid``.
+    ``val``, ``Val`` or ``Valid``. Volumes and other files of several images become one sample a
+    frame; in ``Ungood``, where there are masks, a frame without a mark is normal.
 
     Args:
         folder: The split's folder.
         key: The INI key that named it, for messages.
+        axis: How volumes are cut.
 
     Raises:
-        UserError: The folder is missing or empty, a mask is missing or has no image.
+        UserError: The folder is missing or empty, a mask is missing or belongs to no image, or to
+            several.
     """
-    folder = _existing(folder, key)
-    normal = _class_samples(folder / "good", NORMAL)
+    split, problems = inspect_split(folder, key=key, axis=axis)
+    if problems:
+        raise UserError("\n".join(problems))
+    return split
+
+
+def inspect_split(folder: Path, *, key: str, axis: SliceAxis = "axial") -> tuple[Split, list[str]]:
+    """As :func:`find_split`, with what is wrong about masks as a list, one line each.
+
+    Raises:
+        UserError: The folder is missing or empty.
+    """
+    folder = existing_folder(folder, key)
+    problems: list[str] = []
+    normal = _class_samples(folder / "good", NORMAL, axis, problems)
     anomalous = [
         sample
-        for name in ANOMALOUS_NAMES
-        for sample in _class_samples(folder / name, ANOMALOUS)
-        # On a file system that ignores case both names are one folder.
-        if name == ANOMALOUS_NAMES[0] or not (folder / ANOMALOUS_NAMES[0]).exists()
+        for class_folder in anomalous_folders(folder)
+        for sample in _class_samples(class_folder, ANOMALOUS, axis, problems)
     ]
     samples = sorted([*normal, *anomalous], key=lambda sample: sample.path)
     if not samples:
-        raise UserError(
-            f"{key}: {folder} holds no images; expected {folder / 'good'} with "
-            f"{', '.join(IMAGE_SUFFIXES)} files, in img/ or flat"
-        )
+        raise _no_images(folder, key)
+    require_packages(sample.path for sample in samples)
     has_masks = any(sample.mask for sample in anomalous)
-    for sample in anomalous if has_masks else ():
-        if sample.mask is None:
-            raise UserError(
-                f"{sample.path}: has no mask, while other images of {folder} have one; add "
-                f"{sample.path.stem}.png to its label/ folder, or remove all masks"
-            )
-    return Split(folder, tuple(samples), has_masks)
+    problems += [missing_mask(sample) for sample in anomalous if has_masks and not sample.mask]
+    return Split(folder, tuple(_expanded(samples, problems)), has_masks), problems
 
 
-def find_normal_images(folder: Path, *, key: str) -> Split:
+def find_normal_images(folder: Path, *, key: str, axis: SliceAxis = "axial") -> Split:
     """The normal images of a training folder: ``good/img``, ``good``, or the folder itself.
 
     Raises:
-        UserError: The folder is missing or holds no image.
+        UserError: The folder is missing or holds no image, or a mask belongs to none.
     """
-    folder = _existing(folder, key)
-    samples = _class_samples(folder / "good", NORMAL) or _class_samples(folder, NORMAL)
+    folder = existing_folder(folder, key)
+    problems: list[str] = []
+    samples = _class_samples(folder / "good", NORMAL, axis, problems)
+    samples = samples or _class_samples(folder, NORMAL, axis, problems)
     if not samples:
-        raise UserError(
-            f"{key}: {folder} holds no images; expected {folder / 'good'} with "
-            f"{', '.join(IMAGE_SUFFIXES)} files, in img/ or flat"
-        )
-    return Split(folder, tuple(samples), has_masks=False)
+        raise _no_images(folder, key)
+    if problems:
+        raise UserError("\n".join(problems))
+    require_packages(sample.path for sample in samples)
+    return Split(folder, tuple(_expanded(samples, problems)), has_masks=False)
 
 
-def _existing(folder: Path, key: str) -> Path:
+def existing_folder(folder: Path, key: str) -> Path:
+    """A split's folder, under another spelling where it is one of validation.
+
+    Raises:
+        UserError: There is none.
+    """
     candidates = [folder]
     if folder.name in VALIDATION_NAMES:
         candidates += [folder.with_name(name) for name in VALIDATION_NAMES]
     for candidate in candidates:
         if candidate.is_dir():
             return candidate
-    raise UserError(f"{key}: {folder} is no folder; give the path of a split, e.g. data/Brain/test")
+    raise UserError(
+        f"{key}: {shown(folder)} is no folder; give the path of a split, e.g. data/Brain/test"
+    )
 
 
-def list_images(folder: Path) -> list[Path]:
+def anomalous_folders(folder: Path) -> list[Path]:
+    """The folders of anomalous images in a split's folder, in any spelling."""
+    found = [folder / name for name in ANOMALOUS_NAMES if (folder / name).is_dir()]
+    # On a file system that ignores case both names are one folder.
+    return found[:1] if len(found) == 2 and found[0].samefile(found[1]) else found
+
+
+def list_images(folder: Path, kinds: Collection[Kind] = PICTURES) -> list[Path]:
     """The image files directly in a folder, sorted; hidden files are left out.
+
+    Args:
+        folder: The folder.
+        kinds: Which formats to list.
 
     Raises:
         UserError: The folder cannot be listed.
     """
     try:
-        return sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-        )
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if not _passed_over(entry)]
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot be listed ({error.strerror}); mend its rights"
+            f"{shown(folder)}: cannot be listed ({error.strerror}); mend its rights"
         ) from error
+    return sorted(path for path in (folder / name for name in names) if kind_of(path) in kinds)
+
+
+def _passed_over(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.name.startswith(".") or entry.is_dir()
+    except OSError:
+        # A link in a circle stays, as one that leads nowhere does: reading it says so.
+        return False
 
 
 def image_folder(class_folder: Path) -> Path:
@@ -158,25 +174,85 @@ def mask_folder(class_folder: Path) -> Path | None:
     return None
 
 
-def _class_samples(class_folder: Path, label: int) -> list[Sample]:
+def paired_masks(
+    class_folder: Path, images: Iterable[Path], problems: list[str]
+) -> dict[str, Path]:
+    """Stem → mask file of a class folder; what does not fit is appended to ``problems``."""
+    folder = mask_folder(class_folder)
+    masks = _by_stem(list_images(folder, KINDS)) if folder else {}
+    pictures = _by_stem(images) if masks else {}
+    for stem, files in masks.items():
+        owners = pictures.get(stem, [])
+        if not owners:
+            problems.append(
+                f"{shown(files[0])}: this mask has no image; add one named {shown(Path(stem))}.* "
+                f"to {shown(image_folder(class_folder))}, or remove the mask"
+            )
+        elif len(files) > 1:
+            problems.append(
+                f"{shown(files[0])}: {shown(files[1])} is a mask of the same image; remove one"
+            )
+        elif len(owners) > 1:
+            problems.append(
+                f"{shown(files[0])}: may belong to {shown(owners[0])} or to {shown(owners[1])}; "
+                "give these images different names"
+            )
+    return {stem: files[0] for stem, files in masks.items()}
+
+
+def _by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    stems: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        stems[stem_of(path)].append(path)
+    return stems
+
+
+def _class_samples(
+    class_folder: Path, label: int, axis: SliceAxis, problems: list[str]
+) -> list[Sample]:
     if not class_folder.is_dir():
         return []
-    images = list_images(image_folder(class_folder))
-    masks = _masks_by_stem(class_folder, images) if images else {}
+    images = list_images(image_folder(class_folder), KINDS)
+    masks = paired_masks(class_folder, images, problems) if images else {}
     if label == NORMAL:
         # Masks of normal images are empty by definition: the files are not read.
-        return [Sample(path, label) for path in images]
-    return [Sample(path, label, masks.get(path.stem)) for path in images]
+        masks = {}
+    return [Sample(path, label, masks.get(stem_of(path)), axis=axis) for path in images]
 
 
-def _masks_by_stem(class_folder: Path, images: Iterable[Path]) -> dict[str, Path]:
-    folder = mask_folder(class_folder)
-    masks = {path.stem: path for path in list_images(folder)} if folder else {}
-    stems = {path.stem for path in images}
-    for stem, path in masks.items():
-        if stem not in stems:
-            raise UserError(
-                f"{path}: this mask has no image; add one named {stem}.* to "
-                f"{image_folder(class_folder)}, or remove the mask"
-            )
-    return masks
+def _no_images(folder: Path, key: str) -> UserError:
+    return UserError(
+        f"{key}: {shown(folder)} holds no images; expected {shown(folder / 'good')} with "
+        f"{_SUFFIXES} files, in img/ or flat"
+    )
+
+
+def _expanded(samples: Iterable[Sample], problems: list[str]) -> list[Sample]:
+    several = [sample for sample in samples if may_have_frames(sample.path)]
+    if not several:
+        return list(samples)
+    with tqdm(samples, "reading headers", unit="file", leave=False, delay=2) as bar:
+        return [frame for sample in bar for frame in _frames(sample, problems)]
+
+
+def _frames(sample: Sample, problems: list[str]) -> list[Sample]:
+    frames = expand_frames(sample)
+    if len(frames) == 1 or sample.mask is None:
+        return frames
+    try:
+        marked = marked_frames(sample.mask, axis=sample.axis)
+    except UserError as error:
+        problems.append(str(error))
+        return []
+    if len(marked) != len(frames):
+        problems.append(
+            f"{shown(sample.mask)}: holds {len(marked)} images, {shown(sample.path)} holds "
+            f"{len(frames)}; redraw the mask on the grid of its image"
+        )
+        return []
+    if not any(marked):
+        logger.warning("%s", mask_without_mark(sample))
+    return [
+        frame if mark else replace(frame, label=NORMAL, mask=None)
+        for frame, mark in zip(frames, marked, strict=True)
+    ]

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 from collections.abc import Sequence
 
+import timm
+
 from engine.criterion_spec import RESNETS, CriterionSpec
-from models.backbone import BackboneGeometry, UnknownBackboneError, backbone_geometry
+from models.backbone import BackboneGeometry, backbone_geometry
 from utils.errors import ConfigError, Problem
 from utils.schema import SectionConfig
 from utils.weights import HUB, RANDOM
+
+# Pairs of an INI key and what its backbone says to it.
+Found = list[tuple[str, str]]
+
+# Criteria that look at the configured blocks of the perceptual ViT; EMBED_MSE looks at the last.
+_LOOK_AT_BLOCKS = {"PERCEPTUAL_VIT_mae_multi", "PERCEPTUAL_VIT_mae"}
+
+
+class _UnfitBackboneError(Exception):
+    """A backbone that cannot be built so; says what would do."""
 
 
 def check_geometry(config: SectionConfig, kinds: Sequence[str], *, file: str, section: str) -> None:
@@ -23,23 +37,69 @@ def check_geometry(config: SectionConfig, kinds: Sequence[str], *, file: str, se
     Raises:
         ConfigError: With every key that a backbone contradicts.
     """
+    specs = [CriterionSpec.of(config, kind) for kind in kinds]
     found = _encoder_problems(config)
-    for kind in kinds:
-        found += _criterion_problems(config, CriterionSpec.of(config, kind))
+    for spec in specs:
+        found += _criterion_problems(config, spec)
+    found += _file_problems(config, specs)
     if found:
         unique = dict.fromkeys(found)
         raise ConfigError([Problem(file, section, key, text) for key, text in unique])
 
 
-def _encoder_problems(config: SectionConfig) -> list[tuple[str, str]]:
-    problems = []
+# A patch size is asked for by several criteria, and deep models take a while even without weights.
+@functools.cache
+def _geometry(name: str, img_size: int, patch_size: int) -> BackboneGeometry:
+    """Geometry of a backbone at a size.
+
+    Raises:
+        _UnfitBackboneError: There is none; the message says what would do.
+    """
+    if not timm.is_model(name.partition(".")[0]):
+        raise _UnfitBackboneError(f"timm knows no model '{name}'; {_near_names(name)}")
+    try:
+        return backbone_geometry(name, img_size=img_size, patch_size=patch_size)
+    except Exception as error:
+        # Families that were not made for a size, or are no ViTs, fail in ways of their own.
+        reason = _refusal(name) or (str(error) or type(error).__name__)
+        if name not in reason:
+            size = f"{img_size} pixels with patches of {patch_size}"
+            reason = f"timm cannot build '{name}' at {size}: {reason}"
+        raise _UnfitBackboneError(f"{_first_line(reason)}; {_near_names(name)}") from error
+
+
+def _refusal(name: str) -> str:
+    """Why there is no geometry of it at any size, empty where there is one at its native size."""
+    try:
+        backbone_geometry(name)
+    except Exception as error:
+        reason = _first_line(str(error) or type(error).__name__)
+        return reason if name in reason else f"'{name}' is no plain vision transformer"
+    return ""
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0].rstrip(".")
+
+
+def _near_names(name: str) -> str:
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        return f"near are {', '.join(near)}" if near else "give the tag of a plain ViT of timm"
+    known = timm.list_pretrained(f"{architecture}.*")
+    if tag and name not in known:
+        return f"known are {', '.join(known)}"
+    return "give the tag of a plain ViT of timm"
+
+
+def _encoder_problems(config: SectionConfig) -> Found:
+    problems: Found = []
     for index, name in enumerate(config.model_name):
         try:
-            geometry = backbone_geometry(
-                name, img_size=config.resize, patch_size=config.patch_size[index]
-            )
-        except UnknownBackboneError as error:
-            problems.append(("MODEL_NAME", f"{error}; give a timm ViT's tag"))
+            geometry = _geometry(name, config.resize, config.patch_size[index])
+        except _UnfitBackboneError as error:
+            problems.append(("MODEL_NAME", str(error)))
             continue
         problems += _prefix_problem(config, index, geometry)
         problems += _state_problems("USE_HIDDEN_STATE", name, geometry, config.use_hidden_state)
@@ -47,9 +107,7 @@ def _encoder_problems(config: SectionConfig) -> list[tuple[str, str]]:
     return problems
 
 
-def _prefix_problem(
-    config: SectionConfig, index: int, geometry: BackboneGeometry
-) -> list[tuple[str, str]]:
+def _prefix_problem(config: SectionConfig, index: int, geometry: BackboneGeometry) -> Found:
     registers = max(geometry.num_prefix_tokens - 1, 0)
     if config.n_reg_tokens[index] == registers:
         return []
@@ -62,7 +120,7 @@ def _prefix_problem(
 
 def _state_problems(
     key: str, name: str, geometry: BackboneGeometry, states: Sequence[int]
-) -> list[tuple[str, str]]:
+) -> Found:
     depth = geometry.depth
     return [
         (key, f"{name} has no block {state}; give numbers from {-depth} to {depth - 1}")
@@ -71,41 +129,46 @@ def _state_problems(
     ]
 
 
-def _width_problems(
-    config: SectionConfig, index: int, geometry: BackboneGeometry
-) -> list[tuple[str, str]]:
+def _width_problems(config: SectionConfig, index: int, geometry: BackboneGeometry) -> Found:
     name = config.model_name[index]
-    if config.additional_block_dim and config.additional_block_dim[index] != geometry.dim:
-        text = f"found {config.additional_block_dim[index]}; {name} has width {geometry.dim}"
-        return [("ADDITIONAL_BLOCK_DIM", text)]
-    if config.final_proj_in_features:
-        if config.final_proj_in_features[index] != geometry.dim:
-            text = f"found {config.final_proj_in_features[index]}; {name} has width {geometry.dim}"
-            return [("FINAL_PROJ_IN_FEATURES", text)]
-    elif config.junction_dim != geometry.dim:
+    problems: Found = []
+    for key in ("ADDITIONAL_BLOCK_DIM", "FINAL_PROJ_IN_FEATURES"):
+        widths = getattr(config, key.lower())
+        if widths and widths[index] != geometry.dim:
+            problems.append((key, f"found {widths[index]}; {name} has width {geometry.dim}"))
+    if not config.final_proj_in_features and config.junction_dim != geometry.dim:
         text = (
             f"found {config.junction_dim}; {name} has width {geometry.dim} and FINAL_PROJ_* is "
             "empty: give that width, or a projection"
         )
-        return [("JUNCTION_DIM", text)]
-    return []
-
-
-def _criterion_problems(config: SectionConfig, spec: CriterionSpec) -> list[tuple[str, str]]:
-    if not spec.vit_patch_sizes:
-        return []
-    name = config.perceptual_model_name
-    problems = []
-    try:
-        for size in dict.fromkeys(spec.vit_patch_sizes):
-            geometry = backbone_geometry(name, img_size=config.resize, patch_size=size)
-    except UnknownBackboneError as error:
-        return [("PERCEPTUAL_MODEL_NAME", f"{error}; give a timm ViT's tag")]
-    problems += _state_problems(
-        f"PERCEPTUAL_HSTATE_{spec.kind}", name, geometry, spec.hidden_states
-    )
-    resnets = [each for each in spec.names if each in RESNETS]
-    if resnets and config.perceptual_weights not in (HUB, RANDOM):
-        text = f"one file cannot serve both {name} and {resnets[0]}; give hub, or one network"
-        problems.append(("PERCEPTUAL_WEIGHTS", text))
+        problems.append(("JUNCTION_DIM", text))
     return problems
+
+
+def _criterion_problems(config: SectionConfig, spec: CriterionSpec) -> Found:
+    name = config.perceptual_model_name
+    states = spec.hidden_states if _LOOK_AT_BLOCKS & set(spec.names) else ()
+    problems: Found = []
+    for size in dict.fromkeys(spec.vit_patch_sizes):
+        try:
+            geometry = _geometry(name, config.resize, size)
+        except _UnfitBackboneError as error:
+            problems.append(("PERCEPTUAL_MODEL_NAME", str(error)))
+            continue
+        problems += _state_problems(f"PERCEPTUAL_HSTATE_{spec.kind}", name, geometry, states)
+    return problems
+
+
+def _file_problems(config: SectionConfig, specs: Sequence[CriterionSpec]) -> Found:
+    """A file holds the weights of one network; several criteria may need several."""
+    if config.perceptual_weights in (HUB, RANDOM):
+        return []
+    networks = [config.perceptual_model_name] if any(s.vit_patch_sizes for s in specs) else []
+    networks += [name for name in RESNETS if any(name in spec.names for spec in specs)]
+    if len(networks) < 2:
+        return []
+    text = (
+        f"one file cannot serve {' and '.join(networks)}: found {config.perceptual_weights!r}; "
+        "give hub, or criteria of one network"
+    )
+    return [("PERCEPTUAL_WEIGHTS", text)]

@@ -64,8 +64,8 @@ def test_all_duplicates_are_found_and_the_first_holds(tmp_path: Path) -> None:
 def test_a_section_that_stands_twice_is_joined(tmp_path: Path, name: str) -> None:
     raw = read(tmp_path, f"[{name}]\nSEED = 1\n[{name}]\nSEED = 2\nLR = 3\n[{name}]\nRESIZE = 4\n")
     assert lines(raw) == [
-        f"[{name}]: stands twice (line 3); join the two",
-        f"[{name}]: stands twice (line 6); join the two",
+        f"[{name}] stands twice (line 3); join the two",
+        f"[{name}] stands twice (line 6); join the two",
     ]
     # So that no key of the second one counts as missing.
     assert raw.own[name] == {"SEED", "LR", "RESIZE"}
@@ -86,9 +86,9 @@ def test_problems_of_every_form_at_once(tmp_path: Path) -> None:
             "line 7 is neither 'KEY = value', a section nor a comment: '= 7'",
             "line 11 is neither 'KEY = value', a section nor a comment: '[TESTING'",
             "[TRAINING] LR: stands twice (line 8); keep one of the two",
-            "[TRIANING]: unknown section; write [TRAINING]",
-            "[ testing ]: unknown section; write [TESTING]",
-            "[default]: unknown section; write [DEFAULT]",
+            "[TRIANING] unknown section; write [TRAINING]",
+            "[ testing ] unknown section; write [TESTING]",
+            "[default] unknown section; write [DEFAULT]",
         ]
     )
     assert raw.sections == {"TRAINING": {"LR": "1"}}

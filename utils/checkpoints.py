@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.errors import UserError
-from utils.weights import summary
+from utils.weights import misfit, summary
 
 _ENCODER = re.compile(r"encoders\.(\d+)\.model\.")
 _HEAD = re.compile(r"encoders\.\d+\.model\.(head|fc_norm|norm)\.")
@@ -29,34 +29,27 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     Raises:
         UserError: The file cannot be written (disk full, read-only).
     """
-    temporary: Path | None = None
+    # Made by open and not by tempfile, so that its permissions are those of any other file.
+    temporary = path.parent / f".tmp-{secrets.token_hex(8)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
-            temporary = Path(file.name)
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        try:
+            with temporary.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"{path}: cannot be written ({error}); what stood there before is intact"
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+    """Write UTF-8 text atomically; file names in it that are no UTF-8 keep their bytes."""
+    write_atomically(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))
 
 
 def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
@@ -65,8 +58,9 @@ def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def holds_encoder(state_dict: Mapping[str, Tensor], index: int) -> bool:
-    """Whether a checkpoint holds the frozen weights of encoder ``index``."""
-    return any(name.startswith(f"encoders.{index}.model.") for name in state_dict)
+    """Whether a checkpoint holds the frozen weights of encoder ``index``; a head is none."""
+    prefix = f"encoders.{index}.model."
+    return any(name.startswith(prefix) and not _HEAD.match(name) for name in state_dict)
 
 
 def load_model(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: Path) -> None:
@@ -102,16 +96,12 @@ def load_model(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: Pa
 def _differences(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
     problems = []
     for name, tensor in wanted.items():
-        found = given.get(name)
-        if found is None:
-            encoder = _ENCODER.match(name)
-            if not (encoder and not holds_encoder(given, int(encoder[1]))):
-                problems.append(f"{name}: missing, expected {tuple(tensor.shape)}")
-        elif found.shape != tensor.shape:
-            shapes = f"expected {tuple(tensor.shape)}, found {tuple(found.shape)}"
-            problems.append(f"{name}: {shapes}")
-        elif not found.isfinite().all():
-            problems.append(f"{name}: holds NaN or infinity")
+        encoder = _ENCODER.match(name)
+        if encoder and not holds_encoder(given, int(encoder[1])):
+            continue
+        problem = misfit(given.get(name), tensor)
+        if problem:
+            problems.append(f"{name}: {problem}")
     unknown = (name for name in given if name not in wanted)
     problems += [f"{name}: unknown, found {tuple(given[name].shape)}" for name in unknown]
     return problems

@@ -23,12 +23,13 @@ _PER_ENCODER = (
 _BROADCAST = ("cache_dir", "model_weights")
 
 
-def contradictions(config: Any) -> list[Contradiction]:
+def contradictions(config: Any, kinds: Sequence[str]) -> list[Contradiction]:
     """Pairs of an INI key and one line that says what it contradicts and what would do.
 
     Args:
         config: A section's config, or an object that holds only those of its fields that are
             valid: a check that needs another field is left out.
+        kinds: The section's criteria, ``TRAIN`` and ``VAL``.
     """
     checks = [
         _list_lengths(config),
@@ -40,7 +41,7 @@ def contradictions(config: Any) -> list[Contradiction]:
         _decoder(config),
         _decoder_width(config),
     ]
-    for kind in ("VAL", "TRAIN") if hasattr(config, "train_data_path") else ("VAL",):
+    for kind in kinds:
         checks += [_weights(config, kind), _patch_sizes(config, kind), _metric(config, kind)]
     return [found for check in checks for found in _until_missing(check)]
 

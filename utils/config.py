@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from utils.checks import contradictions
 from utils.errors import ConfigError, Problem
-from utils.ini import RawConfig, read_ini
+from utils.ini import DEFAULT, RawConfig, read_ini
 from utils.schema import SectionConfig, TestingConfig, TrainingConfig
 
 SCHEMAS: Mapping[str, type[SectionConfig]] = {"TRAINING": TrainingConfig, "TESTING": TestingConfig}
 KEYS = {
     section: {name.upper() for name in schema.model_fields} for section, schema in SCHEMAS.items()
 }
+# Criteria of each section: the keys CRITERION_<kind> and PERCEPTUAL_*_<kind>.
+KINDS = {"TRAINING": ("TRAIN", "VAL"), "TESTING": ("VAL",)}
 OVERRIDES = "--set"
 
 
@@ -82,9 +85,11 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         problems.append(Problem(raw.file, "", "", text))
     for section, values in raw.sections.items():
         known = {key.lower(): value for key, value in values.items() if key in KEYS[section]}
-        sections[section] = _validate(raw.file, section, known, overridden, problems)
+        sections[section], found = _validate(section, known)
+        problems += [_placed(raw, section, key, text, overridden) for key, text in found]
     if problems:
-        raise ConfigError(problems)
+        # A fault in [DEFAULT] is found in each section that shares it.
+        raise ConfigError(list(dict.fromkeys(problems)))
     return Config(raw.file, sections.get("TRAINING"), sections.get("TESTING"))
 
 
@@ -104,10 +109,13 @@ def _apply_overrides(
         targets = [name for name in wanted if key in KEYS[name]]
         if not targets:
             problems.append(Problem(OVERRIDES, section, key, _suggest(key, wanted)))
-        for target in targets:
-            if target in raw.sections:
-                raw.sections[target][key] = value.strip()
-                done.add((target, key))
+        present = [target for target in targets if target in raw.sections]
+        if targets and not present:
+            text = f"the file has no section [{targets[0]}] that it could be set in"
+            problems.append(Problem(OVERRIDES, targets[0], key, text))
+        for target in present:
+            raw.sections[target][key] = value.strip()
+            done.add((target, key))
     return done
 
 
@@ -123,8 +131,8 @@ def _suggest(key: str, sections: Sequence[str]) -> str:
 def _unknown_keys(raw: RawConfig) -> list[Problem]:
     everywhere = set().union(*KEYS.values())
     problems = [
-        Problem(raw.file, "DEFAULT", key, _suggest(key, list(SCHEMAS)))
-        for key in sorted(raw.own["DEFAULT"] - everywhere)
+        Problem(raw.file, DEFAULT, key, _suggest(key, list(SCHEMAS)))
+        for key in sorted(raw.own[DEFAULT] - everywhere)
     ]
     for section in raw.sections:
         for key in sorted(raw.own[section] - KEYS[section]):
@@ -132,29 +140,30 @@ def _unknown_keys(raw: RawConfig) -> list[Problem]:
     return problems
 
 
+def _placed(
+    raw: RawConfig, section: str, key: str, text: str, overridden: set[tuple[str, str]]
+) -> Problem:
+    """A problem of a section, at the place where the user wrote the key."""
+    if (section, key) in overridden:
+        return Problem(OVERRIDES, section, key, text)
+    shared = key in raw.own[DEFAULT] and key not in raw.own[section]
+    return Problem(raw.file, DEFAULT if shared else section, key, text)
+
+
 def _validate(
-    file: str,
-    section: str,
-    values: dict[str, str],
-    overridden: set[tuple[str, str]],
-    problems: list[Problem],
-) -> SectionConfig | None:
-    """Build one section's config; what does not fit is appended to ``problems``."""
+    section: str, values: dict[str, str]
+) -> tuple[SectionConfig | None, list[tuple[str, str]]]:
+    """Build one section's config, or None, and pairs of a key and what is wrong with it."""
     schema = SCHEMAS[section]
-
-    def problem(key: str, text: str) -> Problem:
-        return Problem(OVERRIDES if (section, key) in overridden else file, section, key, text)
-
     try:
-        config: SectionConfig | None = schema.model_validate(values)
-        checked: object = config
+        config = schema.model_validate(values)
     except ValidationError as error:
         invalid = dict.fromkeys(str(detail["loc"][0]) for detail in error.errors())
-        problems += [problem(name.upper(), _expectation(schema, name, values)) for name in invalid]
-        config, checked = None, _valid_part(schema, values, set(invalid))
-    found = [problem(key, text) for key, text in contradictions(checked)]
-    problems += found
-    return None if found else config
+        found = [(name.upper(), _expectation(schema, name, values)) for name in invalid]
+        part = _valid_part(schema, values, set(invalid))
+        return None, found + contradictions(part, KINDS[section])
+    found = contradictions(config, KINDS[section])
+    return (None if found else config), found
 
 
 def _valid_part(
@@ -174,9 +183,16 @@ def _expectation(schema: type[SectionConfig], name: str, values: dict[str, str])
     expected = schema.model_fields[name].description
     if name not in values:
         return f"missing; give {expected}"
-    value = values[name]
-    hint = " (comments need a line of their own)" if " ;" in value or " #" in value else ""
-    return f"found {value!r}; give {expected}{hint}"
+    value, hint = values[name], ""
+    if "\n" in value:
+        hint = " (an indented line continues the one above it)"
+    elif re.search(r"\s[;#]", value):
+        hint = " (comments need a line of their own)"
+    return f"found {_shortened(value)!r}; give {expected}{hint}"
+
+
+def _shortened(value: str, most: int = 80) -> str:
+    return value if len(value) <= most else f"{value[: most - 3]}..."
 
 
 def ini_text(config: Config) -> str:

@@ -7,6 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
+def printable(text: str) -> str:
+    """One line that is harmless to a terminal, for what was written by others.
+
+    Line breaks and control characters, which names in files may hold, become escapes.
+    """
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong with a configuration: where it stands and what would do.
@@ -29,8 +37,7 @@ class Problem:
             place.append(f"[{self.section}]")
         if self.key:
             place.append(f"{self.key}:")
-        # A value may hold any character: one problem stays one line.
-        return " ".join(" ".join([*place, self.text]).splitlines())
+        return printable(" ".join([*place, self.text]))
 
 
 class UserError(Exception):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import configparser
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import ConfigError, Problem
 
 SECTIONS = ("TRAINING", "TESTING")
+DEFAULT = "DEFAULT"
+# Marks names of our own in the text; a file that holds this character is refused.
+_MARK = "\0"
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,11 @@ class RawConfig:
 class _Parser(configparser.ConfigParser):
     """A parser whose keys are in capitals and whose values are taken as they stand."""
 
-    def __init__(self, *, strict: bool) -> None:
-        # Interpolation is off because a path or a pattern may hold a percent sign.
-        super().__init__(interpolation=None, strict=strict)
+    def __init__(self) -> None:
+        # Interpolation is off because a path or a pattern may hold a percent sign. No header can
+        # name the empty default section: [DEFAULT] is read like the others, so that we know which
+        # keys stand in it and whether it stands twice.
+        super().__init__(interpolation=None, default_section="")
 
     def optionxform(self, optionstr: str) -> str:
         return optionstr.upper()
@@ -43,55 +49,99 @@ def _read_text(path: Path) -> str:
     """The file's text; a byte order mark is dropped.
 
     Raises:
-        ConfigError: The file is missing, a folder, unreadable, or not UTF-8.
+        ConfigError: The file is missing, a folder, unreadable, or not UTF-8 text.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        text = "no such file; give the path of an INI file, e.g. configs/brain.ini"
+        problem = "no such file; give the path of an INI file, e.g. configs/brain.ini"
     except IsADirectoryError:
-        text = "is a folder; give the path of an INI file"
+        problem = "is a folder; give the path of an INI file"
     except UnicodeDecodeError as error:
-        text = f"is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        problem = f"is not UTF-8 text (byte {error.start}); save it as UTF-8"
     except (OSError, ValueError) as error:
-        text = f"cannot be read ({error}); give the path of a readable INI file"
-    raise ConfigError([Problem(str(path), "", "", text)])
+        problem = f"cannot be read ({error}); give the path of a readable INI file"
+    else:
+        if _MARK not in text:
+            return text
+        line = text.count("\n", 0, text.index(_MARK)) + 1
+        problem = f"holds a NUL byte in line {line}; save it as UTF-8 text"
+    raise ConfigError([Problem(str(path), "", "", problem)])
 
 
-def _parse(text: str, file: str) -> tuple[configparser.ConfigParser, list[Problem]]:
-    """Parse leniently after recording what a strict parse complains about."""
-    problems: list[Problem] = []
-    try:
-        parser = _Parser(strict=True)
-        parser.read_string(text)
-        return parser, problems
-    except configparser.DuplicateOptionError as error:
-        found = f"stands twice (line {error.lineno}); keep one of the two"
-        problems.append(Problem(file, error.section, error.option, found))
-    except configparser.DuplicateSectionError as error:
-        found = f"stands twice (line {error.lineno}); join the two"
-        problems.append(Problem(file, error.section, "", found))
-    except configparser.MissingSectionHeaderError as error:
-        found = f"line {error.lineno} stands before any section; begin with [TRAINING] or [TESTING]"
-        return _Parser(strict=False), [Problem(file, "", "", found)]
-    except configparser.ParsingError as error:
-        return _Parser(strict=False), _parsing_problems(error, file)
-    parser = _Parser(strict=False)
-    try:
-        parser.read_string(text)
-    except configparser.ParsingError as error:
-        problems.extend(_parsing_problems(error, file))
-        parser = _Parser(strict=False)
-    return parser, problems
+class _Reader:
+    """Parses INI text again and again, each time without the faults found so far."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.file = file
+        self.lines = text.split("\n")
+        self.problems: list[Problem] = []
+        # Stand-in of a section that stands again → its name.
+        self.repeated: dict[str, str] = {}
+
+    def read(self) -> dict[str, dict[str, str]]:
+        """Section → key → value, [DEFAULT] as one of them; fills ``problems``."""
+        while True:
+            parser = _Parser()
+            try:
+                parser.read_string("\n".join(self.lines))
+            except configparser.DuplicateOptionError as error:
+                self._rename_key(error)
+            except configparser.DuplicateSectionError as error:
+                self._rename_section(error)
+            except configparser.MissingSectionHeaderError as error:
+                self._drop_start(error)
+            except configparser.ParsingError as error:
+                self._drop_lines(error)
+            else:
+                return self._joined(parser)
+
+    def _say(self, section: str, key: str, text: str) -> None:
+        self.problems.append(Problem(self.file, section, key, text))
+
+    def _rename_key(self, error: configparser.DuplicateOptionError) -> None:
+        number = error.lineno or 0
+        section = self.repeated.get(error.section, error.section)
+        self._say(section, error.option, f"stands twice (line {number}); keep one of the two")
+        # Not left out: lines that continue its value would then continue another one.
+        self.lines[number - 1] = f"{_MARK}{number} ="
+
+    def _rename_section(self, error: configparser.DuplicateSectionError) -> None:
+        number = error.lineno or 0
+        self._say(error.section, "", f"stands twice (line {number}); join the two")
+        self.repeated[f"{_MARK}{number}"] = error.section
+        self.lines[number - 1] = f"[{_MARK}{number}]"
+
+    def _drop_start(self, error: configparser.MissingSectionHeaderError) -> None:
+        text = f"line {error.lineno} stands before any section; begin with [TRAINING] or [TESTING]"
+        self._say("", "", text)
+        # One line for all keys before the first header: the mend is one header above them.
+        for index, line in enumerate(self.lines):
+            if _Parser.SECTCRE.match(line.strip()):
+                break
+            self.lines[index] = ""
+
+    def _drop_lines(self, error: configparser.ParsingError) -> None:
+        for number, _ in error.errors:
+            found = f"line {number} is neither 'KEY = value', a section nor a comment"
+            self._say("", "", f"{found}: {self.lines[number - 1]!r}")
+            self.lines[number - 1] = "#"
+
+    def _joined(self, parser: _Parser) -> dict[str, dict[str, str]]:
+        sections: dict[str, dict[str, str]] = {}
+        for name in parser.sections():
+            known = sections.setdefault(self.repeated.get(name, name), {})
+            for key, value in parser.items(name):
+                if not key.startswith(_MARK):
+                    known.setdefault(key, value)
+        return sections
 
 
-def _parsing_problems(error: configparser.ParsingError, file: str) -> list[Problem]:
-    return [
-        Problem(
-            file, "", "", f"line {line} is neither 'KEY = value', a section nor a comment: {text}"
-        )
-        for line, text in error.errors
-    ]
+def _unknown_section(name: str) -> str:
+    known = (DEFAULT, *SECTIONS)
+    near = difflib.get_close_matches(name.strip().upper(), known, n=1)
+    hint = f"write [{near[0]}]" if near else "known are [DEFAULT], [TRAINING] and [TESTING]"
+    return f"unknown section; {hint}"
 
 
 def read_ini(path: Path) -> RawConfig:
@@ -104,17 +154,12 @@ def read_ini(path: Path) -> RawConfig:
         ConfigError: The file as a whole cannot be read.
     """
     file = str(path)
-    parser, problems = _parse(_read_text(path), file)
-    own = {"DEFAULT": set(parser.defaults())}
-    sections: dict[str, dict[str, str]] = {}
-    for name in parser.sections():
-        if name not in SECTIONS:
-            near = next((known for known in SECTIONS if known == name.strip().upper()), None)
-            hint = f"write [{near}]" if near else "known are [DEFAULT], [TRAINING] and [TESTING]"
-            problems.append(Problem(file, name, "", f"unknown section; {hint}"))
-            continue
-        sections[name] = {key: value or "" for key, value in parser.items(name)}
-        own[name] = set(parser[name]) - {
-            key for key, value in parser.defaults().items() if parser[name].get(key) == value
-        }
-    return RawConfig(file, sections, own, problems)
+    reader = _Reader(file, _read_text(path))
+    found = reader.read()
+    shared = found.pop(DEFAULT, {})
+    unknown = [
+        Problem(file, name, "", _unknown_section(name)) for name in found if name not in SECTIONS
+    ]
+    sections = {name: {**shared, **keys} for name, keys in found.items() if name in SECTIONS}
+    own = {DEFAULT: set(shared)} | {name: set(found[name]) for name in sections}
+    return RawConfig(file, sections, own, reader.problems + unknown)

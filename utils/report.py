@@ -11,8 +11,9 @@ import base64
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -85,7 +86,7 @@ class Chart:
     def path(self, series: Series) -> str:
         """The SVG path through a series' points."""
         points = (f"{self.x(x):g} {self.y(y):g}" for x, y in series.points)
-        return "M" + "L".join(dict.fromkeys(points))
+        return "M" + "L".join(point for point, _ in groupby(points))
 
 
 _SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -119,7 +120,7 @@ def precision_recall_chart(labels: ArrayLike, scores: ArrayLike, operating: Poin
     """
     precision, recall, _ = precision_recall_curve(labels, scores)
     steps_x, steps_y = np.repeat(recall[::-1], 2)[:-1], np.repeat(precision[::-1], 2)[1:]
-    share = float(np.mean(labels))
+    share = float(np.asarray(labels).mean())
     series = [
         Series("share of anomalous images", "reference", ((0, share), (1, share))),
         Series("precision-recall curve", "curve", _thinned(steps_x[1:], steps_y[1:])),
@@ -144,16 +145,16 @@ def histogram_chart(
     values = np.asarray(scores, dtype=np.float64)
     if not len(values):
         return None
-    shown = values if threshold is None else np.append(values, threshold)
-    x_ticks = MaxNLocator(5).tick_values(shown.min(), shown.max())
-    edges = np.histogram_bin_edges(values, _HISTOGRAM_BINS)
+    edges = _histogram_edges(values)
+    shown = edges if threshold is None else np.append(edges, threshold)
+    x_ticks = np.asarray(MaxNLocator(5).tick_values(shown.min(), shown.max()))
     groups = {("images", "plain"): values}
     if labels is not None:
         classes = np.asarray(labels)
         groups = {(name, name): values[classes == label] for label, name in enumerate(NAMES)}
     counts = {key: np.histogram(group, edges)[0] for key, group in groups.items() if len(group)}
     highest = max(int(count.max()) for count in counts.values())
-    y_ticks = MaxNLocator(4, integer=True).tick_values(0, highest)
+    y_ticks = np.asarray(MaxNLocator(4, integer=True).tick_values(0, highest))
     areas = [
         Series(f"{name} ({count.sum():,})", style, _outline(edges, count))
         for (name, style), count in counts.items()
@@ -163,6 +164,14 @@ def histogram_chart(
         areas.append(Series("threshold", "threshold", line))
     x, y = tuple(x_ticks.tolist()), tuple(y_ticks.tolist())
     return Chart("Image scores", "anomaly score", "images", x, y, tuple(areas))
+
+
+def _histogram_edges(values: np.ndarray) -> np.ndarray:
+    low, high = float(values.min()), float(values.max())
+    largest = max(abs(low), abs(high))
+    # Scores that differ in their last digits only leave no room for bins between them.
+    margin = max(0.5, 0.1 * largest) if high - low <= 1e-9 * largest else 0.0
+    return np.linspace(low - margin, high + margin, _HISTOGRAM_BINS + 1)
 
 
 def _outline(edges: np.ndarray, counts: np.ndarray) -> tuple[Point, ...]:
@@ -216,7 +225,7 @@ class Card:
         name: The image's path.
         score: Its anomaly score.
         label: ``normal`` or ``anomalous``, None where unknown.
-        verdict: What the gallery's filter groups by, a name of :data:`VERDICTS`.
+        verdict: A key of :data:`VERDICTS`.
         rank: Place when the most misleading images come first; None where labels are unknown.
         size: Width and height that the mask's path is drawn in.
         image: A data URI.
@@ -235,6 +244,11 @@ class Card:
     reconstruction: str
     overlay: str
     mask_path: str | None
+
+    @property
+    def group(self) -> str:
+        """What the gallery's buttons choose by: the verdict, the label where there is none."""
+        return self.label or self.verdict if self.verdict == "none" else self.verdict
 
 
 VERDICTS = {
@@ -264,7 +278,6 @@ class Page:
         colours: The colour scale of all maps.
         cards: The gallery, in its first order.
         cards_note: Which images these are, as a sentence.
-        filter_by: What the gallery's buttons choose.
         config_text: The resolved configuration.
         setup: Names and values: seed, versions.
     """
@@ -281,14 +294,13 @@ class Page:
     colours: ColourKey
     cards: tuple[Card, ...]
     cards_note: str
-    filter_by: Literal["verdict", "label"]
     config_text: str
     setup: tuple[tuple[str, str], ...]
 
     @property
     def filters(self) -> list[tuple[str, str, int]]:
-        """Key, name and number of cards of each verdict that the gallery holds."""
-        found = Counter(card.verdict for card in self.cards)
+        """Key, name and number of cards of each group that the gallery holds."""
+        found = Counter(card.group for card in self.cards)
         return [(key, name, found[key]) for key, name in VERDICTS.items() if found[key]]
 
 

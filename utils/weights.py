@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,15 +15,19 @@ import timm
 import torch
 from torch import Tensor
 
-from utils.errors import UserError
+from utils.errors import UserError, printable
 
 logger = logging.getLogger(__name__)
 
 HUB = "hub"
 RANDOM = "random"
 
-_UNUSED = ("norm.", "fc_norm.", "head.", "attn_pool.")
-_RESAMPLED = ("patch_embed.", "pos_embed")
+# What is behind the last block, and what pretraining leaves behind in files: never run here.
+_UNUSED = re.compile(
+    r"(norm|fc_norm|head|head_dist|fc|attn_pool|pre_logits|rope)\.|mask_token$|decoder_"
+)
+# Types that can be cast to the model's own without a change of meaning.
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def read_content(path: Path) -> Any:
@@ -29,19 +36,45 @@ def read_content(path: Path) -> Any:
     Raises:
         UserError: The file is missing or unreadable, or holds code.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"{path}: no such file; give the path of a .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
+        _refuse_compression(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # A damaged or hostile file makes the readers raise nearly anything.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{path}: cannot be read as tensors ({reason}); it may be cut short, or hold pickled "
-            "code, which is never run. Get it anew, or save its state dict with safetensors"
+            f"{path}: cannot be read as tensors ({_reason(error)}); it may be cut short, or hold "
+            "pickled code, which is never run. Get it anew, or save its state dict with "
+            "safetensors"
         ) from error
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _refuse_compression(path: Path) -> None:
+    # torch never compresses: a small file that unpacks to gigabytes is not one of its own.
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("its archive is compressed")
+
+
+def _reason(error: Exception) -> str:
+    """What a reader complains about, without its advice to allow code."""
+    text = str(error)
+    foreign = re.search(r"GLOBAL (\S+)", text)
+    if foreign:
+        return printable(f"it asks for {foreign[1]}")
+    return printable((text or type(error).__name__).splitlines()[0].partition(". ")[0])
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -82,9 +115,7 @@ def native_state_dict(
         return _random(name, seed)
     if source == HUB:
         return _from_hub(name, key=key, cache_dir=cache_dir)
-    tensors = read_tensors(Path(source).expanduser())
-    _check_fits(name, tensors, source=source, key=key)
-    return tensors
+    return _fitting(name, read_tensors(Path(source).expanduser()), source=source, key=key)
 
 
 def _random(name: str, seed: int) -> dict[str, Tensor]:
@@ -94,8 +125,9 @@ def _random(name: str, seed: int) -> dict[str, Tensor]:
 
 
 def _from_hub(name: str, *, key: str, cache_dir: str) -> dict[str, Tensor]:
+    folder = str(Path(cache_dir).expanduser())
     try:
-        model = timm.create_model(name, pretrained=True, num_classes=0, cache_dir=cache_dir)
+        model = timm.create_model(name, pretrained=True, num_classes=0, cache_dir=folder)
     except Exception as error:
         # Hub clients raise whatever their transport raises: every kind means "not to be had".
         raise UserError(_how_to_fetch(name, key, cache_dir, error)) from error
@@ -103,47 +135,87 @@ def _from_hub(name: str, *, key: str, cache_dir: str) -> dict[str, Tensor]:
 
 
 def _how_to_fetch(name: str, key: str, cache_dir: str, error: Exception) -> str:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
     config = timm.get_pretrained_cfg(name)
     if config is None or not (config.hf_hub_id or config.url):
         return f"timm has no pretrained weights for '{name}'; set {key} to a file, or to random"
-    repository = config.hf_hub_id or config.url
-    if repository == "timm/":
-        repository = f"timm/{name}"
+    where = f"fetch {config.url}, save its tensors in timm's names"
+    if config.hf_hub_id:
+        where = f"fetch model.safetensors of the Hugging Face repository '{config.hf_hub_id}'"
     return (
         f"the weights of '{name}' are neither in {cache_dir} nor could they be downloaded "
-        f"({reason}). On a machine with internet, fetch model.safetensors of the Hugging Face "
-        f"repository '{repository}', copy it here, and name it: {key} = /path/to/model.safetensors"
+        f"({_reason(error)}). On a machine with internet, {where}, copy it here, and name it: "
+        f"{key} = /path/to/model.safetensors"
     )
 
 
-def _check_fits(name: str, tensors: Mapping[str, Tensor], *, source: str, key: str) -> None:
-    """Every tensor has to be there in the model's shape.
+def _fitting(
+    name: str, tensors: Mapping[str, Tensor], *, source: str, key: str
+) -> dict[str, Tensor]:
+    """A file's tensors for each name of the model; zeros where what is not run does not fit.
 
-    Patch and position embeddings may have another size, since they are resampled; the final norm
-    and the head are not used.
+    Patch and position embeddings may have another size, since they are resampled.
+
+    Raises:
+        UserError: Tensors are missing, unknown, or not as the model has them.
     """
     with torch.device("meta"):
-        wanted = timm.create_model(name, num_classes=0).state_dict()
+        model = timm.create_model(name, num_classes=0)
+    wanted = {key: tensor for key, tensor in model.state_dict().items() if not _UNUSED.match(key)}
     problems = []
     for tensor_name, tensor in wanted.items():
         found = tensors.get(tensor_name)
-        if found is None:
-            if not tensor_name.startswith(_UNUSED):
-                problems.append(f"{tensor_name}: missing")
-        elif found.shape != tensor.shape and not tensor_name.startswith(_RESAMPLED):
-            shapes = f"expected {tuple(tensor.shape)}, found {tuple(found.shape)}"
-            problems.append(f"{tensor_name}: {shapes}")
-        elif not found.isfinite().all():
-            problems.append(f"{tensor_name}: holds NaN or infinity")
+        if found is not None and _can_be_resampled(tensor_name, found, model):
+            tensor = torch.empty(found.shape, dtype=tensor.dtype, device="meta")
+        problem = misfit(found, tensor)
+        if problem:
+            problems.append(f"{tensor_name}: {problem}")
+    unknown = [each for each in tensors if each not in wanted and not _UNUSED.match(each)]
+    problems += [f"{each}: unknown, found {tuple(tensors[each].shape)}" for each in unknown]
     if problems:
         raise UserError(
             f"{key}: {source} does not hold the weights of '{name}' in timm's names: "
             + summary(problems)
         )
+    return {
+        key: tensors[key]
+        if key in wanted or not misfit(tensors.get(key), tensor)
+        # timm asks for all names of some models.
+        else torch.zeros(tensor.shape)
+        for key, tensor in model.state_dict().items()
+    }
+
+
+def _can_be_resampled(name: str, found: Tensor, model: Any) -> bool:
+    """Whether timm resamples a tensor of this shape to the one that the model has."""
+    shape = found.shape
+    if name == "patch_embed.proj.weight":
+        wanted = model.patch_embed.proj.weight.shape
+        return len(shape) == 4 and shape[:2] == wanted[:2] and min(shape) > 0
+    if name == "pos_embed":
+        # (1, [prefix +] side², D)
+        wanted = model.pos_embed.shape
+        patches = shape[1] - (wanted[1] - model.patch_embed.num_patches) if len(shape) == 3 else 0
+        square = patches > 0 and math.isqrt(patches) ** 2 == patches
+        return square and (shape[0], shape[2]) == (wanted[0], wanted[2])
+    return False
+
+
+def misfit(found: Tensor | None, wanted: Tensor) -> str:
+    """What keeps a tensor from taking the place of another; empty where nothing does."""
+    if found is None:
+        return f"missing, expected {tuple(wanted.shape)}"
+    if found.shape != wanted.shape:
+        return f"expected {tuple(wanted.shape)}, found {tuple(found.shape)}"
+    floats = wanted.is_floating_point() and found.dtype in _FLOATS
+    if not floats and found.dtype != wanted.dtype:
+        return f"expected {wanted.dtype}, found {found.dtype}"
+    if found.layout != torch.strided or found.is_meta:
+        return f"expected plain numbers, found {found.layout} on {found.device}"
+    # Cast first: a number may be finite in the file and too large for the model.
+    return "" if found.to(wanted.dtype).isfinite().all() else "holds NaN or infinity"
 
 
 def summary(problems: list[str], most: int = 8) -> str:
     """The first problems in one line, and how many more there are."""
     rest = f"; and {len(problems) - most} more" if len(problems) > most else ""
-    return "; ".join(problems[:most]) + rest
+    return printable("; ".join(problems[:most])) + rest

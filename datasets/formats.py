@@ -1,0 +1,64 @@
+"""Which files are images, and what they are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+DICOM_SUFFIXES = (".dcm", ".dicom")
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+
+Kind = Literal["picture", "dicom", "nifti"]
+KINDS: tuple[Kind, ...] = ("picture", "dicom", "nifti")
+
+_SUFFIXES: dict[Kind, tuple[str, ...]] = {
+    "picture": IMAGE_SUFFIXES,
+    "dicom": DICOM_SUFFIXES,
+    "nifti": NIFTI_SUFFIXES,
+}
+# DICOM's part 10: 128 bytes of anything, then these four.
+_PREAMBLE, _MAGIC = 128, b"DICM"
+
+
+def kind_of(path: Path) -> Kind | None:
+    """The kind of an image file by its suffix, or as DICOM by its first bytes; None for others.
+
+    DICOM files are often named by a number, ``1.2.840.113619.2``, or without any dot.
+    """
+    name = path.name.lower()
+    for kind, suffixes in _SUFFIXES.items():
+        if name.endswith(suffixes):
+            return kind
+    unnamed = not path.suffix or path.suffix[1:].isdigit()
+    return "dicom" if unnamed and _begins_as_dicom(path) else None
+
+
+def stem_of(path: Path) -> str:
+    """The file name without its suffix, ``.nii.gz`` as a whole; what pairs images and masks."""
+    name = path.name.lower()
+    for suffix in sorted(sum(_SUFFIXES.values(), ()), key=len, reverse=True):
+        if name.endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.name
+
+
+def may_have_frames(path: Path) -> bool:
+    """Whether files of this kind can hold several images: DICOM, NIfTI and TIFF."""
+    return path.suffix.lower() in (".tif", ".tiff") or kind_of(path) in ("dicom", "nifti")
+
+
+def shown(path: Path) -> str:
+    """A path for messages: one line, harmless to the terminal, whatever its name holds."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(path))
+
+
+def _begins_as_dicom(path: Path) -> bool:
+    # An index of other files, which begins alike, and pipes, which block, are no images.
+    if path.name == "DICOMDIR" or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
+    except OSError:
+        return False

@@ -1,0 +1,71 @@
+"""What to predict on: a file, or the image files of a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets.formats import KINDS, shown
+from datasets.layout import list_images
+from datasets.raw import SliceAxis
+from datasets.samples import Sample, expand_frames
+from utils.errors import UserError
+
+
+def find_inputs(
+    path: Path, recursive: bool = False, *, axis: SliceAxis = "axial"
+) -> Iterator[Sample]:
+    """The images of a file or folder as samples without a label, in the order of their paths.
+
+    Headers are read when their turn comes. A file that cannot be read stays a sample: reading it
+    raises the error that names it.
+
+    Args:
+        path: A file of any suffix, or a folder.
+        recursive: Whether to search the folder's subfolders as well. Links are followed, each
+            folder is entered once.
+        axis: How volumes are cut.
+
+    Yields:
+        One sample a frame.
+
+    Raises:
+        UserError: At once where the path does not exist; while iterating where a folder cannot be
+            listed, or at the end if there was no image in it.
+    """
+    if not path.exists():
+        raise UserError(f"{shown(path)}: no such file or folder")
+    files = _files(path, recursive) if path.is_dir() else iter([path])
+    return (frame for file in files for frame in expand_frames(Sample(file, None, axis=axis)))
+
+
+def _files(folder: Path, recursive: bool) -> Iterator[Path]:
+    found = False
+    for each in _folders(folder) if recursive else [folder]:
+        for path in list_images(each, KINDS):
+            found = True
+            yield path
+    if not found:
+        hint = "" if recursive else "; subfolders are searched with --recursive"
+        raise UserError(f"{shown(folder)}: holds no images{hint}")
+
+
+def _folders(top: Path) -> Iterator[Path]:
+    entered = {_identity(top)}
+    for name, subfolders, _ in os.walk(top, followlinks=True):
+        folder = Path(name)
+        yield folder
+        kept = []
+        # macOS puts a folder of this name, full of what is no image, into its zips.
+        for each in sorted(set(subfolders) - {"__MACOSX"}):
+            identity = _identity(folder / each)
+            if not each.startswith(".") and identity not in entered:
+                entered.add(identity)
+                kept.append(each)
+        subfolders[:] = kept
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino

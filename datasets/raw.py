@@ -1,0 +1,70 @@
+"""What the readers of all file formats have in common."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.errors import UserError
+from utils.intensity import Limits
+
+SliceAxis = Literal["axial", "coronal", "sagittal"]
+
+
+@dataclass(frozen=True)
+class RawImage:
+    """One image with the intensities of its file.
+
+    Attributes:
+        values: (H, W) grey or (H, W, 3) RGB.
+        window: Intensities that the file itself wants black and white.
+        percentiles: Two percentiles of the volume that the image is a slice of.
+        display: (H, W) uint8, as the file's own look-up table shows it.
+        inverted: Low intensities are bright.
+    """
+
+    values: NDArray[Any]
+    window: Limits | None = None
+    percentiles: Callable[[float, float], Limits] | None = None
+    display: NDArray[np.uint8] | None = None
+    inverted: bool = False
+
+
+class ImageFile(Protocol):
+    """An open file of one or more images; the header alone is read until pixels are asked for."""
+
+    @property
+    def num_frames(self) -> int:
+        """Number of images."""
+
+    def size(self, frame: int) -> tuple[int, int]:
+        """(height, width) of a frame."""
+
+    def read(self, frame: int) -> RawImage:
+        """A frame's intensities."""
+
+    def read_mask(self, frame: int) -> NDArray[Any]:
+        """A frame's stored values, (H, W) or (H, W, C), without alpha and look-up tables."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+def optional_package(module: str) -> Any:
+    """A module of the extra ``medical``, imported when it is first needed.
+
+    Raises:
+        UserError: It is not installed; names the command.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise UserError(
+            f'{package} is not installed, which reads this format; run pip install -e ".[medical]"'
+        ) from error
