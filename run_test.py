@@ -31,14 +31,17 @@ def main() -> None:
 
     config = load_config(arguments.config, arguments.set)
     from engine.figures import summary
+    from engine.reporting import write_report
     from engine.testing import test
     from utils.console import setup_logging
 
     setup_logging()
     run = test(config)
     if run.scorer.fabric.is_global_zero:
+        report = config.need_testing().results_path / "report.html"
+        write_report(run, report)
         print(summary(run.metrics))
-        print(f"results in {config.need_testing().results_path}")
+        print(f"pictures and figures: {report}")
 
 
 if __name__ == "__main__":

@@ -31,11 +31,13 @@ def main() -> None:
     from utils.config import load_config
 
     config = load_config(arguments.config, arguments.set)
+    from engine.scorers import calibrate_trained
     from engine.training import train
     from utils.console import setup_logging
 
     setup_logging()
     train(config, resume=arguments.resume, overwrite=arguments.overwrite)
+    calibrate_trained(config)
 
 
 if __name__ == "__main__":

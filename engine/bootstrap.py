@@ -7,7 +7,6 @@ them one by one would give intervals that are too narrow.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -30,23 +29,6 @@ class Statistic(Protocol):
 
     def __call__(self, curve: Curve, /) -> float | None:
         """Value of the metric."""
-
-
-def patient_of(path_stem: str, pattern: str) -> str:
-    """Group of a file name: the pattern's first capture group, else the whole match.
-
-    Args:
-        path_stem: File name without its extension, such as ``BraTS2021_00012_flair_61``.
-        pattern: Regular expression, searched anywhere in the stem.
-
-    Raises:
-        ValueError: The pattern does not match, or its capture group takes no part in the match.
-    """
-    match = re.search(pattern, path_stem)
-    group = match and match.group(1 if match.re.groups else 0)
-    if not group:
-        raise ValueError(f"{path_stem}: the patient pattern {pattern!r} does not match this name")
-    return group
 
 
 def percentile_interval(values: Iterable[float | None]) -> Interval:

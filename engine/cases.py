@@ -91,16 +91,15 @@ def render_cases(
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]
         items = [dataset[index] for index in chosen]
-        samples = [dataset.split.samples[index] for index in chosen]
         images = torch.stack([item["image"] for item in items])
-        names = [str(sample.path) for sample in samples]
+        names = [dataset.split.samples[index].name for index in chosen]
         scored = scorer.score(images.to(scorer.fabric.device), names)
         reconstructions = (to_intensities(scored.reconstructions) * 255).round().byte().cpu()
-        for position, sample in enumerate(samples):
+        for position, index in enumerate(chosen):
             yield Case(
-                index=chosen[position],
+                index=index,
                 name=names[position],
-                label=sample.label,
+                label=dataset.split.labels[index],
                 score=float(scored.scores[position]),
                 image=images[position].permute(1, 2, 0).numpy(),
                 reconstruction=reconstructions[position].permute(1, 2, 0).numpy(),

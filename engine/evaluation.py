@@ -166,7 +166,7 @@ def _score_batch(
     scorer: Scorer, dataset: AnomalyDataset, batch: Item, collectors: Sequence[Collector]
 ) -> dict[int, float]:
     indices = batch["index"].tolist()
-    names = [str(dataset.split.samples[index].path) for index in indices]
+    names = [dataset.split.samples[index].name for index in indices]
     scored = scorer.score(batch["image"], names)
     if collectors:
         anomaly_maps, masks = scored.anomaly_maps.cpu().numpy(), batch["mask"].cpu().numpy()

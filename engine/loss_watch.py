@@ -71,7 +71,7 @@ class LossWatch:
         return self._total / max(self._count, 1)
 
     def _not_finite(self, value: float, indices: Sequence[int]) -> str:
-        files = ", ".join(str(self.split.samples[index].path) for index in indices)
+        files = ", ".join(self.split.samples[index].name for index in indices)
         good = "no checkpoint is saved yet"
         if self.checkpoint.is_file():
             good = f"the last good checkpoint is {self.checkpoint}"

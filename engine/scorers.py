@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 from datasets.anomaly_dataset import AnomalyDataset
-from datasets.intensity import IntensityWindow
 from datasets.layout import find_split
 from engine.build import build_autoencoder, build_criteria
 from engine.calibration import Calibration, calibrate, load_calibration
@@ -16,7 +15,8 @@ from engine.geometry import check_geometry
 from engine.runtime import create_fabric
 from utils.config import Config
 from utils.errors import UserError
-from utils.run_files import same_folder
+from utils.intensity import IntensityWindow
+from utils.run_files import TrainingFiles, same_folder
 from utils.schema import TestingConfig
 
 logger = logging.getLogger(__name__)
@@ -55,12 +55,14 @@ def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
         logger.warning("no threshold: %s names no VAL_DATA_PATH in [TRAINING]", config.file)
         return None
     try:
-        split = find_split(config.training.val_data_path, key="VAL_DATA_PATH")
+        split = find_split(
+            config.training.val_data_path, key="VAL_DATA_PATH", axis=testing.slice_axis
+        )
     except UserError as error:
         logger.warning("no threshold is learnt: %s", error)
         return None
     split = split.cut(config.training.max_samples_val, testing.seed)
-    dataset = AnomalyDataset(split, testing.resize, IntensityWindow())
+    dataset = AnomalyDataset(split, testing.resize, IntensityWindow.parse(testing.intensity_window))
     return calibrate(scorer, dataset, testing)
 
 
@@ -70,3 +72,15 @@ def calibration_apart_from(folder: Path, calibration: Calibration | None) -> Cal
         logger.warning("no threshold is applied: VAL_DATA_PATH is the test set itself, %s", folder)
         return None
     return calibration
+
+
+def calibrate_trained(config: Config) -> None:
+    """Learn threshold and colour scale for the checkpoint that a training run has just written.
+
+    Nothing is done where the config has no section [TESTING], or that tests another checkpoint.
+    """
+    if config.testing is None or config.training is None:
+        return
+    last = TrainingFiles(config.training.results_path).last
+    if last.is_file() and config.testing.checkpoint_path.resolve() == last.resolve():
+        calibration_for(config, create_scorer(config.testing, file=config.file))

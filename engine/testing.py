@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,7 @@ from typing import Any
 import numpy as np
 
 from datasets.anomaly_dataset import AnomalyDataset, verify_samples
-from datasets.intensity import IntensityWindow
 from datasets.layout import ANOMALOUS, NORMAL, Split, find_split
-from engine.bootstrap import patient_of
 from engine.calibration import Calibration, ColourScale, colour_scale
 from engine.cases import Case, chosen_cases, render_cases
 from engine.collectors import Collector, NormalPixels, PixelCollector
@@ -28,6 +25,8 @@ from engine.scorers import calibration_apart_from, calibration_for, create_score
 from utils.checkpoints import write_text
 from utils.config import Config, ini_text
 from utils.errors import UserError
+from utils.intensity import IntensityWindow
+from utils.patients import patient_of
 from utils.plots import CaseRow, plot_cases, plot_histogram, plot_roc
 
 logger = logging.getLogger(__name__)
@@ -73,7 +72,7 @@ def test(config: Config) -> TestRun:
         UserError: Something the user can mend.
     """
     settings = config.need_testing()
-    split = find_split(settings.test_data_path, key="TEST_DATA_PATH")
+    split = find_split(settings.test_data_path, key="TEST_DATA_PATH", axis=settings.slice_axis)
     split = split.cut(settings.max_samples_test, settings.seed)
     if split.num_left_out:
         logger.warning(
@@ -83,7 +82,9 @@ def test(config: Config) -> TestRun:
         )
     group_of = _grouping(split, settings.patient_pattern)
     scorer = create_scorer(settings, file=config.file)
-    dataset = AnomalyDataset(split, settings.resize, IntensityWindow())
+    dataset = AnomalyDataset(
+        split, settings.resize, IntensityWindow.parse(settings.intensity_window)
+    )
     verify_samples(split, dataset.window)
     calibration = calibration_apart_from(settings.test_data_path, calibration_for(config, scorer))
     pixel = PixelCollector(settings.seed, PIXEL_REPLICATES, group_of)
@@ -137,7 +138,7 @@ def _grouping(split: Split, pattern: str | None) -> Callable[[int], str]:
     if pattern is None:
         return str
     try:
-        groups = [patient_of(sample.path.stem, pattern) for sample in split.samples]
+        groups = [patient_of(sample.stem, pattern) for sample in split.samples]
     except ValueError as error:
         raise UserError(f"PATIENT_PATTERN: {error}") from error
     return groups.__getitem__
@@ -176,7 +177,7 @@ def _scores_table(run: TestRun) -> str:
     writer.writerow(["path", "label", "score", "predicted"])
     for sample, score in zip(run.split.samples, run.scores, strict=True):
         predicted = "" if run.threshold is None else int(score >= run.threshold)
-        writer.writerow([os.fspath(sample.path), sample.label, repr(score), predicted])
+        writer.writerow([sample.name, sample.label, repr(score), predicted])
     return text.getvalue()
 
 

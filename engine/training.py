@@ -23,7 +23,6 @@ from datasets.anomaly_dataset import (
     train_loader,
     verify_samples,
 )
-from datasets.intensity import IntensityWindow
 from datasets.layout import find_normal_images, find_split
 from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
@@ -41,6 +40,7 @@ from models.criteria import WeightedCriteria
 from utils.checkpoints import save_tensors, write_text
 from utils.config import Config, ini_text, ini_values
 from utils.errors import Interrupted, UserError
+from utils.intensity import IntensityWindow
 from utils.plots import plot_curves
 from utils.run_files import TrainingFiles, same_folder
 from utils.schema import TrainingConfig
@@ -242,11 +242,13 @@ def create_trainer(config: Config) -> Trainer:
     """
     settings = config.need_training()
     check_geometry(settings, ("TRAIN", "VAL"), file=config.file, section="TRAINING")
-    train_split = find_normal_images(settings.train_data_path, key="TRAIN_DATA_PATH")
-    val_split = find_split(settings.val_data_path, key="VAL_DATA_PATH")
+    train_split = find_normal_images(
+        settings.train_data_path, key="TRAIN_DATA_PATH", axis=settings.slice_axis
+    )
+    val_split = find_split(settings.val_data_path, key="VAL_DATA_PATH", axis=settings.slice_axis)
     train_split = train_split.cut(settings.max_samples_train, settings.seed)
     val_split = val_split.cut(settings.max_samples_val, settings.seed)
-    window = IntensityWindow()
+    window = IntensityWindow.parse(settings.intensity_window)
     fabric = create_fabric(settings)
     for split in (train_split, val_split):
         verify_samples(split, window)

@@ -10,7 +10,6 @@ from engine.bins import ordered_keys
 from engine.bootstrap import (
     PixelBootstrap,
     group_intervals,
-    patient_of,
     percentile_interval,
     poisson_weights,
 )
@@ -23,6 +22,7 @@ from engine.metrics import (
     image_intervals,
     region_weights,
 )
+from utils.patients import patient_of
 
 PIXEL = {"auroc": auroc, "ap": average_precision, "f1": f1_max, "aupro": aupro}
 

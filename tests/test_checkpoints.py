@@ -114,6 +114,15 @@ def test_a_head_alone_is_no_encoder(
     assert_equal_states(again.state_dict(), model.state_dict())
 
 
+def test_a_norm_alone_is_no_encoder_and_must_fit(
+    tmp_path: Path, config: TrainingConfig, model: QFormerAutoencoder
+) -> None:
+    norm = {f"{ENCODER}norm.weight": torch.zeros(65)}
+    message = refusal(config, saved(tmp_path, model.trained_state_dict() | norm))
+    assert f"{ENCODER}norm.weight: expected (64,), found (65,)" in message
+    assert "missing" not in message
+
+
 @pytest.mark.parametrize("wrapper", ["model", "state_dict"])
 def test_a_training_state_is_a_checkpoint_too(
     tmp_path: Path, config: TrainingConfig, model: QFormerAutoencoder, wrapper: str
@@ -344,7 +353,7 @@ def old(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("room", [0, 100, 4000])
 def test_a_full_disk_leaves_the_old_file(old: Path, room: int) -> None:
     content = {"x": torch.ones(10_000)}
-    with pytest.raises(UserError, match="cannot be written.*is intact") as caught:
+    with pytest.raises(UserError, match=r"cannot be written.*is intact") as caught:
         write_atomically(old, lambda file: torch.save(content, FullDisk(file, room)))
     assert str(old) in str(caught.value)
 
@@ -406,7 +415,7 @@ def test_a_folder_that_may_not_be_written(old: Path, monkeypatch: pytest.MonkeyP
     if user == 0:
         os.seteuid(65534)
     try:
-        with pytest.raises(UserError, match="cannot be written.*Permission denied"):
+        with pytest.raises(UserError, match=r"cannot be written.*Permission denied"):
             write_text(old, "new")
     finally:
         os.seteuid(user)
@@ -420,7 +429,7 @@ def test_places_where_no_file_can_be(old: Path, name: str) -> None:
 
 
 def test_a_folder_stands_in_the_way(old: Path) -> None:
-    with pytest.raises(UserError, match="cannot be written.*Is a directory"):
+    with pytest.raises(UserError, match=r"cannot be written.*Is a directory"):
         write_text(old.parent, "new")
     assert list(old.parent.parent.glob(".*")) == []
 

@@ -13,6 +13,7 @@ from engine.build import build_autoencoder, build_criteria
 from engine.criterion_spec import CriterionSpec
 from engine.scoring import image_scores, pixel_scores
 from tests.conftest import GOLDEN
+from utils.intensity import IntensityWindow
 
 REDUCTIONS = ("mean", "max", "pixelwise_mean_max", "pixelwise_max_mean", "downsample_8x8")
 PIXEL_KEYS = ("mean/mean", "mean/max", "downsample_8x8/mean")
@@ -28,7 +29,7 @@ def test_images_and_masks_are_read_bit_for_bit(golden, golden_config):
     split = find_split(golden_config.testing.test_data_path, key="TEST_DATA_PATH")
     assert [str(sample.path) for sample in split.samples] == golden["paths"]
     assert split.labels == golden["labels"].tolist()
-    dataset = AnomalyDataset(split, 96)
+    dataset = AnomalyDataset(split, 96, IntensityWindow())
     items = [dataset[index] for index in range(len(dataset))]
     images = normalise(torch.stack([item["image"] for item in items]))
     assert torch.equal(images, golden["x"])

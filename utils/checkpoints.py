@@ -97,7 +97,7 @@ def _differences(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> l
     problems = []
     for name, tensor in wanted.items():
         encoder = _ENCODER.match(name)
-        if encoder and not holds_encoder(given, int(encoder[1])):
+        if name not in given and encoder and not holds_encoder(given, int(encoder[1])):
             continue
         problem = misfit(given.get(name), tensor)
         if problem:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
@@ -132,4 +134,20 @@ def plot_cases(rows: Sequence[CaseRow], scale: tuple[float, float], path: Path) 
         axis.set_title(title, fontsize=9)
     if shown is not None:
         figure.colorbar(shown, ax=grid, shrink=0.5, extend="max", label="anomaly score of a pixel")
+    save_figure(figure, path)
+
+
+def plot_legend(scale: tuple[float, float], source: str, path: Path) -> None:
+    """The colour scale of overlays, alone.
+
+    Args:
+        scale: Pixel scores at the two ends of the colour map.
+        source: What the scale was learnt on, in words.
+        path: The PNG file.
+    """
+    figure = Figure(figsize=(5, 1.1), layout="constrained")
+    axes = figure.subplots()
+    colours = ScalarMappable(Normalize(*scale), COLOUR_MAP)
+    figure.colorbar(colours, cax=axes, orientation="horizontal", extend="max")
+    axes.set_title(f"anomaly score of a pixel; scale from {source}", fontsize=8)
     save_figure(figure, path)

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
 
+from utils.intensity import IntensityWindow
+
 Item = TypeVar("Item")
 
 
@@ -83,6 +85,12 @@ def _pattern(value: str | None) -> str | None:
 MOST = 1_000_000_000
 WIDEST = 65_536
 DEEPEST = 1_000
+
+
+def _window(value: str) -> str:
+    IntensityWindow.parse(value)
+    return value
+
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
 CountOrZero = Annotated[int, Field(ge=0, le=WIDEST)]
@@ -197,6 +205,12 @@ class SectionConfig(BaseModel):
     reduction: Reduction = Field("mean", description=_REDUCTION)
     multi_hstate_reduction: MultiReduction = Field("max", description="mean or max")
 
+    intensity_window: Annotated[str, AfterValidator(_window)] = Field(
+        "auto", description="auto, percentiles LOW,HIGH or LOW,HIGH with LOW below HIGH"
+    )
+    slice_axis: Annotated[Literal["axial", "coronal", "sagittal"], BeforeValidator(_lower)] = Field(
+        "axial", description="axial, coronal or sagittal"
+    )
     resize: int = Field(224, ge=8, le=4096, description="a whole number from 8 to 4096")
     batch_size_test: Count = Field(64, description=_COUNT)
 

@@ -1,0 +1,56 @@
+#!/usr/bin/env python
+"""Look at every file of a data set before training: layout, damage, masks, duplicates, leaks.
+
+python check_dataset.py --data data/Brain
+python check_dataset.py --config configs/brain.ini --json check.json
+
+Exit code: 0 clean, 1 something must be mended, 2 a wrong call or config.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.errors import run_script
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: Instead of those of the process.
+
+    Returns:
+        The exit code.
+    """
+    options = _parser().parse_args(arguments)
+
+    # After parsing, so that --help waits for nothing.
+    from datasets.check_command import run
+
+    return run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", type=Path, metavar="FILE", help="check the splits it names")
+    source.add_argument("--data", type=Path, metavar="DIR", help="check the splits in a folder")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything found")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a config's key"
+    )
+    parser.add_argument(
+        "--patient-pattern",
+        metavar="REGEX",
+        help="find patients in several splits; the first group in the file name is the patient",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,58 @@
+"""Where the splits of a data set lie: named by a config, or found in a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.formats import shown
+from datasets.layout import VALIDATION_NAMES
+from utils.config import Config
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a split lies.
+
+    Attributes:
+        name: ``train``, ``valid`` or ``test``.
+        folder: Its folder.
+        key: What named it, for messages.
+    """
+
+    name: str
+    folder: Path
+    key: str
+
+
+def places_of_config(config: Config) -> list[Place]:
+    """The splits that a config names."""
+    places = []
+    if config.training is not None:
+        places.append(Place("train", config.training.train_data_path, "TRAIN_DATA_PATH"))
+        places.append(Place("valid", config.training.val_data_path, "VAL_DATA_PATH"))
+    if config.testing is not None:
+        places.append(Place("test", config.testing.test_data_path, "TEST_DATA_PATH"))
+    return places
+
+
+def places_of_folder(folder: Path) -> list[Place]:
+    """The splits below a folder, or the folder itself where it is one.
+
+    Raises:
+        UserError: There are none.
+    """
+    named = {"train": ("train",), "valid": VALIDATION_NAMES, "test": ("test",)}
+    places = []
+    for name, spellings in named.items():
+        there = [folder / spelling for spelling in spellings if (folder / spelling).is_dir()]
+        places += [Place(name, each, "--data") for each in there[:1]]
+    if not places and (folder / "good").is_dir():
+        places = [Place("test", folder, "--data")]
+    if not places:
+        raise UserError(
+            f"--data: {shown(folder)} holds none of the folders train, valid, test; give the "
+            "folder of a data set, e.g. data/Brain"
+        )
+    return places

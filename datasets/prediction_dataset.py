@@ -1,0 +1,74 @@
+"""Images without labels, one by one; a file that cannot be read does not stop the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datasets.images import read_image
+from datasets.samples import Sample
+from datasets.transforms import resize_image
+from utils.errors import UserError
+from utils.intensity import IntensityWindow
+
+
+@dataclass(frozen=True)
+class Input:
+    """One image to predict.
+
+    Attributes:
+        sample: Where it comes from.
+        pixels: (H, W) or (H, W, 3) uint8 at its own size; None where it cannot be read.
+        image: (3, size, size) uint8; None where it cannot be read.
+        error: Why it cannot be read, "" otherwise.
+    """
+
+    sample: Sample
+    pixels: NDArray[np.uint8] | None
+    image: Tensor | None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class PredictionDataset(Dataset[Input]):
+    """Samples as inputs.
+
+    Attributes:
+        samples: What to read.
+        size: Pixels along each side that the model sees.
+        window: How intensities of more than 8 bits become 8.
+    """
+
+    samples: Sequence[Sample]
+    size: int
+    window: IntensityWindow
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Input:
+        sample = self.samples[index]
+        try:
+            pixels = read_image(sample.path, self.window, sample.frame, axis=sample.axis)
+        except UserError as error:
+            return Input(sample, None, None, str(error))
+        return Input(sample, pixels, resize_image(pixels, self.size).expand(3, -1, -1))
+
+
+def prediction_loader(
+    dataset: PredictionDataset, *, batch_size: int, num_workers: int
+) -> DataLoader[Input]:
+    """Lists of inputs in order; nothing is dropped."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=list,
+        generator=torch.Generator(),
+    )
