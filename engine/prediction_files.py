@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from datasets.prediction_dataset import Input
 from datasets.samples import Sample
 from engine.calibration import ColourScale
-from engine.reporting import overlay
+from engine.report_pictures import overlay
 from utils.checkpoints import write_atomically, write_text
 from utils.plots import plot_legend
 

@@ -74,7 +74,7 @@ def small_ini(changes: Mapping[str, str | None] | None = None) -> str:
         section, _, key = place.partition(".")
         keys = sections.setdefault(section, {})
         if value is None:
-            del keys[key]
+            keys.pop(key, None)
         else:
             keys[key] = value
     return "\n".join(

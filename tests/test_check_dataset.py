@@ -169,7 +169,7 @@ FAULTS = {
     ],
     coloured: [("warning", "colour", "train: 1 of 3 images are coloured, such as train/good/p9_x")],
     transparent: [("note", "alpha", "train: 1 images have transparency")],
-    empty_split: [("error", "layout", "--data: {data}/train holds no images")],
+    empty_split: [("error", "layout", "--data: train holds no images")],
 }
 
 
@@ -180,11 +180,11 @@ def test_faults(data, spoil):
     expected = FAULTS[spoil]
     assert [finding[:2] for finding in findings] == [each[:2] for each in expected]
     for finding, (_, _, text) in zip(findings, expected, strict=True):
-        assert finding[2].startswith(text.format(data=data))
+        assert finding[2].startswith(text)
 
 
 def test_nothing_stops_the_search(data):
-    for spoil in (damage, remove_mask, leave_mask_alone, other_size, both_labels):
+    for spoil in (damage, two_owners, leave_mask_alone, other_size, both_labels):
         spoil(data)
     kinds = {kind for _, kind, _ in found(data)}
     assert kinds == {"unreadable", "masks", "mask_size", "label"}
@@ -371,5 +371,5 @@ def test_patient_of(pattern, patient):
     if patient:
         assert patient_of(stem, pattern) == patient
     else:
-        with pytest.raises(ValueError, match="BraTS2021_00012_flair_61.*does not match"):
+        with pytest.raises(ValueError, match=r"BraTS2021_00012_flair_61.*does not match"):
             patient_of(stem, pattern)

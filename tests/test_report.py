@@ -21,20 +21,18 @@ from engine import reporting
 from engine.calibration import ColourScale
 from engine.cases import Case
 from engine.figures import figures
+from engine.report_pictures import mask_path, overlay, picture
 from engine.reporting import (
     PredictedImage,
     Prediction,
     gallery_indices,
-    mask_path,
     misleading_first,
-    overlay,
-    picture,
     write_prediction_report,
     write_report,
 )
 from engine.testing import test as run_test
 from utils.config import load_config
-from utils.report import histogram_chart, precision_recall_chart, roc_chart
+from utils.report_charts import histogram_chart, precision_recall_chart, roc_chart
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = "<script>alert(1)</script>\"'&\n\u202e\udc80.png"

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from engine.calibration import ColourScale
+from engine.report_pictures import mask_path, picture
 from engine.reporting import (
     PredictedImage,
     Prediction,
-    mask_path,
-    picture,
     write_prediction_report,
 )
-from utils.report import VERDICTS, Card, ColourKey, TestPage, histogram_chart, render, roc_chart
+from utils.report import VERDICTS, Card, ColourKey, TestPage, render
+from utils.report_charts import histogram_chart, roc_chart
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (

@@ -85,7 +85,7 @@ def plot_histogram(
     if threshold is not None:
         axes.axvline(threshold, color="black", lw=1, label="threshold (validation)")
     axes.set(xlabel="anomaly score", ylabel="images")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
     save_figure(figure, path)
 
 

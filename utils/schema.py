@@ -205,7 +205,7 @@ class SectionConfig(BaseModel):
     reduction: Reduction = Field("mean", description=_REDUCTION)
     multi_hstate_reduction: MultiReduction = Field("max", description="mean or max")
 
-    intensity_window: Annotated[str, AfterValidator(_window)] = Field(
+    intensity_window: Annotated[Line, AfterValidator(_window)] = Field(
         "auto", description="auto, percentiles LOW,HIGH or LOW,HIGH with LOW below HIGH"
     )
     slice_axis: Annotated[Literal["axial", "coronal", "sagittal"], BeforeValidator(_lower)] = Field(

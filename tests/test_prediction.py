@@ -1,0 +1,119 @@
+"""Prediction: images without labels, broken ones among them."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.calibration import load_calibration
+from engine.prediction import predict
+from engine.scorers import calibrate_trained
+from engine.testing import test as run_test
+from engine.training import train
+from utils.errors import UserError
+
+
+@pytest.fixture
+def trained(tiny):
+    config = tiny("N_EPOCHS=1")
+    train(config)
+    calibrate_trained(config)
+    return tiny
+
+
+@pytest.fixture
+def folder(tmp_path, phantoms) -> Path:
+    """Images as they come: nested, of another size, in colour, one of them broken."""
+    folder = tmp_path / "inputs"
+    shutil.copytree(phantoms / "test" / "good" / "img", folder)
+    (folder / "sub").mkdir()
+    first = sorted(folder.glob("*.png"))[0]
+    Image.open(first).resize((50, 40)).convert("RGB").save(folder / "sub" / "wide.jpg")
+    (folder / "broken.png").write_bytes(first.read_bytes()[:100])
+    return folder
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_gives_scores_maps_overlays_and_errors(trained, folder, tmp_path):
+    out = tmp_path / "out"
+    assert predict(trained(), folder, out, recursive=True) == 1
+    rows, errors = read(out / "scores.csv"), read(out / "errors.csv")
+    assert len(rows) == 5
+    assert [Path(row["path"]).name for row in errors] == ["broken.png"]
+    threshold = load_calibration(trained().testing).threshold
+    for row in rows:
+        assert row["predicted"] == str(int(float(row["score"]) >= threshold))
+        size = Image.open(row["path"]).size
+        anomaly_map = np.load(out / row["map"], allow_pickle=False)
+        assert anomaly_map.dtype == np.float32
+        assert anomaly_map.shape == size[::-1]
+        overlay = Image.open(out / row["overlay"])
+        assert (overlay.size, overlay.mode) == (size, "RGB")
+    assert (out / "legend.png").stat().st_size > 0
+    assert "broken.png" in (out / "report.html").read_text()
+
+
+def test_subfolders_are_searched_only_when_asked(trained, folder, tmp_path):
+    predict(trained(), folder, tmp_path / "out", recursive=False)
+    assert not any("wide" in row["path"] for row in read(tmp_path / "out" / "scores.csv"))
+
+
+def test_scores_equal_those_of_the_test(trained, phantoms, tmp_path):
+    run = run_test(trained())
+    predict(trained(), phantoms / "test" / "good" / "img", tmp_path / "out", recursive=False)
+    tested = {
+        Path(sample.name).name: score
+        for sample, score in zip(run.split.samples, run.scores, strict=True)
+        if sample.label == 0
+    }
+    predicted = {
+        Path(row["path"]).name: float(row["score"]) for row in read(tmp_path / "out" / "scores.csv")
+    }
+    assert predicted == pytest.approx(tested, rel=1e-5)
+
+
+def test_one_file(trained, folder, tmp_path):
+    file = sorted(folder.glob("0*.png"))[0]
+    assert predict(trained(), file, tmp_path / "out", recursive=False) == 0
+    assert [row["path"] for row in read(tmp_path / "out" / "scores.csv")] == [str(file)]
+
+
+def test_without_validation_images_there_is_no_verdict_and_no_overlay(tiny, folder, tmp_path):
+    train(tiny("N_EPOCHS=1"))
+    out = tmp_path / "out"
+    predict(tiny(f"VAL_DATA_PATH={tmp_path / 'none'}"), folder, out, recursive=False)
+    rows = read(out / "scores.csv")
+    assert {(row["predicted"], row["overlay"]) for row in rows} == {("", "")}
+    assert all((out / row["map"]).is_file() for row in rows)
+    assert not (out / "overlays").exists()
+
+
+def test_results_inside_the_input_are_refused(trained, folder):
+    with pytest.raises(UserError, match="lies inside --input"):
+        predict(trained(), folder, folder / "out", recursive=True)
+
+
+@pytest.mark.parametrize("name", ["missing", "empty"])
+def test_nothing_to_predict(trained, tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=name):
+        predict(trained(), tmp_path / name, tmp_path / "out", recursive=False)
+
+
+def test_names_that_are_too_long_for_a_suffix(trained, folder, tmp_path):
+    first = sorted(folder.glob("0*.png"))[0]
+    long_names = [f"{'x' * 245}{index}.png" for index in range(2)]
+    source = tmp_path / "long"
+    source.mkdir()
+    for name in long_names:
+        shutil.copy(first, source / name)
+    assert predict(trained(), source, tmp_path / "out", recursive=False) == 0
+    rows = read(tmp_path / "out" / "scores.csv")
+    assert len({row["map"] for row in rows}) == 2
