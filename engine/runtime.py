@@ -25,7 +25,8 @@ def create_fabric(config: SectionConfig) -> Fabric:
     Raises:
         UserError: The device is not there.
     """
-    accelerator, devices = _device(config.device)
+    accelerator, devices = _device(config.device, config.devices)
+    processes = config.devices * config.num_nodes
     precision = _precision(config.precision, accelerator)
     if accelerator == "cuda":
         torch.set_float32_matmul_precision("high" if precision != "fp32" else "highest")
@@ -35,6 +36,8 @@ def create_fabric(config: SectionConfig) -> Fabric:
         fabric = Fabric(
             accelerator=accelerator,
             devices=devices,
+            num_nodes=config.num_nodes,
+            strategy="ddp" if processes > 1 else "auto",
             precision="bf16-mixed" if precision == "bf16" else "32-true",
         )
         fabric.launch()
@@ -42,7 +45,7 @@ def create_fabric(config: SectionConfig) -> Fabric:
     return fabric
 
 
-def _device(name: str) -> tuple[str, list[int] | int]:
+def _device(name: str, processes: int) -> tuple[str, list[int] | int]:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
@@ -53,10 +56,12 @@ def _device(name: str) -> tuple[str, list[int] | int]:
                 f"DEVICE = {name}: this machine has {count} CUDA devices; set DEVICE = auto, or "
                 "pass --set DEVICE=auto"
             )
-        return "cuda", [int(index)] if index else 1
+        if processes > count:
+            raise UserError(f"DEVICES = {processes}: this machine has {count}; give at most that")
+        return "cuda", [int(index)] if index else processes
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UserError("DEVICE = mps: there is no such device; set DEVICE = auto")
-    return kind, 1
+    return kind, processes
 
 
 def _precision(name: str, accelerator: str) -> str:

@@ -13,6 +13,7 @@ from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer
 from engine.geometry import check_geometry
 from engine.runtime import create_fabric
+from engine.snapshot import check_snapshot
 from utils.config import Config
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
@@ -34,6 +35,7 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
             f"CHECKPOINT_PATH: {config.checkpoint_path}: no such file; train first with "
             f"run_training.py --config {file}, or put a released checkpoint there"
         )
+    check_snapshot(config, config.checkpoint_path, file=file, section="TESTING")
     fabric = create_fabric(config)
     model = build_autoencoder(config, config.checkpoint_path).to(fabric.device).eval()
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])

@@ -34,6 +34,7 @@ from engine.interrupts import stop_requests_noted
 from engine.loss_watch import LossWatch
 from engine.metrics import image_metrics
 from engine.runtime import create_fabric, gather
+from engine.snapshot import check_snapshot
 from engine.training_state import VALIDATION_COLUMNS, Progress, Row, load_state, save_state
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
@@ -116,19 +117,24 @@ class Trainer:
         # Anew in each epoch, so that resumed and unbroken runs draw the same numbers.
         torch.manual_seed(derive_seed(self.settings.seed, "epoch", epoch, fabric.global_rank))
         self.forward.train()
+        # What batches at the end of an epoch left over when they were too few for a step.
+        self.optimizer.zero_grad(set_to_none=True)
         with tqdm(
             self.loader, f"epoch {epoch}/{self.settings.n_epochs}", len(self.loader), unit="batch",
             leave=False, disable=not fabric.is_global_zero,
         ) as bar:  # fmt: skip
-            for batch in bar:
+            for number, batch in enumerate(bar, start=1):
                 images = normalise(batch["image"])
-                reconstructions = self.forward(images)
-                with fabric.autocast():
-                    loss = self.criterion.loss(images, reconstructions)
-                fabric.backward(loss)
-                self.optimizer.step()
-                self.optimizer.zero_grad(set_to_none=True)
-                self.scheduler.step()
+                whole = number % self.settings.accumulate == 0
+                with fabric.no_backward_sync(self.forward, enabled=not whole):
+                    reconstructions = self.forward(images)
+                    with fabric.autocast():
+                        loss = self.criterion.loss(images, reconstructions)
+                    fabric.backward(loss / self.settings.accumulate)
+                if whole:
+                    self.optimizer.step()
+                    self.optimizer.zero_grad(set_to_none=True)
+                    self.scheduler.step()
                 losses.add(loss.detach(), batch["index"])
                 if losses.look():
                     bar.set_postfix(self._postfix(losses, started))
@@ -242,6 +248,8 @@ def create_trainer(config: Config) -> Trainer:
     """
     settings = config.need_training()
     check_geometry(settings, ("TRAIN", "VAL"), file=config.file, section="TRAINING")
+    if settings.model_ckpt_path:
+        check_snapshot(settings, settings.model_ckpt_path, file=config.file, section="TRAINING")
     train_split = find_normal_images(
         settings.train_data_path, key="TRAIN_DATA_PATH", axis=settings.slice_axis
     )
@@ -259,10 +267,14 @@ def create_trainer(config: Config) -> Trainer:
     loader = train_loader(
         TrainDataset(dataset, settings.seed),
         sampler,
-        batch_size=settings.batch_size_train,
+        batch_size=_batch_size_of_a_process(settings, fabric),
         num_workers=settings.num_workers,
         pin=fabric.device.type == "cuda",
     )
+    if len(loader) < settings.accumulate:
+        raise UserError(
+            f"ACCUMULATE = {settings.accumulate}: an epoch has {len(loader)} batches; lower it"
+        )
     torch.manual_seed(settings.seed)
     model = build_autoencoder(settings, settings.model_ckpt_path)
     specs = [CriterionSpec.of(settings, kind) for kind in ("TRAIN", "VAL")]
@@ -277,7 +289,7 @@ def create_trainer(config: Config) -> Trainer:
         optimizer,
         max_lr=settings.lr,
         pct_start=0.15,
-        total_steps=settings.n_epochs * len(loader),
+        total_steps=settings.n_epochs * (len(loader) // settings.accumulate),
     )
     forward, wrapped_optimizer = fabric.setup(model, optimizer)
     return Trainer(
@@ -297,6 +309,17 @@ def create_trainer(config: Config) -> Trainer:
         scorer=Scorer(fabric, forward, val_criterion, Reductions.of(settings)),
         progress=Progress(),
     )
+
+
+def _batch_size_of_a_process(settings: TrainingConfig, fabric: Fabric) -> int:
+    """BATCH_SIZE_TRAIN is shared by all processes, so that their number changes no result."""
+    size, rest = divmod(settings.batch_size_train, fabric.world_size)
+    if rest:
+        raise UserError(
+            f"BATCH_SIZE_TRAIN = {settings.batch_size_train}: cannot be shared evenly by "
+            f"{fabric.world_size} processes; give a multiple"
+        )
+    return size
 
 
 def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> Path:

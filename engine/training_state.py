@@ -24,7 +24,15 @@ VALIDATION_COLUMNS = (
 )
 COLUMNS = ("epoch", "train_loss", "lr", "seconds", "images_per_second", *VALIDATION_COLUMNS)
 # Where a run goes, how loud it is, and on what it runs may change when it is resumed.
-_MAY_DIFFER = {"RESULTS_PATH", "NUM_WORKERS", "DEVICE", "CACHE_DIR", "EXPERIMENT_NAME"}
+_MAY_DIFFER = {
+    "RESULTS_PATH",
+    "NUM_WORKERS",
+    "DEVICE",
+    "DEVICES",
+    "NUM_NODES",
+    "CACHE_DIR",
+    "EXPERIMENT_NAME",
+}
 
 Row = dict[str, float | int | None]
 

@@ -167,3 +167,18 @@ def test_worst_cases_are_those_on_the_wrong_side():
     assert set(chosen["best"]) == {3, 0}
     everything = [index for indices in chosen.values() for index in indices]
     assert sorted(everything) == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("override", "was"),
+    [("USE_HIDDEN_STATE=-2, -3", "-2, -4"), ("INTENSITY_WINDOW=0,99", "auto")],
+)
+def test_a_config_that_computes_something_else_is_refused(trained, override, was):
+    key, value = override.split("=")
+    with pytest.raises(UserError, match=rf"{key}: found '{value}'.*trained with '{was}'"):
+        run_test(trained(f"TESTING.{override}"))
+
+
+def test_heads_that_change_no_shape_are_noticed(trained):
+    with pytest.raises(UserError, match="DECODER_NUM_HEADS"):
+        run_test(trained("TESTING.DECODER_NUM_HEADS=4"))

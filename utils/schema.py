@@ -156,6 +156,8 @@ class SectionConfig(BaseModel):
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="auto, cpu, cuda, cuda:N or mps",
     )
+    devices: Count = Field(1, description="a whole number from 1: processes on each machine")
+    num_nodes: Count = Field(1, description="a whole number from 1: machines")
     num_workers: int = Field(4, ge=0, le=512, description="a whole number from 0 to 512")
     precision: Annotated[Literal["auto", "fp32", "tf32", "bf16"], BeforeValidator(_lower)] = Field(
         "auto", description="auto, fp32, tf32 or bf16"
@@ -238,6 +240,7 @@ class TrainingConfig(SectionConfig):
     perceptual_hstate_train: HiddenStates = Field((15, 19), description=_STATES)
     perceptual_patch_size_train: Counts = Field((16, 32, 56), description=_SIZES)
     batch_size_train: Count = Field(64, description=_COUNT)
+    accumulate: Count = Field(1, description=_COUNT)
     lr: float = Field(8e-5, gt=0, lt=10, description="a number above 0 and below 10, such as 8e-5")
     scheduler_steps: FiniteFloat = Field(9999.0, description="a number: the key is not used")
     scheduler_gamma: FiniteFloat = Field(0.0, description="a number: the key is not used")

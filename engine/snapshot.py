@@ -1,0 +1,58 @@
+"""The config that a checkpoint was trained with, compared with the one that is to use it.
+
+Several keys change what a model computes without changing a tensor's shape, such as
+USE_HIDDEN_STATE, the decoder's heads or INTENSITY_WINDOW: loading alone would not notice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from utils.config import ini_values, load_config
+from utils.errors import ConfigError, Problem
+from utils.run_files import TrainingFiles
+from utils.schema import SectionConfig
+
+_PREFIXES = ("JUNCTION_", "DECODER_", "FINAL_PROJ_", "ADDITIONAL_BLOCK_")
+_KEYS = {
+    "MODEL_NAME",
+    "N_PATCHES",
+    "PATCH_SIZE",
+    "N_REG_TOKENS",
+    "USE_HIDDEN_STATE",
+    "RESIZE",
+    "INTENSITY_WINDOW",
+    "SLICE_AXIS",
+}
+
+
+def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, section: str) -> None:
+    """Compare a section with the config.ini of the run that wrote a checkpoint, if it is there.
+
+    Args:
+        config: The section that uses the checkpoint.
+        checkpoint: The checkpoint, in the ``checkpoints`` folder of its run.
+        file: The INI file, for messages.
+        section: The section's name, for messages.
+
+    Raises:
+        ConfigError: With every key that decides what the model computes and differs.
+    """
+    snapshot = TrainingFiles(checkpoint.parent.parent).config
+    if checkpoint.parent.name != "checkpoints" or not snapshot.is_file():
+        return
+    trained = load_config(snapshot).training
+    if trained is None:
+        return
+    was, found = ini_values(trained), ini_values(config)
+    differing = [
+        key
+        for key in found
+        if (key in _KEYS or key.startswith(_PREFIXES)) and found[key] != was.get(key, found[key])
+    ]
+    texts = [
+        f"found {found[key]!r}; {checkpoint} was trained with {was[key]!r}" for key in differing
+    ]
+    if differing:
+        pairs = zip(differing, texts, strict=True)
+        raise ConfigError([Problem(file, section, key, text) for key, text in pairs])

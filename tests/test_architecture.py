@@ -1,0 +1,126 @@
+"""The rooms of the house: which imports which, and what a script may cost before it starts."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = sorted(ROOT.glob("*.py"))
+# Room → rooms that it may import besides itself.
+ROOMS = {
+    "engine": {"models", "datasets", "utils"},
+    "models": {"utils"},
+    "datasets": {"utils"},
+    "utils": set(),
+}
+LONGEST_SCRIPT = 60
+
+# Runs a script's --help and says which heavy modules that took.
+HELP = """
+import runpy, sys
+script = sys.argv[1]
+sys.argv = [script, "--help"]
+try:
+    runpy.run_path(script, run_name="__main__")
+except SystemExit as stop:
+    assert not stop.code, stop.code
+else:
+    raise AssertionError("--help did not end the script")
+heavy = {"torch", "torchvision", "timm", "lightning_fabric", "cv2"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+LIBRARIES = """
+import pathlib
+import huggingface_hub, lightning_fabric, timm, torchvision
+timm.create_model("test_vit")
+import datasets
+folder = pathlib.Path(datasets.__path__[0]).resolve()
+assert folder == pathlib.Path("datasets").resolve(), folder
+"""
+
+
+def imported_modules(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of all imports, those inside functions included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+
+
+def imports_of(file: Path) -> set[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    return {name.partition(".")[0] for name in imported_modules(tree)}
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+
+
+def files_of(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def test_every_room_is_there() -> None:
+    assert SCRIPTS
+    assert all(len(files_of(room)) > 1 for room in ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_run_downwards_only(room: str) -> None:
+    # "" stands for relative imports: files are named from the root.
+    above = {*ROOMS, *(script.stem for script in SCRIPTS), "tests", "benchmarks", ""}
+    forbidden = above - ROOMS[room] - {room}
+    found = {str(file.relative_to(ROOT)): imports_of(file) & forbidden for file in files_of(room)}
+    assert {file: names for file, names in found.items() if names} == {}
+
+
+def test_no_script_imports_another() -> None:
+    names = {script.stem for script in SCRIPTS}
+    found = {script.name: imports_of(script) & (names | {"tests", ""}) for script in SCRIPTS}
+    assert {file: names for file, names in found.items() if names} == {}
+
+
+def test_models_know_no_files_and_no_logging() -> None:
+    unwanted = {"argparse", "logging", "pathlib", "os", "shutil", "tempfile"}
+    found = {file.name: imports_of(file) & unwanted for file in files_of("models")}
+    assert {file: names for file, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_scripts_are_short(script: Path) -> None:
+    assert len(script.read_text(encoding="utf-8").splitlines()) < LONGEST_SCRIPT
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_help_is_there_and_waits_for_nothing_heavy(script: Path) -> None:
+    run = python("-c", HELP, script.name)
+    assert run.returncode == 0, run.stderr
+    assert "usage:" in run.stdout
+
+
+def test_libraries_that_look_for_a_package_named_datasets_take_no_harm() -> None:
+    run = python("-c", LIBRARIES)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("import engine.training", {"engine.training"}),
+        ("from models import qformer", {"models"}),
+        ("def f():\n    import utils.config as c", {"utils.config"}),
+        ("from . import neighbour", {"."}),
+    ],
+)
+def test_imports_are_found(line: str, expected: set[str]) -> None:
+    assert set(imported_modules(ast.parse(line))) == expected
