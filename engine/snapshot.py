@@ -50,9 +50,11 @@ def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, sectio
         for key in found
         if (key in _KEYS or key.startswith(_PREFIXES)) and found[key] != was.get(key, found[key])
     ]
-    texts = [
-        f"found {found[key]!r}; {checkpoint} was trained with {was[key]!r}" for key in differing
-    ]
     if differing:
-        pairs = zip(differing, texts, strict=True)
-        raise ConfigError([Problem(file, section, key, text) for key, text in pairs])
+        trained_with = f"{checkpoint} was trained with"
+        raise ConfigError(
+            [
+                Problem(file, section, key, f"found {found[key]!r}; {trained_with} {was[key]!r}")
+                for key in differing
+            ]
+        )

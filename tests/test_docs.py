@@ -1,0 +1,197 @@
+"""README and docs/ hold: config keys, defaults, files, links, commands and figures exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from datasets import bmad
+from utils.config import KEYS, SCHEMAS, ini_values
+from utils.schema import CriterionName, SectionConfig
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in DOCUMENTS}
+CONFIG_MD = TEXTS["docs/config.md"]
+BOTH, TRAINING, TESTING = "both sections", "[TRAINING]", "[TESTING]"
+
+# What runs write and users bring: never in the repository.
+ELSEWHERE = ("data/", "results/", "cache/", "weights/", "out/", "predictions/", "~", "/")
+NOT_OURS = {"config.ini", "mine.ini", "configs/mine.ini"}
+SOURCES = r"(?:py|ini|md|toml|txt|yml|yaml|cff)"
+RESULTS = r"(?:png|html|npz|csv|json|pth)"
+FOLDERS = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != ".")
+
+
+class Row(NamedTuple):
+    """A row of the tables in docs/config.md."""
+
+    section: str
+    key: str
+    default: str
+
+
+def section_of(heading: str) -> str:
+    return next(name for name in (BOTH, TRAINING, TESTING) if name in heading)
+
+
+@cache
+def documented() -> list[Row]:
+    rows, section = [], ""
+    for line in CONFIG_MD.splitlines():
+        if line.startswith("## "):
+            section = section_of(line)
+        elif line.startswith("| `"):
+            key, _, default, meaning = (cell.strip() for cell in line.strip("| ").split(" | "))
+            assert meaning
+            rows.append(Row(section, key.strip("`"), default))
+    return rows
+
+
+def defaults_of(schema: type[SectionConfig]) -> dict[str, str]:
+    """Key → its default as docs/config.md writes it."""
+    required = [name for name, field in schema.model_fields.items() if field.is_required()]
+    values = ini_values(schema.model_construct(**dict.fromkeys(required, None)))
+    written = {key: f"`{value}`" if value else "empty" for key, value in values.items()}
+    return written | {name.upper(): "required" for name in required}
+
+
+def code_of(text: str) -> list[str]:
+    """Everything that stands as code: fenced and indented blocks, and `spans`."""
+    blocks = re.findall(r"^```.*?^```|^(?: {4}|\t).+$", text, re.MULTILINE | re.DOTALL)
+    indented = [line for block in blocks for line in block.splitlines()]
+    return indented + re.findall(r"`([^`\n]+)`", text)
+
+
+def exists(name: str) -> bool:
+    """Whether a name, perhaps with * in it, stands for a file of the repository."""
+    if "*" in name or "…" in name:
+        return any(ROOT.glob(name.replace("…", "*")))
+    return (ROOT / name).exists()
+
+
+def anchors_of(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("section", SCHEMAS)
+def test_every_key_stands_in_its_table_with_its_default(section: str) -> None:
+    known = set.intersection(*KEYS.values())
+    expected = {
+        (BOTH if key in known else f"[{section}]", key, default)
+        for key, default in defaults_of(SCHEMAS[section]).items()
+    }
+    assert {tuple(row) for row in documented() if row.section in (BOTH, f"[{section}]")} == expected
+
+
+def test_no_key_stands_twice() -> None:
+    keys = [row.key for row in documented()]
+    assert sorted(keys) == sorted(set(keys))
+
+
+def test_every_criterion_is_named() -> None:
+    names = CriterionName.__args__
+    assert [name for name in names if f"`{name}`" not in CONFIG_MD] == []
+
+
+@pytest.mark.parametrize("document", TEXTS)
+def test_overridden_keys_are_known(document: str) -> None:
+    named = re.findall(r"--set (?:\w+\.)?([A-Z_]+)=", TEXTS[document])
+    known = set().union(*KEYS.values()) | {"KEY"}
+    assert set(named) <= known
+
+
+@pytest.mark.parametrize("document", TEXTS)
+def test_links_lead_somewhere(document: str) -> None:
+    missing = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[document]):
+        path, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        file = (ROOT / document).parent / path if path else ROOT / document
+        headings = anchors_of(file.read_text(encoding="utf-8")) if anchor else {""}
+        if not file.exists() or anchor not in headings:
+            missing.append(target)
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", TEXTS)
+def test_named_files_are_there(document: str) -> None:
+    text = re.sub(r"https?://\S+", "", TEXTS[document])
+    folders = "|".join(map(re.escape, FOLDERS))
+    pattern = rf"(?<![\w./*…-])(?:[\w.*…/~-]+\.{SOURCES}|(?:{folders})/[\w.*…/-]+\.{RESULTS})\b"
+    names = {name.removeprefix("./") for name in re.findall(pattern, text)}
+    ours = {name for name in names if not name.startswith(ELSEWHERE) and name not in NOT_OURS}
+    # Within docs/, a file or a config may go by its own name.
+    places = ("", "docs/", "configs/") if document.startswith("docs/") else ("",)
+    assert {name for name in ours if not any(exists(place + name) for place in places)} == set()
+
+
+@pytest.mark.parametrize("document", TEXTS)
+def test_named_modules_and_make_targets_are_there(document: str) -> None:
+    code = "\n".join(code_of(TEXTS[document]))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    assert set(re.findall(r"^\s*make ([a-z]+)", code, re.MULTILINE)) <= targets
+    modules = set(re.findall(r"python3? -m ([\w.]+)", code))
+    assert {name for name in modules if importlib.util.find_spec(name) is None} == set()
+
+
+@cache
+def help_of(script: str) -> str:
+    run = subprocess.run(
+        [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+@pytest.mark.parametrize("document", TEXTS)
+def test_commands_use_options_that_exist(document: str) -> None:
+    unknown = []
+    for line in code_of(TEXTS[document]):
+        command = re.match(r"\s*(?:\S*python3? )?(\w+\.py)( .*)?$", line.partition(" # ")[0])
+        if command and command[1] not in NOT_OURS:
+            options = re.findall(r"(?<=\s)--[\w-]+", command[2] or "")
+            unknown += [(command[1], each) for each in options if each not in help_of(command[1])]
+    assert unknown == []
+
+
+def test_every_script_and_config_is_in_the_readme() -> None:
+    files = [*ROOT.glob("*.py"), *ROOT.glob("configs/*.ini")]
+    names = [file.relative_to(ROOT).as_posix() for file in files]
+    assert [name for name in names if name not in TEXTS["README.md"]] == []
+
+
+@pytest.mark.parametrize("name", bmad.SPLITS)
+def test_the_readme_counts_bmad_as_the_program_does(name: str) -> None:
+    (row,) = re.findall(rf"^\| {name}\b.*`data/{name}`.*$", TEXTS["README.md"], re.MULTILINE)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    splits = bmad.SPLITS[name]
+    pairs = [f"{normal} / {anomalous}" for normal, anomalous in (splits["valid"], splits["test"])]
+    assert cells[3:6] == [str(splits["train"][0]), *pairs]
+
+
+def test_the_readme_stays_readable() -> None:
+    assert len(TEXTS["README.md"].splitlines()) < 400
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= set(citation)
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert all({"type", "title", "authors"} <= set(each) for each in citation["references"])
+    assert "2507.18481" in TEXTS["README.md"]
