@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: Instead of those of the process.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m datasets.phantom",
+        prog="python -m datasets.phantom_dataset",
         description="Draw head phantoms with and without lesions, in BMAD's layout: size in "
         "pixels, the number of images of each folder, and the seed of all.",
     )

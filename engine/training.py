@@ -38,7 +38,7 @@ from engine.snapshot import check_snapshot
 from engine.training_state import VALIDATION_COLUMNS, Progress, Row, load_state, save_state
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
-from utils.checkpoints import save_tensors, write_text
+from utils.checkpoints import load_model, save_tensors, write_text
 from utils.config import Config, ini_text, ini_values
 from utils.errors import Interrupted, UserError
 from utils.intensity import IntensityWindow
@@ -219,9 +219,14 @@ class Trainer:
             UserError: There is none, or it was written with another config.
         """
         self.progress, parts = load_state(self.files.state, ini_values(self.settings))
-        self.model.load_state_dict(parts["model"], strict=False)
-        self.optimizer.load_state_dict(parts["optimizer"])
-        self.scheduler.load_state_dict(parts["scheduler"])
+        load_model(self.model, parts.get("model", {}), source=self.files.state)
+        try:
+            self.optimizer.load_state_dict(parts["optimizer"])
+            self.scheduler.load_state_dict(parts["scheduler"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.files.state}: is damaged ({error}); start anew with --overwrite"
+            ) from error
         logger.info("resuming after epoch %d", self.progress.epoch)
 
 

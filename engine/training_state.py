@@ -98,9 +98,12 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
     content = read_content(path)
     try:
         progress = Progress(content.pop("epoch"), content.pop("best_auroc"), content.pop("rows"))
-        saved = content.pop("config")
-    except KeyError as error:
-        raise UserError(f"{path}: is no training state ({error} is missing)") from error
+        saved = dict(content.pop("config"))
+        sound = len(progress.rows) == progress.epoch
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not sound:
+        raise _damaged(path, "rows and epochs differ")
     differing = [
         f"{key}: was {saved.get(key, '')!r}, is {config.get(key, '')!r}"
         for key in sorted(set(saved) | set(config))
@@ -112,3 +115,7 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
             "old one, or start anew with another RESULTS_PATH or --overwrite"
         )
     return progress, content
+
+
+def _damaged(path: Path, reason: object) -> UserError:
+    return UserError(f"{path}: is no training state ({reason}); start anew with --overwrite")

@@ -15,6 +15,7 @@ from utils.config import Config, load_config
 
 GOLDEN = Path(__file__).parent / "golden"
 
+torch.set_num_threads(1)
 # Tests must not reach the network, whatever the machine could.
 os.environ["HF_HUB_OFFLINE"] = "1"
 

@@ -195,3 +195,23 @@ def test_a_corrupt_image_is_found_before_training(tiny, tmp_path, phantoms):
     bad.write_bytes(bad.read_bytes()[:90])
     with pytest.raises(UserError, match=bad.name):
         create_trainer(tiny(f"TRAIN_DATA_PATH={folder}"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: [],
+        lambda state: state | {"epoch": "x"},
+        lambda state: state | {"config": 3},
+        lambda state: {k: v for k, v in state.items() if k != "model"},
+        lambda state: {k: v for k, v in state.items() if k != "optimizer"},
+        lambda state: state | {"optimizer": {"state": {}, "param_groups": []}},
+        lambda state: state | {"rows": []},
+    ],
+)
+def test_a_damaged_training_state_is_an_error_that_names_it(tiny, damage):
+    folder = train(tiny("N_EPOCHS=1"))
+    path = folder / "checkpoints" / "training_state.pth"
+    torch.save(damage(torch.load(path, weights_only=True)), path)
+    with pytest.raises(UserError, match=r"training_state\.pth"):
+        train(tiny("N_EPOCHS=1"), resume=True)

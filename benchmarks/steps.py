@@ -1,0 +1,293 @@
+"""One training step or test step, measured part by part: seconds, memory, operations."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.as_published import make_as_published
+from datasets.anomaly_dataset import AnomalyDataset, TrainDataset
+from datasets.layout import find_normal_images, find_split
+from datasets.phantom_dataset import write_phantom_dataset
+from datasets.transforms import normalise
+from engine.build import build_autoencoder, build_criteria
+from engine.criterion_spec import CriterionSpec
+from engine.evaluation import Reductions, Scorer
+from engine.runtime import create_fabric
+from models.autoencoder import QFormerAutoencoder
+from models.criteria import WeightedCriteria
+from utils.intensity import IntensityWindow
+from utils.schema import SectionConfig, TrainingConfig
+
+# Reading is measured in one process; in a run, loaders do it alongside.
+DATA = "data (one loader)"
+PARTS = (DATA, "encoder", "Q-Former", "decoder", "perceptual", "backward", "optimizer", "rest")
+DATA_PIXELS = 240  # BMAD's brain images
+# Large enough for the device to be at its best.
+MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
+CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of one kind of step.
+
+    Attributes:
+        step: ``train`` or ``test``.
+        batch: Images a step.
+        machine: Device, threads and precision, in words.
+        seconds: One a step; reading images is not in them.
+        parts: Name of a part → seconds in each step.
+        peak_bytes: Highest memory of the steps: resident on a CPU, allocated on a GPU.
+        flops: Floating-point operations of a step, counted.
+        matmul_flops: What a large matrix product reaches in this precision, FLOP/s.
+    """
+
+    step: str
+    batch: int
+    machine: str
+    seconds: list[float]
+    parts: dict[str, list[float]]
+    peak_bytes: int
+    flops: int
+    matmul_flops: float
+
+    def merged(self, other: Measurement) -> Measurement:
+        """Both rounds of the same measurement."""
+        parts = {name: [*times, *other.parts[name]] for name, times in self.parts.items()}
+        return replace(
+            self,
+            seconds=[*self.seconds, *other.seconds],
+            parts=parts,
+            peak_bytes=max(self.peak_bytes, other.peak_bytes),
+            matmul_flops=max(self.matmul_flops, other.matmul_flops),
+        )
+
+
+class Stopwatch:
+    """Adds up the seconds of a step's parts; waits for a GPU where a part begins and ends."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._started: dict[str, float] = {}
+        self._parts: dict[str, float] = {}
+
+    def now(self) -> float:
+        """Seconds, when all that was asked of the device is done."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+    def start(self, part: str) -> None:
+        """A part begins."""
+        self._started[part] = self.now()
+
+    def stop(self, part: str) -> None:
+        """It ends."""
+        elapsed = self.now() - self._started.pop(part)
+        self._parts[part] = self._parts.get(part, 0.0) + elapsed
+
+    def watch(self, module: nn.Module, part: str) -> None:
+        """Count every forward pass of a module as the part."""
+        module.register_forward_pre_hook(lambda *_: self.start(part))
+        module.register_forward_hook(lambda *_: self.stop(part))
+
+    def take(self) -> dict[str, float]:
+        """Seconds by part since the last call."""
+        parts, self._parts = self._parts, {}
+        return parts
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a step needs.
+
+    Attributes:
+        fabric: Device and precision.
+        model: The autoencoder.
+        criterion: The loss in training, the test criterion in testing.
+        images: (B, 3, H, W) uint8 noise on the device.
+        watch: Hooked to the parts of model and criterion.
+        as_published: Whether both were changed by :func:`make_as_published`.
+    """
+
+    fabric: Fabric
+    model: QFormerAutoencoder
+    criterion: WeightedCriteria
+    images: Tensor
+    watch: Stopwatch
+    as_published: bool
+
+
+def prepare(settings: SectionConfig, batch: int, *, as_published: bool) -> Setup:
+    """Build model and criterion of a section as training and testing do."""
+    fabric = create_fabric(settings)
+    torch.manual_seed(settings.seed)
+    kind = "TRAIN" if isinstance(settings, TrainingConfig) else "VAL"
+    model = build_autoencoder(settings)
+    (criterion,) = build_criteria(settings, [CriterionSpec.of(settings, kind)])
+    if as_published:
+        torch.backends.cudnn.allow_tf32 = False
+        make_as_published(settings, model, [criterion])
+    model, criterion = model.to(fabric.device), criterion.to(fabric.device)
+    watch = Stopwatch(fabric.device)
+    for module, part in ((model.junction, "Q-Former"), (model.decoder, "decoder")):
+        watch.watch(module, part)
+    for encoder in model.encoders:
+        watch.watch(encoder, "encoder")
+    for each in criterion.criteria:
+        watch.watch(each, "perceptual")
+    shape = (batch, 3, settings.resize, settings.resize)
+    images = torch.randint(256, shape, dtype=torch.uint8).to(fabric.device)
+    return Setup(fabric, model, criterion, images, watch, as_published)
+
+
+def train_step(setup: Setup) -> Callable[[], None]:
+    """The body of the training loop, at a learning rate of 0 so that all steps are alike."""
+    fused = setup.fabric.device.type == "cuda" and not setup.as_published
+    adam = torch.optim.Adam(setup.model.trained_parameters(), lr=0.0, fused=fused)
+    forward, optimizer = setup.fabric.setup(setup.model.train(), adam)
+
+    def step() -> None:
+        images = normalise(setup.images)
+        reconstructions = forward(images)
+        with setup.fabric.autocast():
+            loss = setup.criterion.loss(images, reconstructions)
+        setup.watch.start("backward")
+        setup.fabric.backward(loss)
+        setup.watch.stop("backward")
+        setup.watch.start("optimizer")
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        setup.watch.stop("optimizer")
+
+    return step
+
+
+def test_step(setup: Setup, reductions: Reductions) -> Callable[[], None]:
+    """Scores a batch as testing does, maps copied to the CPU for the metrics."""
+    # The counter of operations takes no parameters with gradients in inference mode.
+    forward = setup.fabric.setup_module(setup.model.eval().requires_grad_(False))
+    scorer = Scorer(setup.fabric, forward, setup.criterion, reductions)
+    names = [f"image {index}" for index in range(len(setup.images))]
+    return lambda: scorer.score(setup.images, names).anomaly_maps.cpu().numpy().sum()
+
+
+def measure(
+    settings: SectionConfig, *, batch: int, steps: int, as_published: bool, data: bool
+) -> Measurement:
+    """Measure the training step or the test step of a section in this process."""
+    gc.collect()
+    setup = prepare(settings, batch, as_published=as_published)
+    training = isinstance(settings, TrainingConfig)
+    step = train_step(setup) if training else test_step(setup, Reductions.of(settings))
+    device, watch = setup.fabric.device, setup.watch
+    # Explicit attention, so that counts do not depend on the device's kernels.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        step()
+    for _ in range(3 if device.type == "cuda" else 0):
+        step()
+    watch.take()
+    reset_peak(device)
+    seconds: list[float] = []
+    parts: dict[str, list[float]] = {name: [] for name in PARTS}
+    for _ in range(steps):
+        started = watch.now()
+        step()
+        seconds.append(watch.now() - started)
+        found = watch.take()
+        found["rest"] = seconds[-1] - sum(found.values())
+        for name, times in parts.items():
+            times += [found[name]] if name in found else []
+    peak = peak_bytes(device)
+    if data:
+        parts[DATA] = data_seconds(settings, batch)
+    return Measurement(
+        step="train" if training else "test",
+        batch=batch,
+        machine=describe(setup.fabric),
+        seconds=seconds,
+        parts=parts,
+        peak_bytes=peak,
+        flops=counter.get_total_flops(),
+        matmul_flops=matmul_flops(setup.fabric, watch),
+    )
+
+
+def data_seconds(settings: SectionConfig, batch: int) -> list[float]:
+    """Seconds to read, resize and, in training, augment a batch of PNGs in one process."""
+    window = IntensityWindow.parse(settings.intensity_window)
+    counts = {"train": batch, "test_ungood": batch, "test_good": 1}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "data")
+        write_phantom_dataset(folder, size=DATA_PIXELS, valid_good=0, valid_ungood=0, **counts)
+        if isinstance(settings, TrainingConfig):
+            split = find_normal_images(folder / "train", key="TRAIN_DATA_PATH")
+            augmented = TrainDataset(AnomalyDataset(split, settings.resize, window), settings.seed)
+            return [_seconds_of(lambda: [augmented[1, index] for index in range(batch)])]
+        split = find_split(folder / "test", key="TEST_DATA_PATH")
+        dataset = AnomalyDataset(split, settings.resize, window)
+        return [_seconds_of(lambda: [dataset[index] for index in range(batch)])]
+
+
+def _seconds_of(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def reset_peak(device: torch.device) -> None:
+    """Forget the peak so far; where that is impossible, building the model stays in it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif CLEAR_REFS.exists():
+        with suppress(OSError):
+            CLEAR_REFS.write_text("5")  # resets the kernel's high-water mark
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Peak since :func:`reset_peak`: allocated on a GPU, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def matmul_flops(fabric: Fabric, watch: Stopwatch) -> float:
+    """FLOP/s of a large matrix product in the precision that Fabric computes in."""
+    device = fabric.device
+    with fabric.autocast():
+        lowered = torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if lowered else torch.float32
+    side = MATMUL_SIDE.get(device.type, 2048)
+    left, right = torch.randn(2, side, side, device=device).to(dtype)
+    fastest = float("inf")
+    for _ in range(10 if device.type == "cuda" else 3):
+        started = watch.now()
+        torch.mm(left, right)
+        fastest = min(fastest, watch.now() - started)
+    return 2 * side**3 / fastest
+
+
+def describe(fabric: Fabric) -> str:
+    """Device, threads and precision."""
+    cuda = fabric.device.type == "cuda"
+    where = torch.cuda.get_device_name(fabric.device) if cuda else str(fabric.device)
+    threads = "" if cuda else f", {torch.get_num_threads()} threads"
+    with fabric.autocast():
+        lowered = torch.is_autocast_enabled(fabric.device.type)
+    tf32 = cuda and torch.get_float32_matmul_precision() == "high"
+    return f"{where}{threads}, {'bf16' if lowered else 'tf32' if tf32 else 'fp32'}"
