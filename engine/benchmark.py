@@ -114,7 +114,7 @@ def benchmark(
             try:
                 _make(run, stop_requests)
             except (_RunFailed, UserError) as error:
-                reason = printable(str(error))
+                reason = "; ".join(printable(line) for line in str(error).splitlines())
                 failures[run.name] = planned[run.config.stem, run.seed] = reason
                 print(f"{run.name}: failed: {reason}", flush=True)
             write_tables(output, planned)
@@ -132,6 +132,7 @@ def _make(run: Run, stop_requests: Sequence[int]) -> None:
         _RunFailed: A script failed.
         Interrupted: A stop was asked for.
     """
+    load_config(run.config)  # alone first, so that what is wrong in the file is said only once
     config = load_config(run.config, run.changes)
     sections = (config.need_training(), config.need_testing())
     if metrics_file(run.files.folder).is_file():

@@ -137,7 +137,7 @@ class Trainer:
                     self.scheduler.step()
                 losses.add(loss.detach(), batch["index"])
                 if losses.look():
-                    bar.set_postfix(self._postfix(losses, started))
+                    bar.set_postfix(self._postfix(losses, started), refresh=False)
                 if stop_requests:
                     raise Interrupted(self._how_to_go_on(stop_requests[0]))
         mean_losses = gather(fabric, losses.mean())

@@ -56,6 +56,7 @@ def in_process(monkeypatch):
         raise AssertionError("a script ends with sys.exit")
 
     monkeypatch.setattr(module, "run_child", run_child)
+    monkeypatch.setattr("utils.console.setup_logging", lambda: None)
     return calls
 
 
