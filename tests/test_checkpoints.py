@@ -288,7 +288,7 @@ def test_the_message_names_the_code_that_a_file_asks_for(
 
 
 def test_a_training_state_round_trip(tmp_path: Path, model: QFormerAutoencoder) -> None:
-    progress = Progress(2, 0.75, [{"epoch": 1, "train_loss": 0.5, "val_image_auroc": None}])
+    progress = Progress(1, 0.75, [{"epoch": 1, "train_loss": 0.5, "val_image_auroc": None}])
     file = tmp_path / "checkpoints" / "training_state.pth"
     save_state(file, progress, {"LR": "1"}, {"model": model.trained_state_dict()})
     again, parts = load_state(file, {"LR": "1"})
