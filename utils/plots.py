@@ -119,6 +119,8 @@ def plot_cases(rows: Sequence[CaseRow], scale: tuple[float, float], path: Path) 
     titles = ["image", "reconstruction", "anomaly map"]
     titles += ["mask"] if any(row.mask is not None for row in rows) else []
     figure = Figure(figsize=(1.6 * len(titles) + 2.2, 1.55 * len(rows) + 0.7), layout="constrained")
+    # Layout engines do not count labels that stand beside the axes: room is kept for them.
+    figure.set_layout_engine("constrained", rect=(0.05, 0, 0.95, 1))
     grid = figure.subplots(len(rows), len(titles), squeeze=False)
     shown = None
     for axes, row in zip(grid, rows, strict=True):
