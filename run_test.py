@@ -24,6 +24,11 @@ def main() -> None:
         action="store_true",
         help="accepted for older commands: pixel metrics are on wherever there are masks",
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace results of another config or checkpoint in RESULTS_PATH",
+    )
     arguments = parser.parse_args()
 
     # After parsing, so that --help and wrong calls do not wait for torch.
@@ -31,17 +36,17 @@ def main() -> None:
 
     config = load_config(arguments.config, arguments.set)
     from engine.figures import summary
-    from engine.reporting import write_report
+    from engine.results_folder import check_same_test
     from engine.testing import test
     from utils.console import setup_logging
 
     setup_logging()
+    if not arguments.overwrite:
+        check_same_test(config)
     run = test(config)
     if run.scorer.fabric.is_global_zero:
-        report = config.need_testing().results_path / "report.html"
-        write_report(run, report)
         print(summary(run.metrics))
-        print(f"pictures and figures: {report}")
+        print(f"pictures and figures: {config.need_testing().results_path / 'report.html'}")
 
 
 if __name__ == "__main__":

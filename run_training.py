@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 from utils.arguments import add_config_arguments
-from utils.errors import run_script
+from utils.errors import Interrupted, run_script
 
 
 def main() -> None:
@@ -37,7 +37,10 @@ def main() -> None:
 
     setup_logging()
     train(config, resume=arguments.resume, overwrite=arguments.overwrite)
-    calibrate_trained(config)
+    try:
+        calibrate_trained(config)
+    except Interrupted as stop:
+        raise Interrupted("stopped; the training is finished: go on with run_test.py") from stop
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 All blocks of all frozen ViTs run; each patch size has a whole perceptual network in memory; the
 queries are spread over the batch before their self-attention; attention is softmax(QK^T)V with
-its matrices in memory; the image's perceptual features are computed inside autograd; distance
-maps and attention maps of all tested images are kept until the end.
+its matrices in memory; matrix products are PyTorch's default ones; the image's perceptual features
+are computed apart from the reconstruction's, in training inside autograd; distance maps and
+attention maps of all tested images are kept until the end.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from typing import Any, cast
 
 import torch
 from einops import rearrange
+from timm.layers import Mlp
 from torch import Tensor, nn
 
 from models.autoencoder import QFormerAutoencoder
 from models.backbone import backbone_geometry, block_outputs
 from models.criteria import MultiPatchPerceptual, WeightedCriteria
 from models.encoder import Encoder
+from models.linear import OneDnnLinear, OneDnnMlp
 from models.perceptual import PerceptualViT
 from models.qformer import CROSS_ATTENTION_HEAD_DIM, CrossAttention, MultiQueryAttention, QFormer
 from utils.schema import SectionConfig
@@ -43,7 +46,7 @@ class SpreadQFormer(QFormer):
         """(B, N, D) → (B, Q, output_dim)."""
         queries = self.queries.expand(len(tokens), -1, -1)
         for block in self.blocks:
-            queries = block(queries, tokens)
+            queries = block.answer(block.ask(queries), tokens)
         return queries
 
 
@@ -71,9 +74,8 @@ class ExplicitCrossAttention(CrossAttention):
 
     kept: list[Tensor]
 
-    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        """(B, Q, D), (B, N, D) → (B, Q, D)."""
-        query = rearrange(self.to_q(self.norm(queries)), "b q (h d) -> b h q d", h=self.num_heads)
+    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
+        """(B, h, Q, d), (B, N, D) → (B, Q, D)."""
         key, value = rearrange(
             self.to_kv(tokens), "b n (two h d) -> two b h n d", two=2, h=self.num_heads
         )
@@ -125,8 +127,12 @@ class SeparateViTs(nn.Module):
     ) -> list[Tensor]:
         """(B, 3, H, W) → patch tokens of each block as (B, C, H/patch_size, W/patch_size)."""
         network = self.networks[str(patch_size)]
+        indices = [*block_indices, self.last_block]
+        if torch.is_inference_mode_enabled():  # the criterion joins image and reconstruction
+            halves = [network(half, patch_size, indices)[:-1] for half in images.chunk(2)]
+            return [torch.cat(pair) for pair in zip(*halves, strict=True)]
         with torch.enable_grad():  # the criterion turns it off for the image itself
-            return network(images, patch_size, [*block_indices, self.last_block])[:-1]
+            return network(images, patch_size, indices)[:-1]
 
 
 def make_as_published(
@@ -156,7 +162,7 @@ def make_as_published(
     _separate_perceptual_networks(config, criteria)
     for criterion in criteria:
         criterion.register_forward_hook(lambda *call: kept.append(call[-1].detach().cpu()))
-    _unfuse_attention([model, *criteria])
+    _use_default_kernels([model, *criteria])
     return kept
 
 
@@ -172,9 +178,12 @@ def _separate_perceptual_networks(
             part.add_module("network", networks)
 
 
-def _unfuse_attention(modules: Sequence[nn.Module]) -> None:
-    """Let timm's blocks compute softmax(QK^T)V step by step."""
+def _use_default_kernels(modules: Sequence[nn.Module]) -> None:
+    """PyTorch's own linear layers; timm's blocks compute softmax(QK^T)V step by step."""
     parts: list[Any] = [part for module in modules for part in module.modules()]
     for part in parts:
         if hasattr(part, "fused_attn"):
             part.fused_attn = False
+        for twin, original in ((OneDnnLinear, nn.Linear), (OneDnnMlp, Mlp)):
+            if type(part) is twin:
+                part.__class__ = original

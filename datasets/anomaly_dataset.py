@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypedDict
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from tqdm import tqdm
 
 from datasets.images import read_image, read_mask
-from datasets.samples import Sample, Split, mask_of_another_size, mask_without_mark
+from datasets.reading import Watched
+from datasets.samples import Sample, Split
 from datasets.transforms import TrainAugmentation, resize_image, resize_mask
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
+from utils.schema import SectionConfig
 
-logger = logging.getLogger(__name__)
+Element = TypeVar("Element")
 
-_VERIFY_THREADS = 8
+
+class Images(Protocol):
+    """Images that were read and resized before, see :mod:`datasets.image_cache`."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        """(1 or 3, size, size) uint8."""
 
 
 class Item(TypedDict):
@@ -47,11 +51,18 @@ class AnomalyDataset(Dataset[Item]):
         split: The samples.
         size: Pixels along each side.
         window: How intensities of more than 8 bits become 8.
+        images: The images, where they are kept; None to read the files.
     """
 
     split: Split
     size: int
     window: IntensityWindow
+    images: Images | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, split: Split, config: SectionConfig) -> AnomalyDataset:
+        """A split as a section of the config wants it, read from its files."""
+        return cls(split, config.resize, config.window)
 
     def __len__(self) -> int:
         return len(self.split.samples)
@@ -67,6 +78,8 @@ class AnomalyDataset(Dataset[Item]):
 
     def resized(self, index: int) -> Tensor:
         """The image alone, (1 or 3, size, size) uint8."""
+        if self.images is not None:
+            return self.images[index].clone()
         sample = self.split.samples[index]
         pixels = read_image(sample.path, self.window, sample.frame, axis=sample.axis)
         return resize_image(pixels, self.size)
@@ -142,13 +155,12 @@ def train_loader(
             f"TRAIN_DATA_PATH: {dataset.dataset.split.folder} gives {len(sampler)} images a "
             f"process, fewer than BATCH_SIZE_TRAIN = {batch_size}; lower BATCH_SIZE_TRAIN"
         )
-    return DataLoader(
+    return create_loader(
         dataset,
+        dataset.dataset.split.samples,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
-        # One of its own: what loaders draw must not shift the numbers that training draws.
-        generator=torch.Generator(),
         drop_last=True,
         pin_memory=pin,
         persistent_workers=num_workers > 0,
@@ -162,47 +174,40 @@ def test_loader(
     batch_size: int,
     num_workers: int,
     pin: bool,
+    persistent: bool,
 ) -> DataLoader[Item]:
-    """Batches in the order of ``indices``; nothing is dropped."""
-    return DataLoader(
+    """Batches in the order of ``indices``; nothing is dropped.
+
+    Args:
+        dataset: The images.
+        indices: Which of them.
+        batch_size: Images a batch.
+        num_workers: Processes that read.
+        pin: Whether batches are put where a GPU copies from fast.
+        persistent: Whether the processes stay for the next pass.
+    """
+    return create_loader(
         dataset,
+        dataset.split.samples,
         batch_size=batch_size,
         sampler=list(indices),
         num_workers=num_workers,
-        generator=torch.Generator(),
         pin_memory=pin,
+        persistent_workers=persistent and num_workers > 0,
     )
 
 
-def verify_samples(split: Split, window: IntensityWindow) -> None:
-    """Decode every image and mask once, so that a bad file is found before an epoch is wasted.
+def create_loader(
+    dataset: Dataset[Element], samples: Sequence[Sample], *, num_workers: int, **options: Any
+) -> DataLoader[Element]:
+    """A loader with a generator of its own: what it draws must not shift what training draws.
 
-    A mask of an anomalous image that marks nothing gives a warning.
-
-    Raises:
-        UserError: With every file that cannot be read, or whose mask has another size.
+    Args:
+        dataset: What to load.
+        samples: What its keys stand for.
+        num_workers: Processes that read; 0 reads in this one.
+        options: More of those of :class:`torch.utils.data.DataLoader`.
     """
-    with ThreadPoolExecutor(_VERIFY_THREADS) as pool:
-        checks = pool.map(lambda sample: _verify(sample, window), split.samples)
-        bar = tqdm(
-            checks, "checking files", total=len(split.samples), unit="file", leave=False, delay=2
-        )
-        found = [check for check in bar if check]
-    if problems := [text for kind, text in found if kind == "problem"]:
-        raise UserError("\n".join(problems))
-    for _, warning in found:
-        logger.warning("%s", warning)
-
-
-def _verify(sample: Sample, window: IntensityWindow) -> tuple[str, str] | None:
-    """What is wrong with a sample, as ("problem" or "warning", one line)."""
-    try:
-        image = read_image(sample.path, window, sample.frame, axis=sample.axis)
-        if sample.mask is None:
-            return None
-        mask = read_mask(sample.mask, sample.frame, axis=sample.axis)
-    except UserError as error:
-        return "problem", str(error)
-    if image.shape[:2] != mask.shape:
-        return "problem", mask_of_another_size(sample, image.shape, mask.shape)
-    return None if mask.any() else ("warning", mask_without_mark(sample))
+    if num_workers:
+        dataset = Watched(dataset, samples, num_workers)
+    return DataLoader(dataset, num_workers=num_workers, generator=torch.Generator(), **options)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from datasets.anomaly_dataset import create_loader
 from datasets.images import read_image
 from datasets.samples import Sample
 from datasets.transforms import resize_image
@@ -65,10 +65,10 @@ def prediction_loader(
     dataset: PredictionDataset, *, batch_size: int, num_workers: int
 ) -> DataLoader[Input]:
     """Lists of inputs in order; nothing is dropped."""
-    return DataLoader(
+    return create_loader(
         dataset,
+        dataset.samples,
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=list,
-        generator=torch.Generator(),
     )

@@ -23,7 +23,9 @@ from utils.schema import SectionConfig
 
 SCRIPTS = Path(__file__).parent.parent
 # Keys that change no figure.
-_MAY_DIFFER = {"NUM_WORKERS", "DEVICE", "CACHE_DIR", "EXPERIMENT_NAME", "REPORT_IMAGES"}
+_MAY_DIFFER = {
+    "NUM_WORKERS", "DEVICE", "CACHE_DIR", "CACHE_IMAGES", "EXPERIMENT_NAME", "REPORT_IMAGES",
+}  # fmt: skip
 
 
 class _RunFailed(Exception):

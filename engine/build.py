@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from engine.compilation import compile_in_place
 from engine.criterion_spec import RESNETS, SINGLE_PATCH_SIZE, CriterionSpec
 from models.autoencoder import QFormerAutoencoder
 from models.backbone import BackboneGeometry, backbone_geometry
@@ -22,6 +23,7 @@ from models.criteria import (
 )
 from models.decoder import PixelDecoder
 from models.encoder import Encoder
+from models.linear import use_onednn
 from models.perceptual import PerceptualResNet, PerceptualViT
 from models.qformer import QFormer
 from utils.checkpoints import holds_encoder, load_model
@@ -65,6 +67,9 @@ def build_autoencoder(config: SectionConfig, checkpoint: Path | None = None) -> 
     model = QFormerAutoencoder(encoders, junction, decoder)
     if checkpoint:
         load_model(model, given, source=checkpoint)
+    use_onednn(model)
+    if config.compile:
+        compile_in_place([*model.encoders, model.decoder])
     return model
 
 
@@ -168,6 +173,9 @@ def _perceptual_vit(
         deepest_block=max(_block_indices(geometry, sorted(states))),
         state_dict=_perceptual_weights(config, name),
     )
+    use_onednn(network)
+    if config.compile:
+        compile_in_place([network])
     return network, geometry
 
 

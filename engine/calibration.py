@@ -14,7 +14,7 @@ import numpy as np
 from datasets.anomaly_dataset import AnomalyDataset
 from datasets.layout import ANOMALOUS, NORMAL
 from engine.collectors import NormalPixels
-from engine.evaluation import Scorer, evaluate
+from engine.evaluation import Scorer, create_batches, evaluate
 from engine.metrics import image_metrics
 from utils.checkpoints import write_text
 from utils.config import ini_values
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _IRRELEVANT = {
     "RESULTS_PATH", "EXPERIMENT_NAME", "DEVICE", "NUM_WORKERS", "CACHE_DIR", "CHECKPOINT_PATH",
     "TEST_DATA_PATH", "MAX_SAMPLES_TEST", "BATCH_SIZE_TEST", "PATIENT_PATTERN", "REPORT_IMAGES",
-    "OBJECT", "SEED", "PRECISION",
+    "OBJECT", "SEED", "PRECISION", "CACHE_IMAGES", "COMPILE",
 }  # fmt: skip
 _LOW_QUANTILE, _HIGH_QUANTILE = 0.5, 0.999
 
@@ -130,8 +130,7 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
     scores = evaluate(
         scorer,
         dataset,
-        batch_size=config.batch_size_test,
-        num_workers=config.num_workers,
+        create_batches(scorer.fabric, dataset, config),
         description="calibration",
         collectors=[normal_pixels],
     )

@@ -17,7 +17,7 @@ from engine.collectors import Collector
 from engine.runtime import gather, shard
 from engine.scoring import image_scores, pixel_scores
 from models.criteria import WeightedCriteria, resize_maps
-from utils.errors import UserError
+from utils.errors import UserError, interruptible
 from utils.schema import SectionConfig, TestingConfig
 
 
@@ -68,12 +68,15 @@ class Scorer:
         model: The autoencoder, set up by Fabric.
         criterion: The test criterion.
         reductions: How maps become scores.
+        static_batch: Images that every batch is filled up to; None leaves it as it comes. Compiled
+            code is made for one size.
     """
 
     fabric: Fabric
     model: nn.Module
     criterion: WeightedCriteria
     reductions: Reductions
+    static_batch: int | None = None
 
     @torch.inference_mode()
     def score(self, images: Tensor, names: Sequence[str]) -> ScoredBatch:
@@ -86,6 +89,10 @@ class Scorer:
         Raises:
             UserError: A score or a map is not finite; names the image.
         """
+        count = len(images)
+        if self.static_batch is not None and count < self.static_batch:
+            filling = images[-1:].expand(self.static_batch - count, -1, -1, -1)
+            images = torch.cat([images, filling])
         normalised = normalise(images)
         with self.fabric.autocast():
             reconstructions = self.model(normalised)
@@ -93,6 +100,7 @@ class Scorer:
         scores = image_scores(maps, *self.reductions.image)
         anomaly_maps = pixel_scores(maps, *self.reductions.pixel)
         anomaly_maps = resize_maps(anomaly_maps[None, :, None], images.shape[-2:])[0, :, 0]
+        scores, anomaly_maps = scores[:count], anomaly_maps[:count]
         finite = anomaly_maps.isfinite().all(dim=(1, 2)) & scores.isfinite()
         if not finite.all():
             bad = [name for name, good in zip(names, finite.tolist(), strict=True) if not good]
@@ -100,15 +108,38 @@ class Scorer:
                 f"{bad[0]}: its anomaly score is not finite; check the checkpoint, and try "
                 "PRECISION = fp32"
             )
-        return ScoredBatch(scores, anomaly_maps, normalised, reconstructions.float())
+        return ScoredBatch(
+            scores, anomaly_maps, normalised[:count], reconstructions[:count].float()
+        )
+
+
+def create_batches(
+    fabric: Fabric, dataset: AnomalyDataset, config: SectionConfig, *, persistent: bool = False
+) -> Any:
+    """This process's share of a split, in batches on the device, for :func:`evaluate`.
+
+    Args:
+        fabric: Device and processes.
+        dataset: The split.
+        config: Says how many images a batch has, and how many processes read.
+        persistent: Whether those processes stay, for splits that are scored more than once.
+    """
+    loader = test_loader(
+        dataset,
+        shard(len(dataset), fabric),
+        batch_size=config.batch_size_test,
+        num_workers=config.num_workers,
+        pin=fabric.device.type == "cuda",
+        persistent=persistent,
+    )
+    return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
 
 def evaluate(
     scorer: Scorer,
     dataset: AnomalyDataset,
+    batches: Any,
     *,
-    batch_size: int,
-    num_workers: int,
     description: str,
     collectors: Sequence[Collector] = (),
 ) -> list[float]:
@@ -117,8 +148,7 @@ def evaluate(
     Args:
         scorer: What scores.
         dataset: The split.
-        batch_size: Images a step; the last batch may be smaller.
-        num_workers: Loader processes.
+        batches: What :func:`create_batches` gives for it.
         description: What the progress bar says.
         collectors: Filled with all maps, those of other processes included.
 
@@ -129,26 +159,17 @@ def evaluate(
         UserError: A file cannot be read, or a score is not finite.
     """
     fabric = scorer.fabric
-    indices = shard(len(dataset), fabric)
-    loader = test_loader(
-        dataset,
-        indices,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        pin=fabric.device.type == "cuda",
-    )
     was_training = scorer.model.training
     scorer.model.eval()
     scores: dict[int, float] = {}
     with tqdm(
-        total=len(indices),
+        total=len(shard(len(dataset), fabric)),
         desc=description,
         unit="img",
         disable=not fabric.is_global_zero,
         leave=False,
     ) as bar:
-        batches: Any = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-        for batch in batches:
+        for batch in interruptible(batches):
             scores |= _score_batch(scorer, dataset, batch, collectors)
             bar.update(len(batch["index"]))
     scorer.model.train(was_training)

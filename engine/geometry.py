@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Sequence
+from contextlib import suppress
 
 import timm
 
@@ -41,6 +42,7 @@ def check_geometry(config: SectionConfig, kinds: Sequence[str], *, file: str, se
     found = _encoder_problems(config)
     for spec in specs:
         found += _criterion_problems(config, spec)
+    found += _trunk_problems(config, specs)
     found += _file_problems(config, specs)
     if found:
         unique = dict.fromkeys(found)
@@ -157,6 +159,22 @@ def _criterion_problems(config: SectionConfig, spec: CriterionSpec) -> Found:
             continue
         problems += _state_problems(f"PERCEPTUAL_HSTATE_{spec.kind}", name, geometry, states)
     return problems
+
+
+def _trunk_problems(config: SectionConfig, specs: Sequence[CriterionSpec]) -> Found:
+    """All patch sizes share the blocks, so the blocks must not depend on the number of patches."""
+    name = config.perceptual_model_name
+    shapes = set()
+    for size in {size for spec in specs for size in spec.vit_patch_sizes}:
+        with suppress(_UnfitBackboneError):
+            shapes.add(_geometry(name, config.resize, size).block_shapes)
+    if len(shapes) < 2:
+        return []
+    text = (
+        f"blocks of {name} depend on the number of patches, so that patch sizes cannot share "
+        "them; give a ViT with position embeddings, or one patch size"
+    )
+    return [("PERCEPTUAL_MODEL_NAME", text)]
 
 
 def _file_problems(config: SectionConfig, specs: Sequence[CriterionSpec]) -> Found:

@@ -15,18 +15,19 @@ from tqdm import tqdm
 
 from datasets.inputs import find_inputs
 from datasets.prediction_dataset import Input, PredictionDataset, prediction_loader
+from datasets.reading import loader_deaths_told
 from datasets.samples import Sample
 from datasets.transforms import to_intensities
 from engine.calibration import Calibration
 from engine.evaluation import ScoredBatch, Scorer
 from engine.prediction_files import PredictionFiles
 from engine.reporting import PredictedImage, Prediction, write_prediction_report
+from engine.results_folder import check_results_folder
 from engine.runtime import versions
 from engine.scorers import calibration_for, create_scorer
 from models.criteria import resize_maps
 from utils.config import Config, ini_text
-from utils.errors import UserError
-from utils.intensity import IntensityWindow
+from utils.errors import UserError, interruptible
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +116,7 @@ def _pixels(image: torch.Tensor) -> NDArray[np.uint8]:
     return image.permute(1, 2, 0).contiguous().numpy()
 
 
+@loader_deaths_told()
 def predict(config: Config, source: Path, output: Path | None, *, recursive: bool) -> int:
     """Score images without labels; a file that cannot be read does not stop the others.
 
@@ -134,6 +136,7 @@ def predict(config: Config, source: Path, output: Path | None, *, recursive: boo
     folder = output or settings.results_path / "predictions"
     if source.is_dir() and source.resolve() in (folder.resolve(), *folder.resolve().parents):
         raise UserError(f"--output: {folder} lies inside --input: its pictures would become inputs")
+    check_results_folder(config, folder, key="--output" if output else "RESULTS_PATH")
     samples = list(find_inputs(source, recursive, axis=settings.slice_axis))
     scorer = create_scorer(settings, file=config.file)
     calibration = calibration_for(config, scorer)
@@ -156,14 +159,13 @@ def predict(config: Config, source: Path, output: Path | None, *, recursive: boo
 
 def _run(predictor: Predictor, samples: Sequence[Sample], config: Config) -> None:
     settings = config.need_testing()
-    window = IntensityWindow.parse(settings.intensity_window)
     loader = prediction_loader(
-        PredictionDataset(samples, settings.resize, window),
+        PredictionDataset(samples, settings.resize, settings.window),
         batch_size=settings.batch_size_test,
         num_workers=settings.num_workers,
     )
     with tqdm(total=len(samples), desc="prediction", unit="img", leave=False) as bar:
-        for inputs in loader:
+        for inputs in interruptible(loader):
             predictor.take(inputs)
             bar.update(len(inputs))
 

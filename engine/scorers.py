@@ -6,7 +6,9 @@ import logging
 from pathlib import Path
 
 from datasets.anomaly_dataset import AnomalyDataset
+from datasets.image_cache import verified_dataset
 from datasets.layout import find_split
+from datasets.reading import loader_deaths_told
 from engine.build import build_autoencoder, build_criteria
 from engine.calibration import Calibration, calibrate, load_calibration
 from engine.criterion_spec import CriterionSpec
@@ -16,7 +18,6 @@ from engine.runtime import create_fabric
 from engine.snapshot import check_snapshot
 from utils.config import Config
 from utils.errors import UserError
-from utils.intensity import IntensityWindow
 from utils.run_files import TrainingFiles, same_folder
 from utils.schema import TestingConfig
 
@@ -40,7 +41,11 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     model = build_autoencoder(config, config.checkpoint_path).to(fabric.device).eval()
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
     return Scorer(
-        fabric, fabric.setup_module(model), criterion.to(fabric.device), Reductions.of(config)
+        fabric,
+        fabric.setup_module(model),
+        criterion.to(fabric.device),
+        Reductions.of(config),
+        static_batch=config.batch_size_test if config.compile else None,
     )
 
 
@@ -64,8 +69,9 @@ def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
         logger.warning("no threshold is learnt: %s", error)
         return None
     split = split.cut(config.training.max_samples_val, testing.seed)
-    dataset = AnomalyDataset(split, testing.resize, IntensityWindow.parse(testing.intensity_window))
-    return calibrate(scorer, dataset, testing)
+    # Each image is read once here: to keep them pays where training has done so, or another test.
+    create = verified_dataset if testing.cache_images == "disk" else AnomalyDataset.of
+    return calibrate(scorer, create(split, testing), testing)
 
 
 def calibration_apart_from(folder: Path, calibration: Calibration | None) -> Calibration | None:
@@ -76,6 +82,7 @@ def calibration_apart_from(folder: Path, calibration: Calibration | None) -> Cal
     return calibration
 
 
+@loader_deaths_told()
 def calibrate_trained(config: Config) -> None:
     """Learn threshold and colour scale for the checkpoint that a training run has just written.
 

@@ -13,21 +13,25 @@ from typing import Any
 
 import numpy as np
 
-from datasets.anomaly_dataset import AnomalyDataset, verify_samples
+from datasets.anomaly_dataset import AnomalyDataset
+from datasets.image_cache import verified_dataset
 from datasets.layout import ANOMALOUS, NORMAL, Split, find_split
+from datasets.reading import loader_deaths_told
 from engine.calibration import Calibration, ColourScale, colour_scale
 from engine.cases import Case, chosen_cases, render_cases
 from engine.collectors import Collector, NormalPixels, PixelCollector
-from engine.evaluation import Scorer, evaluate
+from engine.evaluation import Scorer, create_batches, evaluate
 from engine.figures import Metrics, figures
+from engine.reporting import write_report
+from engine.results_folder import check_results_folder
 from engine.runtime import versions
 from engine.scorers import calibration_apart_from, calibration_for, create_scorer
 from utils.checkpoints import write_text
 from utils.config import Config, ini_text
 from utils.errors import UserError
-from utils.intensity import IntensityWindow
 from utils.patients import patient_of
 from utils.plots import CaseRow, plot_cases, plot_histogram, plot_roc
+from utils.run_files import TestFiles, remove
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +66,9 @@ class TestRun:
     dataset: AnomalyDataset
 
 
+@loader_deaths_told()
 def test(config: Config) -> TestRun:
-    """Score a test set and write scores.csv, metrics.json and the pictures.
+    """Score a test set and write scores.csv, the pictures, the report and metrics.json.
 
     Args:
         config: A config with a section [TESTING].
@@ -72,6 +77,8 @@ def test(config: Config) -> TestRun:
         UserError: Something the user can mend.
     """
     settings = config.need_testing()
+    files = TestFiles(settings.results_path)
+    check_results_folder(config, files.folder)
     split = find_split(settings.test_data_path, key="TEST_DATA_PATH", axis=settings.slice_axis)
     split = split.cut(settings.max_samples_test, settings.seed)
     if split.num_left_out:
@@ -82,10 +89,7 @@ def test(config: Config) -> TestRun:
         )
     group_of = _grouping(split, settings.patient_pattern)
     scorer = create_scorer(settings, file=config.file)
-    dataset = AnomalyDataset(
-        split, settings.resize, IntensityWindow.parse(settings.intensity_window)
-    )
-    verify_samples(split, dataset.window)
+    dataset = verified_dataset(split, settings)
     calibration = calibration_apart_from(settings.test_data_path, calibration_for(config, scorer))
     pixel = PixelCollector(settings.seed, PIXEL_REPLICATES, group_of)
     normal_pixels = NormalPixels(split.labels)
@@ -93,8 +97,7 @@ def test(config: Config) -> TestRun:
     scores = evaluate(
         scorer,
         dataset,
-        batch_size=settings.batch_size_test,
-        num_workers=settings.num_workers,
+        create_batches(scorer.fabric, dataset, settings),
         description="test",
         collectors=[*collectors, pixel] if split.has_masks else collectors,
     )
@@ -125,7 +128,7 @@ def test(config: Config) -> TestRun:
         dataset=dataset,
     )
     if scorer.fabric.is_global_zero:
-        _write(run, settings.results_path)
+        _write(run, files)
     return run
 
 
@@ -161,14 +164,19 @@ def _calibration_note(calibration: Calibration | None) -> dict[str, Any] | None:
     }
 
 
-def _write(run: TestRun, folder: Path) -> None:
-    write_text(folder / "config.ini", ini_text(run.config))
-    write_text(folder / "scores.csv", _scores_table(run))
-    write_text(folder / "metrics.json", json.dumps(run.metrics, indent=2) + "\n")
+def _write(run: TestRun, files: TestFiles) -> None:
+    folder = files.folder
+    # Figures of an earlier test must not stand beside the new scores if this is cut short.
+    for old in (files.metrics, files.report, files.scores):
+        remove(old)
+    write_text(files.config, ini_text(run.config))
+    write_text(files.scores, _scores_table(run))
     labels, scores = np.asarray(run.split.labels), np.asarray(run.scores)
     plot_roc(labels, scores, run.metrics["image_auroc"], folder / "roc.png")
     plot_histogram(labels, scores, run.threshold, folder / "histogram.png")
     plot_cases(_case_rows(run), (run.colours.low, run.colours.high), folder / "cases.png")
+    write_report(run, files.report)
+    write_text(files.metrics, json.dumps(run.metrics, indent=2) + "\n")
 
 
 def _scores_table(run: TestRun) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from datasets.anomaly_dataset import (
@@ -21,27 +21,37 @@ from datasets.anomaly_dataset import (
     TrainDataset,
     derive_seed,
     train_loader,
-    verify_samples,
 )
+from datasets.image_cache import verified_dataset
 from datasets.layout import find_normal_images, find_split
+from datasets.reading import LoaderDied, loader_deaths_told
 from datasets.transforms import normalise
+from engine.batch_size import find_batch_size
 from engine.build import build_autoencoder, build_criteria
 from engine.collectors import PixelCollector
 from engine.criterion_spec import CriterionSpec
-from engine.evaluation import Reductions, Scorer, evaluate
+from engine.evaluation import Reductions, Scorer, create_batches, evaluate
 from engine.geometry import check_geometry
 from engine.interrupts import stop_requests_noted
 from engine.loss_watch import LossWatch
 from engine.metrics import image_metrics
+from engine.results_folder import check_results_folder, one_trainer_in
 from engine.runtime import create_fabric, gather
 from engine.snapshot import check_snapshot
-from engine.training_state import VALIDATION_COLUMNS, Progress, Row, load_state, save_state
+from engine.tensorboard_log import TensorboardLog
+from engine.training_state import (
+    VALIDATION_COLUMNS,
+    Progress,
+    Row,
+    load_state,
+    save_state,
+    saved_batch_size,
+)
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
 from utils.checkpoints import load_model, save_tensors, write_text
 from utils.config import Config, ini_text, ini_values
 from utils.errors import Interrupted, UserError
-from utils.intensity import IntensityWindow
 from utils.plots import plot_curves
 from utils.run_files import TrainingFiles, same_folder
 from utils.schema import TrainingConfig
@@ -67,6 +77,7 @@ class Trainer:
         loader: Batches of training images.
         dataset: The training images.
         validation: The validation images.
+        validation_batches: Batches of them.
         scorer: What scores them.
         progress: Finished epochs.
     """
@@ -84,6 +95,7 @@ class Trainer:
     loader: Any
     dataset: AnomalyDataset
     validation: AnomalyDataset
+    validation_batches: Any
     scorer: Scorer
     progress: Progress
 
@@ -94,21 +106,29 @@ class Trainer:
             UserError: The loss is not finite, a file cannot be read or written.
             Interrupted: SIGTERM or SIGINT arrived; the last finished epoch is saved.
         """
-        writer = None
-        if self.fabric.is_global_zero:
-            writer = SummaryWriter(self.files.tensorboard, purge_step=self.progress.epoch + 1)
-        with stop_requests_noted() as stop_requests:
-            while self.progress.epoch < self.settings.n_epochs:
-                epoch = self.progress.epoch + 1
-                row = self._train_epoch(epoch, stop_requests)
-                last = epoch == self.settings.n_epochs
-                if last or epoch % self.settings.eval_stepsize == 0:
-                    row |= self._validate()
-                self._finish_epoch(row)
-                if writer is not None:
-                    _log_row(writer, row)
-        if writer is not None:
-            writer.close()
+        with stop_requests_noted() as stop_requests, ExitStack() as stack:
+            log = None
+            if self.fabric.is_global_zero:
+                log = TensorboardLog(self.files.tensorboard, self.progress.rows)
+                stack.callback(log.close)
+            try:
+                while self.progress.epoch < self.settings.n_epochs:
+                    row = self._run_epoch(self.progress.epoch + 1, stop_requests)
+                    if log is not None:
+                        log.add(row)
+            except LoaderDied as death:
+                # Schedulers signal all processes at once: those that read stop at once.
+                if stop_requests:
+                    raise Interrupted(self._how_to_go_on(stop_requests[0])) from death
+                raise
+
+    @loader_deaths_told()
+    def _run_epoch(self, epoch: int, stop_requests: list[int]) -> Row:
+        row = self._train_epoch(epoch, stop_requests)
+        if epoch == self.settings.n_epochs or epoch % self.settings.eval_stepsize == 0:
+            row |= self._validate()
+        self._finish_epoch(row)
+        return row
 
     def _train_epoch(self, epoch: int, stop_requests: list[int]) -> Row:
         fabric, started = self.fabric, time.perf_counter()
@@ -159,8 +179,13 @@ class Trainer:
         }
 
     def _how_to_go_on(self, signal_number: int) -> str:
+        stopped = f"stopped by {signal.Signals(signal_number).name}"
+        if not self.progress.epoch:
+            return f"{stopped}; no epoch was finished: give the same command again"
+        if not self.settings.save_model_ckpt:
+            return f"{stopped}; SAVE_MODEL_CKPT = 0, nothing is saved: start anew with --overwrite"
         saved = f"{self.progress.epoch} finished epochs are saved in {self.files.state}"
-        return f"stopped by {signal.Signals(signal_number).name}; {saved}: go on with --resume"
+        return f"{stopped}; {saved}: go on with --resume"
 
     def _validate(self) -> Row:
         split = self.validation.split
@@ -168,8 +193,7 @@ class Trainer:
         scores = evaluate(
             self.scorer,
             self.validation,
-            batch_size=self.settings.batch_size_test,
-            num_workers=self.settings.num_workers,
+            self.validation_batches,
             description="validation",
             collectors=[pixel] if split.has_masks else [],
         )
@@ -189,9 +213,12 @@ class Trainer:
             logger.info(_describe(row))
             if self.settings.save_model_ckpt:
                 self._save(best=best)
-            self.progress.write_table(self.files.table)
-            plot_curves(self.progress.rows, self.files.curves)
+            self._write_table()
         self.fabric.barrier()
+
+    def _write_table(self) -> None:
+        self.progress.write_table(self.files.table)
+        plot_curves(self.progress.rows, self.files.curves)
 
     def _save(self, *, best: bool) -> None:
         full = self.settings.checkpoint_content == "full"
@@ -228,6 +255,9 @@ class Trainer:
                 f"{self.files.state}: is damaged ({error}); start anew with --overwrite"
             ) from error
         logger.info("resuming after epoch %d", self.progress.epoch)
+        if self.fabric.is_global_zero:
+            # A kill after the state was written leaves the table one row behind.
+            self._write_table()
 
 
 def _describe(row: Row) -> str:
@@ -236,13 +266,6 @@ def _describe(row: Row) -> str:
         if row.get(key) is not None:
             parts.append(f"validation {name} {row[key]:.4f}")
     return ", ".join(parts)
-
-
-def _log_row(writer: SummaryWriter, row: Row) -> None:
-    for name, value in row.items():
-        if name != "epoch" and value is not None:
-            writer.add_scalar(name.replace("val_", "val/"), value, row["epoch"])
-    writer.flush()
 
 
 def create_trainer(config: Config) -> Trainer:
@@ -261,25 +284,9 @@ def create_trainer(config: Config) -> Trainer:
     val_split = find_split(settings.val_data_path, key="VAL_DATA_PATH", axis=settings.slice_axis)
     train_split = train_split.cut(settings.max_samples_train, settings.seed)
     val_split = val_split.cut(settings.max_samples_val, settings.seed)
-    window = IntensityWindow.parse(settings.intensity_window)
     fabric = create_fabric(settings)
-    for split in (train_split, val_split):
-        verify_samples(split, window)
-    dataset = AnomalyDataset(train_split, settings.resize, window)
-    sampler = EpochSampler(
-        len(dataset), settings.seed, rank=fabric.global_rank, world_size=fabric.world_size
-    )
-    loader = train_loader(
-        TrainDataset(dataset, settings.seed),
-        sampler,
-        batch_size=_batch_size_of_a_process(settings, fabric),
-        num_workers=settings.num_workers,
-        pin=fabric.device.type == "cuda",
-    )
-    if len(loader) < settings.accumulate:
-        raise UserError(
-            f"ACCUMULATE = {settings.accumulate}: an epoch has {len(loader)} batches; lower it"
-        )
+    # Before the weights: what is wrong with the images is told sooner.
+    dataset, validation = (verified_dataset(each, settings) for each in (train_split, val_split))
     torch.manual_seed(settings.seed)
     model = build_autoencoder(settings, settings.model_ckpt_path)
     specs = [CriterionSpec.of(settings, kind) for kind in ("TRAIN", "VAL")]
@@ -287,6 +294,13 @@ def create_trainer(config: Config) -> Trainer:
         criterion.to(fabric.device) for criterion in build_criteria(settings, specs)
     )
     model.to(fabric.device)
+    if settings.batch_size_train == "auto":
+        batch_size = find_batch_size(
+            fabric, model, train_criterion, img_size=settings.resize, num_images=len(dataset)
+        )
+        config = config.with_batch_size(batch_size)
+        settings = config.need_training()
+    sampler, loader = _train_batches(settings, fabric, dataset)
     optimizer = torch.optim.Adam(
         model.trained_parameters(), lr=settings.lr, fused=fabric.device.type == "cuda"
     )
@@ -310,15 +324,42 @@ def create_trainer(config: Config) -> Trainer:
         sampler=sampler,
         loader=fabric.setup_dataloaders(loader, use_distributed_sampler=False),
         dataset=dataset,
-        validation=AnomalyDataset(val_split, settings.resize, window),
-        scorer=Scorer(fabric, forward, val_criterion, Reductions.of(settings)),
+        validation=validation,
+        validation_batches=create_batches(fabric, validation, settings, persistent=True),
+        scorer=Scorer(
+            fabric,
+            forward,
+            val_criterion,
+            Reductions.of(settings),
+            static_batch=settings.batch_size_test if settings.compile else None,
+        ),
         progress=Progress(),
     )
 
 
+def _train_batches(
+    settings: TrainingConfig, fabric: Fabric, dataset: AnomalyDataset
+) -> tuple[EpochSampler, Any]:
+    sampler = EpochSampler(
+        len(dataset), settings.seed, rank=fabric.global_rank, world_size=fabric.world_size
+    )
+    loader = train_loader(
+        TrainDataset(dataset, settings.seed),
+        sampler,
+        batch_size=_batch_size_of_a_process(settings, fabric),
+        num_workers=settings.num_workers,
+        pin=fabric.device.type == "cuda",
+    )
+    if len(loader) < settings.accumulate:
+        raise UserError(
+            f"ACCUMULATE = {settings.accumulate}: an epoch has {len(loader)} batches; lower it"
+        )
+    return sampler, loader
+
+
 def _batch_size_of_a_process(settings: TrainingConfig, fabric: Fabric) -> int:
     """BATCH_SIZE_TRAIN is shared by all processes, so that their number changes no result."""
-    size, rest = divmod(settings.batch_size_train, fabric.world_size)
+    size, rest = divmod(int(settings.batch_size_train), fabric.world_size)
     if rest:
         raise UserError(
             f"BATCH_SIZE_TRAIN = {settings.batch_size_train}: cannot be shared evenly by "
@@ -339,16 +380,30 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
         UserError: Something the user can mend.
         Interrupted: SIGTERM or SIGINT arrived.
     """
-    files = TrainingFiles(config.need_training().results_path)
-    if files.table.exists() and not (resume or overwrite):
+    settings = config.need_training()
+    files = TrainingFiles(settings.results_path)
+    check_results_folder(config, files.folder)
+    if files.run_exists() and not (resume or overwrite):
         raise UserError(
             f"RESULTS_PATH: {files.folder} holds a training run already; go on with --resume, "
             "start anew with --overwrite, or give another folder"
         )
+    if overwrite and settings.model_ckpt_path and files.holds(settings.model_ckpt_path):
+        raise UserError(
+            f"MODEL_CKPT_PATH: {settings.model_ckpt_path} is what --overwrite replaces; give "
+            "another RESULTS_PATH"
+        )
+    if resume and settings.batch_size_train == "auto":
+        config = config.with_batch_size(saved_batch_size(files.state))
     trainer = create_trainer(config)
-    if resume:
-        trainer.resume()
-    if trainer.fabric.is_global_zero:
-        write_text(files.config, ini_text(config))
-    trainer.run()
+    with ExitStack() as stack:
+        if trainer.fabric.is_global_zero:
+            stack.enter_context(one_trainer_in(files.folder))
+            if overwrite:
+                files.remove_run()
+        if resume:
+            trainer.resume()
+        if trainer.fabric.is_global_zero:
+            write_text(files.config, ini_text(trainer.config))
+        trainer.run()
     return files.folder

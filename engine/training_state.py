@@ -31,6 +31,7 @@ _MAY_DIFFER = {
     "DEVICES",
     "NUM_NODES",
     "CACHE_DIR",
+    "CACHE_IMAGES",
     "EXPERIMENT_NAME",
 }
 
@@ -94,7 +95,7 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
         UserError: The file is missing, unreadable, or of a run with another config.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file, nothing to resume; leave --resume out")
+        raise _missing(path)
     content = read_content(path)
     try:
         progress = Progress(content.pop("epoch"), content.pop("best_auroc"), content.pop("rows"))
@@ -115,6 +116,24 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
             "old one, or start anew with another RESULTS_PATH or --overwrite"
         )
     return progress, content
+
+
+def saved_batch_size(path: Path) -> int:
+    """BATCH_SIZE_TRAIN of the run that a training state is of, for a config that says ``auto``.
+
+    Raises:
+        UserError: The file is missing, unreadable, or no training state.
+    """
+    if not path.is_file():
+        raise _missing(path)
+    try:
+        return int(read_content(path)["config"]["BATCH_SIZE_TRAIN"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _missing(path: Path) -> UserError:
+    return UserError(f"{path}: no such file, nothing to resume; leave --resume out")
 
 
 def _damaged(path: Path, reason: object) -> UserError:

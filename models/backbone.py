@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,12 +28,15 @@ class BackboneGeometry:
         depth: Number of blocks.
         num_prefix_tokens: Class and register tokens in front of the patch tokens.
         patch_size: Native patch size in pixels.
+        block_shapes: Shapes of all tensors in its blocks; in some families they depend on the
+            number of patches.
     """
 
     dim: int
     depth: int
     num_prefix_tokens: int
     patch_size: int
+    block_shapes: tuple[tuple[int, ...], ...]
 
     def block_index(self, hidden_state: int) -> int | None:
         """Index of a block from 0; negative numbers count from the end; None: no such block."""
@@ -49,12 +53,13 @@ def backbone_geometry(
         UnknownBackboneError: With what timm says and the nearest names.
     """
     with torch.device("meta"):
-        model = _create(name, None, img_size, patch_size)
+        model = _create(name, None, img_size, patch_size, None)
     return BackboneGeometry(
         dim=model.embed_dim,
         depth=len(model.blocks),
         num_prefix_tokens=model.num_prefix_tokens,
         patch_size=model.patch_embed.patch_size[0],
+        block_shapes=tuple(tuple(each.shape) for each in model.blocks.state_dict().values()),
     )
 
 
@@ -63,6 +68,7 @@ def _create(
     state_dict: Mapping[str, Tensor] | None,
     img_size: int | None,
     patch_size: int | None,
+    depth: int | None,
 ) -> TimmViT:
     """A timm ViT without head; with a native ``state_dict``, resampled as timm does on loading."""
     # timm names an architecture before the dot and its weights behind it.
@@ -71,7 +77,7 @@ def _create(
         raise UnknownBackboneError(
             f"timm knows no model '{name}'" + (f"; near are {near}" if near else "")
         )
-    sizes = {"img_size": img_size, "patch_size": patch_size}
+    sizes = {"img_size": img_size, "patch_size": patch_size, "depth": depth}
     given: dict[str, Any] = {key: value for key, value in sizes.items() if value is not None}
     weights: dict[str, Any] = {}
     if state_dict is not None:
@@ -94,6 +100,7 @@ def create_backbone(
     img_size: int,
     patch_size: int,
     state_dict: Mapping[str, Tensor] | None = None,
+    depth: int | None = None,
 ) -> TimmViT:
     """A frozen timm ViT without head, in eval mode.
 
@@ -104,11 +111,22 @@ def create_backbone(
         state_dict: Weights in timm's names at the native size; patch and position embeddings are
             resampled as timm does on loading. None leaves timm's random initialisation, for
             weights that are loaded afterwards.
+        depth: Number of blocks to build, the first ones; None for all.
 
     Raises:
         UnknownBackboneError: timm cannot build it so.
     """
-    return _create(name, state_dict, img_size, patch_size).requires_grad_(False).eval()
+    if state_dict is not None and depth is not None:
+        behind = [key for key in state_dict if _block_of(key) >= depth]
+        state_dict = {key: state_dict[key] for key in state_dict.keys() - behind}
+    model = _create(name, state_dict, img_size, patch_size, depth)
+    return model.requires_grad_(False).eval()
+
+
+def _block_of(key: str) -> int:
+    """Index of the block that a name of the state dict belongs to; -1 for none."""
+    found = re.match(r"blocks\.(\d+)\.", key)
+    return int(found[1]) if found else -1
 
 
 def block_outputs(

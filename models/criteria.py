@@ -63,9 +63,16 @@ class MultiPatchPerceptual(Criterion):
 
     def distance(self, images: Tensor, reconstructions: Tensor, patch_size: int) -> Tensor:
         """(B, 3, H, W) twice → (R, B, 1, H/patch_size, W/patch_size), one patch size alone."""
-        with torch.no_grad():
-            targets = self.network(images, patch_size, self.block_indices)
-        features = self.network(reconstructions, patch_size, self.block_indices)
+        if reconstructions.requires_grad:
+            with torch.no_grad():
+                targets = self.network(images, patch_size, self.block_indices)
+            features = self.network(reconstructions, patch_size, self.block_indices)
+        else:
+            # Large patches are few: twice as many rows make each product faster.
+            both = self.network(
+                torch.cat([images, reconstructions]), patch_size, self.block_indices
+            )
+            targets, features = zip(*(each.chunk(2) for each in both), strict=True)
         maps = [
             feature_distance(target, feature, self.metric)
             for target, feature in zip(targets, features, strict=True)

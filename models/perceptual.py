@@ -21,7 +21,7 @@ class PerceptualViT(nn.Module):
         name: timm tag.
         img_size: Pixels along each side of the input.
         patch_sizes: Pixels along each side of a patch, for every size that is asked for later.
-        deepest_block: Index of the deepest block asked for later; the ones behind it are freed.
+        deepest_block: Index of the deepest block asked for later; the ones behind it are not built.
         state_dict: Native weights in timm's names.
     """
 
@@ -38,8 +38,14 @@ class PerceptualViT(nn.Module):
         self.views = nn.ModuleDict()
         trunk: Any = None
         for size in dict.fromkeys(patch_sizes):
-            view = create_backbone(name, img_size=img_size, patch_size=size, state_dict=state_dict)
-            trunk = view.blocks[: deepest_block + 1] if trunk is None else trunk
+            view = create_backbone(
+                name,
+                img_size=img_size,
+                patch_size=size,
+                state_dict=state_dict,
+                depth=deepest_block + 1 if trunk is None else 0,
+            )
+            trunk = view.blocks if trunk is None else trunk
             view.blocks = trunk
             self.views[str(size)] = view
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from datasets import image_cache
 from datasets.phantom_dataset import write_phantom_dataset
+from tests.image_sets import write_mixed
 from utils.config import Config, load_config
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -103,3 +105,24 @@ def tiny(tmp_path: Path, phantoms: Path) -> Callable[..., Config]:
     file = tmp_path / "tiny.ini"
     file.write_text(TINY.format(folder=tmp_path), encoding="utf-8")
     return lambda *overrides: load_config(file, overrides)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder of four images for CACHE_IMAGES, one of them in colour."""
+    write_mixed(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the images that are decoded for a cache, in any order."""
+    names: list[str] = []
+    read = image_cache.read_image
+
+    def noted(path: Path, *arguments: object, **options: object) -> np.ndarray:
+        names.append(path.name)
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(image_cache, "read_image", noted)
+    return names

@@ -190,6 +190,11 @@ CONTRADICTING: dict[str, tuple[Changes, str, tuple[str, ...]]] = {
         ("vit_large_patch16_224",),
     ),
     "a perceptual CNN": ({"PERCEPTUAL_MODEL_NAME": "resnet50"}, "PERCEPTUAL_MODEL_NAME", ()),
+    "a perceptual model whose blocks know the number of patches": (
+        {"PERCEPTUAL_MODEL_NAME": "beit_base_patch16_224"},
+        "PERCEPTUAL_MODEL_NAME",
+        ("depend on the number of patches",),
+    ),
     "the perceptual model's blocks": (
         {"PERCEPTUAL_HSTATE_VAL": "1, 19"},
         "PERCEPTUAL_HSTATE_VAL",

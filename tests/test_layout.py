@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.anomaly_dataset import AnomalyDataset, verify_samples
+from datasets.anomaly_dataset import AnomalyDataset
 from datasets.formats import stem_of
 from datasets.images import read_image
 from datasets.inputs import find_inputs
 from datasets.layout import find_normal_images, find_split, inspect_split, list_images
 from datasets.samples import Sample, Split
+from datasets.verification import verify_samples
 from tests.medical_files import write_dicom, write_nifti
 from utils.errors import UserError
 from utils.intensity import IntensityWindow

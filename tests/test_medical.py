@@ -14,9 +14,10 @@ from pydicom.pixels import apply_color_lut
 from pydicom.uid import JPEGLSLossless, RLELossless, SegmentationStorage
 
 from datasets import nifti
-from datasets.anomaly_dataset import AnomalyDataset, verify_samples
+from datasets.anomaly_dataset import AnomalyDataset
 from datasets.images import count_frames, marked_frames, read_image, read_mask, read_size
 from datasets.layout import find_normal_images, find_split
+from datasets.verification import verify_samples
 from tests.medical_files import dicom_dataset, sequence_item, write_dicom, write_nifti
 from utils.errors import UserError
 from utils.intensity import IntensityWindow

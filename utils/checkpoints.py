@@ -34,7 +34,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("xb") as file:
+            with temporary.open("x+b") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())

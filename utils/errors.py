@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
+
+Step = TypeVar("Step")
 
 
 def printable(text: str) -> str:
@@ -60,21 +64,61 @@ class Interrupted(Exception):
     """The process was asked to stop and did so in good order; says how to go on."""
 
 
+# What to say of the signals that have arrived.
+_stops: list[str] = []
+# Not empty while signals are looked for between steps.
+_in_steps: list[bool] = []
+
+
+def _stop(number: int, _: object) -> None:
+    # Files are written whole or not at all, so that a script may be left at any line.
+    name = signal.Signals(number).name
+    _stops.append(f"stopped by {name}; finished files are kept: give the same command again")
+    # The second one does not wait, should a step take for ever.
+    if not _in_steps or len(_stops) > 1:
+        raise Interrupted(_stops[-1])
+
+
+def interruptible(steps: Iterable[Step]) -> Iterator[Step]:
+    """The same steps, between which alone a script of :func:`run_script` is stopped.
+
+    While processes are forked for them, an exception of a signal's would be lost.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM has arrived.
+    """
+    _in_steps.append(True)
+    try:
+        for step in steps:
+            if _stops:
+                raise Interrupted(_stops[-1])
+            yield step
+    finally:
+        _in_steps.pop()
+
+
 def run_script(main: Callable[[], int | None]) -> None:
     """Run a script's ``main`` and leave with its exit code.
 
     A :class:`UserError` is printed to stderr and gives 2; an interrupt, by Ctrl-C or SIGTERM,
     gives 130. Anything else is a fault of the program and keeps its traceback.
     """
+    _stops.clear()
+    previous = {signal.SIGTERM: signal.signal(signal.SIGTERM, _stop)}
+    # A command that a script starts in the background is deaf to Ctrl-C, and stays so.
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        previous[signal.SIGINT] = signal.signal(signal.SIGINT, _stop)
     try:
         code = main()
     except UserError as error:
-        print(f"error: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
-        code = 2
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        # Loader processes die of a signal that is sent to all: that is no fault to mend.
+        code = 130 if _stops else 2
+        text = f"error: {error}" if "\n" not in str(error) else str(error)
+        print(_stops[-1] if _stops else text, file=sys.stderr)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
         code = 130
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 130
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     sys.exit(code or 0)

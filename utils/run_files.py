@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from utils.errors import UserError
+
 
 @dataclass(frozen=True)
 class TrainingFiles:
@@ -50,6 +52,82 @@ class TrainingFiles:
     def state(self) -> Path:
         """All that resuming needs."""
         return self.folder / "checkpoints" / "training_state.pth"
+
+    @property
+    def best_calibration(self) -> Path:
+        """Threshold and colour scale of the best model, see engine.calibration."""
+        return self.best.with_suffix(".calibration.json")
+
+    @property
+    def last_calibration(self) -> Path:
+        """The same of the last one."""
+        return self.last.with_suffix(".calibration.json")
+
+    def run_exists(self) -> bool:
+        """Whether a run, or a checkpoint from elsewhere, stands there already."""
+        return any(file.exists() for file in (self.table, self.state, self.last, self.best))
+
+    def holds(self, checkpoint: Path) -> bool:
+        """Whether a checkpoint is one that this run writes."""
+        return checkpoint.resolve() in (self.last.resolve(), self.best.resolve())
+
+    def remove_run(self) -> None:
+        """Remove a run before another one takes its place, and nothing that no run has written.
+
+        What is left half-way would otherwise be taken for the new run's. The training state goes
+        first: without it, nothing is resumed.
+
+        Raises:
+            UserError: A file cannot be removed.
+        """
+        checkpoints = (self.last, self.best, self.last_calibration, self.best_calibration)
+        for file in (self.state, *checkpoints, self.table, self.curves, self.config):
+            remove(file)
+
+
+@dataclass(frozen=True)
+class TestFiles:
+    """The files under the RESULTS_PATH of a test.
+
+    Attributes:
+        folder: RESULTS_PATH.
+    """
+
+    __test__ = False
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.folder / "config.ini"
+
+    @property
+    def scores(self) -> Path:
+        """One row an image."""
+        return self.folder / "scores.csv"
+
+    @property
+    def report(self) -> Path:
+        """Figures, curves and gallery."""
+        return self.folder / "report.html"
+
+    @property
+    def metrics(self) -> Path:
+        """The figures; written last, so that its presence means that the test is finished."""
+        return self.folder / "metrics.json"
+
+
+def remove(file: Path) -> None:
+    """Remove a file of an earlier run, if it is there.
+
+    Raises:
+        UserError: It cannot be removed.
+    """
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be removed ({error.strerror})") from error
 
 
 def same_folder(one: Path, other: Path) -> bool:

@@ -162,10 +162,14 @@ class SectionConfig(BaseModel):
     precision: Annotated[Literal["auto", "fp32", "tf32", "bf16"], BeforeValidator(_lower)] = Field(
         "auto", description="auto, fp32, tf32 or bf16"
     )
+    compile: Flag = Field(False, description="0 or 1")
 
     model_name: Names = Field(description="a comma-separated list of timm model tags")
     model_weights: Names = Field(("hub",), description=_WEIGHTS)
     cache_dir: Names = Field(("./cache",), description=_FOLDER)
+    cache_images: Annotated[Literal["none", "ram", "disk"], BeforeValidator(_lower)] = Field(
+        "none", description="none, ram or disk"
+    )
     n_patches: Counts = Field(description=_COUNTS)
     patch_size: Counts = Field(description=_COUNTS)
     n_reg_tokens: Annotated[tuple[CountOrZero, ...], List, Filled] = Field(
@@ -218,6 +222,11 @@ class SectionConfig(BaseModel):
 
     object: Line = Field("", description="one line of anything: the key is not used")
 
+    @property
+    def window(self) -> IntensityWindow:
+        """INTENSITY_WINDOW, parsed."""
+        return IntensityWindow.parse(self.intensity_window)
+
 
 class TrainingConfig(SectionConfig):
     """The section [TRAINING]."""
@@ -239,7 +248,9 @@ class TrainingConfig(SectionConfig):
     perceptual_metric_train: Metric = Field("cosine", description=_METRIC)
     perceptual_hstate_train: HiddenStates = Field((15, 19), description=_STATES)
     perceptual_patch_size_train: Counts = Field((16, 32, 56), description=_SIZES)
-    batch_size_train: Count = Field(64, description=_COUNT)
+    batch_size_train: Annotated[
+        Count | Literal["auto"], Field(union_mode="left_to_right"), BeforeValidator(_auto_or_int)
+    ] = Field(64, description=f"auto, or {_COUNT}")
     accumulate: Count = Field(1, description=_COUNT)
     lr: float = Field(8e-5, gt=0, lt=10, description="a number above 0 and below 10, such as 8e-5")
     scheduler_steps: FiniteFloat = Field(9999.0, description="a number: the key is not used")

@@ -1,0 +1,90 @@
+"""What loader processes read, so that the death of one can be told with the name of a file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+import torch
+from torch.utils.data import Dataset, get_worker_info
+
+from datasets.formats import shown
+from datasets.samples import Sample
+from utils.errors import UserError
+
+Element = TypeVar("Element")
+
+# What torch says, at any line of the main process: "DataLoader worker (pid 7) is killed by
+# signal: Killed." or "DataLoader worker (pid(s) 7, 8) exited unexpectedly".
+_DEATH = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) ([^.\n]*)")
+
+
+class LoaderDied(UserError):
+    """A loader process has died, most often because the system is short of memory."""
+
+
+class Watched(Dataset[Element]):
+    """A data set whose loader processes note which sample they take.
+
+    Args:
+        dataset: Its keys are positions among ``samples``, or tuples that end with one.
+        samples: What the keys mean.
+        num_workers: Loader processes.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Element], samples: Sequence[Sample], num_workers: int
+    ) -> None:
+        self.dataset = dataset
+        self.samples = samples
+        # (num_workers, 2): number of the process, position of the sample that it took last.
+        self.taken = torch.zeros(num_workers, 2, dtype=torch.int64).share_memory_()
+        _watched.add(self)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: Any) -> Element:
+        """The item, noted before it is read."""
+        worker = get_worker_info()
+        if worker is not None:
+            position = key if isinstance(key, int) else key[-1]
+            self.taken[worker.id] = torch.tensor([os.getpid(), position])
+        return self.dataset[key]
+
+    def taken_by(self, process: int) -> Sample | None:
+        """The sample that a process took last, None where it is not one of ours."""
+        for number, position in self.taken.tolist():
+            if number == process:
+                return self.samples[position]
+        return None
+
+
+_watched: WeakSet[Watched[Any]] = WeakSet()
+
+
+@contextmanager
+def loader_deaths_told() -> Iterator[None]:
+    """A death of a loader process in the block becomes an error that names what it read.
+
+    Raises:
+        LoaderDied: A loader process has died.
+    """
+    try:
+        yield
+    except (RuntimeError, UserError) as error:
+        # A UserError where torch raised while a file was being written.
+        death = _DEATH.search(str(error))
+        if death is None:
+            raise
+        processes = [int(each) for each in re.findall(r"\d+", death[1])]
+        samples = [each.taken_by(number) for number in processes for each in list(_watched)]
+        names = ", ".join(shown(sample.path) for sample in samples if sample) or "nothing yet"
+        raise LoaderDied(
+            f"a loader process {death[2].strip()}; it read {names}. Where memory ran out, lower "
+            "NUM_WORKERS or the batch size; else look at the file"
+        ) from error

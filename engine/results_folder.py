@@ -1,0 +1,148 @@
+"""Where results may go: away from images, into a folder that no other process writes to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from datasets.formats import shown
+from datasets.layout import existing_folder
+from datasets.places import places_of_config
+from utils.config import Config, ini_values, load_config
+from utils.errors import UserError, printable
+from utils.run_files import TestFiles
+
+# Where write_atomically was killed, such a file is left; see utils.checkpoints.
+_LEFT_OVER = ".tmp-" + "[0-9a-f]" * 16
+# Keys that change no figure of a test: where things lie, how they run, what they are called.
+_CHANGE_NOTHING = {
+    "RESULTS_PATH", "DEVICE", "DEVICES", "NUM_NODES", "NUM_WORKERS", "CACHE_DIR", "CACHE_IMAGES",
+    "EXPERIMENT_NAME", "REPORT_IMAGES", "OBJECT",
+}  # fmt: skip
+
+
+def check_results_folder(config: Config, folder: Path, *, key: str = "RESULTS_PATH") -> None:
+    """Look at a results folder before anything is computed for it; nothing is written.
+
+    Args:
+        config: Names the folders of images.
+        folder: Where results are to go; need not be there yet.
+        key: What named it, for messages.
+
+    Raises:
+        UserError: It is no folder, may not be written, or is one of images, or in or around one:
+            results would become images, or lie among them.
+    """
+    own = _real(folder)
+    if own == own.parent:
+        raise UserError(
+            f"{key}: {shown(folder)} is the root of all files; give a folder of its own"
+        )
+    there = _nearest(own)
+    if not there.is_dir() or (folder.is_symlink() and not folder.exists()):
+        raise UserError(
+            f"{key}: {shown(folder)} cannot be a folder, {shown(there)} is none; give another one"
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{key}: {shown(folder)} may not be written; mend the rights of {shown(there)}, or "
+            "give another folder"
+        )
+    for place in places_of_config(config):
+        data = place.folder
+        with suppress(UserError):  # a missing folder is told when it is read
+            data = existing_folder(place.folder, place.key)
+        images = _real(data)
+        if own == images or own in images.parents or images in own.parents:
+            raise UserError(
+                f"{key}: {shown(folder)} is, holds or lies in {place.key} = {shown(place.folder)}; "
+                "give a folder apart from the images"
+            )
+
+
+def _real(path: Path) -> Path:
+    # Unlike Path.resolve, this has no trouble with links in a circle.
+    return Path(os.path.realpath(path.expanduser()))
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the nearest of the folders around it that is there."""
+    return next(each for each in (path, *path.parents) if os.path.lexists(each))
+
+
+@contextmanager
+def one_trainer_in(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a results folder, and remove what killed ones left half-written.
+
+    The lock goes with the process, however that ends. It is no lock of a file's descriptor, which
+    loader processes would hold on to. Without effect where there are no locks (Windows, some
+    network drives).
+
+    Raises:
+        UserError: Another process trains there, or the folder cannot be written.
+    """
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise UserError(f"RESULTS_PATH: {shown(folder)} cannot be written ({error})") from error
+    with file:
+        with suppress(ImportError):
+            import fcntl
+
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                raise UserError(
+                    f"RESULTS_PATH: another process is training in {shown(folder)}; wait for it, "
+                    "stop it, or give another folder"
+                ) from error
+            except OSError:  # no locks here
+                pass
+        for part in (folder, folder / "checkpoints"):
+            for left_over in part.glob(_LEFT_OVER):
+                left_over.unlink(missing_ok=True)
+        yield
+
+
+def check_same_test(config: Config) -> None:
+    """A test may be repeated; one of another config or checkpoint keeps its folder.
+
+    Raises:
+        UserError: The folder holds results of another config, or of an unknown one.
+    """
+    files = TestFiles(config.need_testing().results_path)
+    if not (files.scores.exists() or files.metrics.exists()):
+        return
+    advice = "give another RESULTS_PATH, or replace them with --overwrite"
+    try:
+        made = load_config(files.config)
+    except UserError as error:
+        raise UserError(
+            f"RESULTS_PATH: {shown(files.folder)} holds test results without the config that they "
+            f"were made with; {advice}"
+        ) from error
+    was, now = _what_counts(made), _what_counts(config)
+    differing = [
+        f"{key}: was {was.get(key, '')!r}, is {now.get(key, '')!r}"
+        for key in sorted(was.keys() | now.keys())
+        if was.get(key, "") != now.get(key, "")
+    ]
+    if differing:
+        raise UserError(
+            f"RESULTS_PATH: {shown(files.folder)} holds results of another test "
+            f"({printable('; '.join(differing))}); {advice}"
+        )
+
+
+def _what_counts(config: Config) -> dict[str, str]:
+    """The keys that decide test results; those of the threshold stand in [TRAINING]."""
+    values = ini_values(config.testing) if config.testing else {}
+    found = {key: value for key, value in values.items() if key not in _CHANGE_NOTHING}
+    if config.training:
+        of_training = ini_values(config.training)
+        found |= {key: of_training[key] for key in ("VAL_DATA_PATH", "MAX_SAMPLES_VAL")}
+    return found

@@ -1,0 +1,78 @@
+"""models.linear: oneDNN's kernels give the numbers of PyTorch's own."""
+
+import copy
+
+import pytest
+import torch
+from timm.layers import Mlp, SwiGLU
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.steps import NOT_COUNTED_BY_TORCH
+from models.linear import OneDnnLinear, OneDnnMlp, use_onednn
+
+
+@pytest.fixture
+def pair():
+    """A module and its twin on oneDNN, with the same weights."""
+    torch.manual_seed(4)
+    plain = nn.Sequential(nn.Linear(24, 16), Mlp(16, 40), nn.Linear(16, 5, bias=False)).eval()
+    twin = copy.deepcopy(plain)
+    use_onednn(twin)
+    kinds = [type(module) for module in twin]
+    assert kinds == [OneDnnLinear, OneDnnMlp, OneDnnLinear]
+    return plain, twin
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("shape", [(7, 24), (3, 7, 24), (2, 3, 7, 24)])
+def test_values_and_gradients_are_equal(pair, shape, frozen):
+    inputs, found = torch.randn(shape), []
+    for module in pair:
+        module.requires_grad_(not frozen)
+        own = inputs.clone().requires_grad_()
+        outputs = module(own)
+        outputs.square().sum().backward()
+        found.append([outputs, own.grad, *(each.grad for each in module.parameters())])
+    for expected, value in zip(*found, strict=True):
+        assert (expected is None) == (value is None)
+        if expected is not None:
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_views_that_are_not_contiguous(pair):
+    plain, twin = pair
+    inputs = torch.randn(3, 24, 9)
+    for view in (inputs.mT, inputs.mT[:, 2:], inputs.mT[:1].expand(4, -1, -1), inputs.mT[:0]):
+        torch.testing.assert_close(twin(view), plain(view), rtol=1e-4, atol=1e-6)
+
+
+@torch.no_grad()
+def test_other_types_are_left_to_pytorch(pair):
+    plain, twin = pair
+    inputs = torch.randn(3, 24)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(twin(inputs), plain(inputs))
+    plain, twin, inputs = plain.double(), twin.double(), inputs.double()
+    assert torch.equal(twin(inputs), plain(inputs))
+
+
+def test_names_of_weights_stay_and_other_mlps_are_left_alone(pair):
+    plain, twin = pair
+    assert list(plain.state_dict()) == list(twin.state_dict())
+    gated = SwiGLU(8, 16)
+    use_onednn(gated)
+    assert type(gated) is SwiGLU
+    squashed = Mlp(8, 16, act_layer=nn.ReLU)
+    use_onednn(squashed)
+    assert type(squashed) is Mlp
+
+
+def test_its_operations_are_counted(pair):
+    counts = []
+    for module in pair:
+        with FlopCounterMode(display=False, custom_mapping=NOT_COUNTED_BY_TORCH) as counter:
+            module(torch.randn(2, 5, 24, requires_grad=True)).sum().backward()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
