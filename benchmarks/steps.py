@@ -28,9 +28,10 @@ from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer
-from engine.runtime import create_fabric
+from engine.runtime import computes_in_bf16, create_fabric, place
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
+from models.linear import OneDnnLinear
 from utils.schema import SectionConfig, TrainingConfig
 
 # Reading is measured in one process; in a run, loaders do it alongside.
@@ -153,7 +154,8 @@ def prepare(settings: SectionConfig, batch: int, *, as_published: bool) -> Setup
     if as_published:
         torch.backends.cudnn.allow_tf32 = False
         make_as_published(settings, model, [criterion])
-    model, criterion = model.to(fabric.device), criterion.to(fabric.device)
+    for module in (model, criterion):
+        place(fabric, module)
     watch = Stopwatch(fabric.device)
     for module, part in ((model.junction, "Q-Former"), (model.decoder, "decoder")):
         watch.watch(module, part)
@@ -278,18 +280,18 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def matmul_flops(fabric: Fabric, watch: Stopwatch) -> float:
-    """FLOP/s of a large matrix product in the precision that Fabric computes in."""
+    """FLOP/s of a large matrix product in Fabric's precision, with the faster library."""
     device = fabric.device
-    with fabric.autocast():
-        lowered = torch.is_autocast_enabled(device.type)
-        dtype = torch.get_autocast_dtype(device.type) if lowered else torch.float32
+    dtype = torch.bfloat16 if computes_in_bf16(fabric) else torch.float32
     side = MATMUL_SIDE.get(device.type, 2048)
     left, right = torch.randn(2, side, side, device=device).to(dtype)
+    onednn = OneDnnLinear(side, side, bias=False, device=device, dtype=dtype).requires_grad_(False)
     fastest = float("inf")
-    for _ in range(10 if device.type == "cuda" else 3):
-        started = watch.now()
-        torch.mm(left, right)
-        fastest = min(fastest, watch.now() - started)
+    for product in (lambda: torch.mm(left, right), lambda: onednn(left)):
+        for _ in range(10 if device.type == "cuda" else 4):
+            started = watch.now()
+            product()
+            fastest = min(fastest, watch.now() - started)
     return 2 * side**3 / fastest
 
 
@@ -298,7 +300,5 @@ def describe(fabric: Fabric) -> str:
     cuda = fabric.device.type == "cuda"
     where = torch.cuda.get_device_name(fabric.device) if cuda else str(fabric.device)
     threads = "" if cuda else f", {torch.get_num_threads()} threads"
-    with fabric.autocast():
-        lowered = torch.is_autocast_enabled(fabric.device.type)
     tf32 = cuda and torch.get_float32_matmul_precision() == "high"
-    return f"{where}{threads}, {'bf16' if lowered else 'tf32' if tf32 else 'fp32'}"
+    return f"{where}{threads}, {'bf16' if computes_in_bf16(fabric) else 'tf32' if tf32 else 'fp32'}"

@@ -33,9 +33,10 @@ def normalise(images: Tensor) -> Tensor:
     return (F.to_dtype(images, torch.float32, scale=True) - PIXEL_MEAN) / PIXEL_STD
 
 
-def to_intensities(images: Tensor) -> Tensor:
-    """(B, 3, H, W) normalised → intensities in [0, 1], what a reconstruction overshoots cut."""
-    return (images.float() * PIXEL_STD + PIXEL_MEAN).clamp(0, 1)
+def to_bytes(images: Tensor) -> Tensor:
+    """(B, 3, H, W) normalised → uint8 on the CPU; what a reconstruction overshoots is cut."""
+    intensities = (images.float() * PIXEL_STD + PIXEL_MEAN).clamp(0, 1)
+    return (intensities * 255).round().byte().cpu()
 
 
 class TrainAugmentation:

@@ -141,8 +141,10 @@ def _make(run: Run, stop_requests: Sequence[int]) -> None:
         _check_same(run, sections)
         print(f"{run.name}: done before", flush=True)
         return
-    resume = ["--resume"] if run.files.state.is_file() else []
-    verb = "goes on" if resume else "starts"
+    has_state = run.files.state.is_file()
+    # Without a state, what lies there was cut short in its first epoch: a folder of our own.
+    resume = ["--resume"] if has_state else ["--overwrite"]
+    verb = "goes on" if has_state else "starts"
     print(f"{run.name}: training {verb}, see {run.log}", flush=True)
     _call(run, run.command("run_training.py", *resume), stop_requests)
     print(f"{run.name}: testing", flush=True)

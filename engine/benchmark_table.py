@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from engine.published_figures import PUBLISHED, SOURCES, PublishedFigures
-from utils.checkpoints import write_text
+from utils.checkpoints import write_csv, write_text
 from utils.config import load_config
 from utils.errors import UserError, printable
 
@@ -52,11 +50,8 @@ def write_tables(output: Path, planned: Mapping[tuple[str, int], str]) -> None:
         UserError: The files cannot be written.
     """
     rows = _rows(output, planned)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(output / "benchmark.csv", text.getvalue())
+    table = ([row.get(name) for name in COLUMNS] for row in rows)
+    write_csv(output / "benchmark.csv", COLUMNS, table)
     write_text(output / "benchmark.md", _markdown(rows))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from datasets.anomaly_dataset import AnomalyDataset
 from datasets.layout import ANOMALOUS, NORMAL
-from datasets.transforms import to_intensities
+from datasets.transforms import to_bytes
 from engine.evaluation import Scorer
 
 
@@ -94,7 +94,7 @@ def render_cases(
         images = torch.stack([item["image"] for item in items])
         names = [dataset.split.samples[index].name for index in chosen]
         scored = scorer.score(images.to(scorer.fabric.device), names)
-        reconstructions = (to_intensities(scored.reconstructions) * 255).round().byte().cpu()
+        reconstructions = to_bytes(scored.reconstructions)
         for position, index in enumerate(chosen):
             yield Case(
                 index=index,

@@ -1,11 +1,23 @@
-"""Stopping between two steps: Ctrl-C, SIGTERM, preemption by a scheduler."""
+"""Stopping between two steps: Ctrl-C, SIGTERM, preemption by a scheduler, another process's end."""
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+import torch.distributed
+
+from utils.errors import UserError
+
+# What gloo and NCCL say when the other end is gone.
+_GONE = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
+
+
+class ProcessLost(UserError):
+    """Another of the processes that share this run has ended."""
 
 
 @contextmanager
@@ -22,3 +34,22 @@ def stop_requests_noted() -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def lost_processes_told() -> Iterator[None]:
+    """The end of another process of DEVICES becomes an error of one line.
+
+    Raises:
+        ProcessLost: Another process has ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        shared = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+        if not shared or not _GONE.search(str(error)):
+            raise
+        raise ProcessLost(
+            "another process of this run has ended: see what it said; where it was killed, memory "
+            "may be short. Finished epochs of a training are saved: go on with --resume"
+        ) from error

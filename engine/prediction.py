@@ -17,7 +17,7 @@ from datasets.inputs import find_inputs
 from datasets.prediction_dataset import Input, PredictionDataset, prediction_loader
 from datasets.reading import loader_deaths_told
 from datasets.samples import Sample
-from datasets.transforms import to_intensities
+from datasets.transforms import to_bytes
 from engine.calibration import Calibration
 from engine.evaluation import ScoredBatch, Scorer
 from engine.prediction_files import PredictionFiles
@@ -61,7 +61,7 @@ class Predictor:
         scored = self.scorer.score(
             images.to(self.scorer.fabric.device), [each.sample.name for each in readable]
         )
-        reconstructions = (to_intensities(scored.reconstructions) * 255).round().byte().cpu()
+        reconstructions = to_bytes(scored.reconstructions)
         for position, each in enumerate(readable):
             self._write(each, scored, position)
             self._show(each, images[position], reconstructions[position], scored, position)

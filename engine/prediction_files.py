@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -16,7 +13,7 @@ from datasets.prediction_dataset import Input
 from datasets.samples import Sample
 from engine.calibration import ColourScale
 from engine.report_pictures import overlay
-from utils.checkpoints import write_atomically, write_text
+from utils.checkpoints import write_atomically, write_csv
 from utils.plots import plot_legend
 
 # Bytes that file systems allow in a name, less what our suffixes need.
@@ -102,16 +99,8 @@ class PredictionFiles:
             UserError: A file cannot be written.
         """
         header = ["path", "score", "predicted", "map", "overlay"]
-        write_text(self.folder / "scores.csv", _table(header, self._rows))
-        write_text(self.folder / "errors.csv", _table(["path", "error"], self.errors))
+        write_csv(self.folder / "scores.csv", header, self._rows)
+        write_csv(self.folder / "errors.csv", ["path", "error"], self.errors)
         if colours is not None:
             legend = self.folder / "legend.png"
             plot_legend((colours.low, colours.high), colours.source, legend)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()

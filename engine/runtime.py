@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
+from torch import nn
 
 from utils.errors import UserError
 from utils.schema import SectionConfig
@@ -23,24 +24,37 @@ def create_fabric(config: SectionConfig) -> Fabric:
     """Fabric on the configured device, launched.
 
     Raises:
-        UserError: The device is not there.
+        UserError: The device is not there, or a launcher has started another number of processes.
     """
     accelerator, devices = _device(config.device, config.devices)
     processes = config.devices * config.num_nodes
+    if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) != processes:
+        raise UserError(
+            f"DEVICES = {config.devices}, NUM_NODES = {config.num_nodes}: {processes} processes, "
+            f"but torchrun has started {os.environ['WORLD_SIZE']}; give the same numbers to both"
+        )
     precision = _precision(config.precision, accelerator)
     if accelerator == "cuda":
         torch.set_float32_matmul_precision("high" if precision != "fp32" else "highest")
     with warnings.catch_warnings():
         # Fabric's advice on SLURM and on the number of devices is not for our users.
         warnings.simplefilter("ignore")
-        fabric = Fabric(
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=config.num_nodes,
-            strategy="ddp" if processes > 1 else "auto",
-            precision="bf16-mixed" if precision == "bf16" else "32-true",
-        )
-        fabric.launch()
+        try:
+            fabric = Fabric(
+                accelerator=accelerator,
+                devices=devices,
+                num_nodes=config.num_nodes,
+                strategy="ddp" if processes > 1 else "auto",
+                precision="bf16-mixed" if precision == "bf16" else "32-true",
+            )
+        except ValueError as error:
+            # What `fabric run` or SLURM was told differs.
+            raise UserError(
+                f"DEVICES = {config.devices}, NUM_NODES = {config.num_nodes}: {error}"
+            ) from error
+        # Under `fabric run` the processes are there already.
+        if os.environ.get("LT_CLI_USED") != "1":
+            fabric.launch()
     logger.info("device %s, precision %s", fabric.device, precision)
     return fabric
 
@@ -68,6 +82,29 @@ def _precision(name: str, accelerator: str) -> str:
     if name != "auto":
         return name
     return "bf16" if accelerator == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def place(fabric: Fabric, module: nn.Module, *, keep_frozen: bool = False) -> None:
+    """Move a module to the device; in bf16, its frozen linear layers are stored in bf16.
+
+    Autocast would round those weights in every forward pass, to the same numbers.
+
+    Args:
+        fabric: Device and precision.
+        module: A model or a criterion.
+        keep_frozen: Leave frozen weights as they are, where they are going to be saved.
+    """
+    module.to(fabric.device)
+    if computes_in_bf16(fabric) and not keep_frozen:
+        for part in module.modules():
+            if isinstance(part, nn.Linear) and not part.weight.requires_grad:
+                part.to(torch.bfloat16)
+
+
+def computes_in_bf16(fabric: Fabric) -> bool:
+    """Whether matrix products are computed in bf16."""
+    with fabric.autocast():
+        return torch.is_autocast_enabled(fabric.device.type)
 
 
 def gather(fabric: Fabric, value: Value) -> list[Value]:

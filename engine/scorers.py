@@ -14,7 +14,7 @@ from engine.calibration import Calibration, calibrate, load_calibration
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer
 from engine.geometry import check_geometry
-from engine.runtime import create_fabric
+from engine.runtime import create_fabric, place
 from engine.snapshot import check_snapshot
 from utils.config import Config
 from utils.errors import UserError
@@ -38,12 +38,14 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
         )
     check_snapshot(config, config.checkpoint_path, file=file, section="TESTING")
     fabric = create_fabric(config)
-    model = build_autoencoder(config, config.checkpoint_path).to(fabric.device).eval()
+    model = build_autoencoder(config, config.checkpoint_path).eval()
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
+    for module in (model, criterion):
+        place(fabric, module)
     return Scorer(
         fabric,
         fabric.setup_module(model),
-        criterion.to(fabric.device),
+        criterion,
         Reductions.of(config),
         static_batch=config.batch_size_test if config.compile else None,
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,12 @@ from engine.cases import Case, chosen_cases, render_cases
 from engine.collectors import Collector, NormalPixels, PixelCollector
 from engine.evaluation import Scorer, create_batches, evaluate
 from engine.figures import Metrics, figures
+from engine.interrupts import lost_processes_told
 from engine.reporting import write_report
 from engine.results_folder import check_results_folder
 from engine.runtime import versions
 from engine.scorers import calibration_apart_from, calibration_for, create_scorer
-from utils.checkpoints import write_text
+from utils.checkpoints import write_csv, write_text
 from utils.config import Config, ini_text
 from utils.errors import UserError
 from utils.patients import patient_of
@@ -66,6 +65,7 @@ class TestRun:
     dataset: AnomalyDataset
 
 
+@lost_processes_told()
 @loader_deaths_told()
 def test(config: Config) -> TestRun:
     """Score a test set and write scores.csv, the pictures, the report and metrics.json.
@@ -170,7 +170,7 @@ def _write(run: TestRun, files: TestFiles) -> None:
     for old in (files.metrics, files.report, files.scores):
         remove(old)
     write_text(files.config, ini_text(run.config))
-    write_text(files.scores, _scores_table(run))
+    write_csv(files.scores, ("path", "label", "score", "predicted"), _score_rows(run))
     labels, scores = np.asarray(run.split.labels), np.asarray(run.scores)
     plot_roc(labels, scores, run.metrics["image_auroc"], folder / "roc.png")
     plot_histogram(labels, scores, run.threshold, folder / "histogram.png")
@@ -179,14 +179,10 @@ def _write(run: TestRun, files: TestFiles) -> None:
     write_text(files.metrics, json.dumps(run.metrics, indent=2) + "\n")
 
 
-def _scores_table(run: TestRun) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "label", "score", "predicted"])
+def _score_rows(run: TestRun) -> Iterator[tuple[object, ...]]:
     for sample, score in zip(run.split.samples, run.scores, strict=True):
-        predicted = "" if run.threshold is None else int(score >= run.threshold)
-        writer.writerow([sample.name, sample.label, repr(score), predicted])
-    return text.getvalue()
+        predicted = None if run.threshold is None else int(score >= run.threshold)
+        yield sample.name, sample.label, repr(score), predicted
 
 
 def _case_rows(run: TestRun) -> list[CaseRow]:

@@ -32,11 +32,11 @@ from engine.collectors import PixelCollector
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer, create_batches, evaluate
 from engine.geometry import check_geometry
-from engine.interrupts import stop_requests_noted
+from engine.interrupts import ProcessLost, lost_processes_told, stop_requests_noted
 from engine.loss_watch import LossWatch
 from engine.metrics import image_metrics
 from engine.results_folder import check_results_folder, one_trainer_in
-from engine.runtime import create_fabric, gather
+from engine.runtime import create_fabric, gather, place
 from engine.snapshot import check_snapshot
 from engine.tensorboard_log import TensorboardLog
 from engine.training_state import (
@@ -116,12 +116,13 @@ class Trainer:
                     row = self._run_epoch(self.progress.epoch + 1, stop_requests)
                     if log is not None:
                         log.add(row)
-            except LoaderDied as death:
-                # Schedulers signal all processes at once: those that read stop at once.
+            except (LoaderDied, ProcessLost) as death:
+                # Terminals and schedulers signal all processes: others may be faster to stop.
                 if stop_requests:
                     raise Interrupted(self._how_to_go_on(stop_requests[0])) from death
                 raise
 
+    @lost_processes_told()
     @loader_deaths_told()
     def _run_epoch(self, epoch: int, stop_requests: list[int]) -> Row:
         row = self._train_epoch(epoch, stop_requests)
@@ -290,10 +291,10 @@ def create_trainer(config: Config) -> Trainer:
     torch.manual_seed(settings.seed)
     model = build_autoencoder(settings, settings.model_ckpt_path)
     specs = [CriterionSpec.of(settings, kind) for kind in ("TRAIN", "VAL")]
-    train_criterion, val_criterion = (
-        criterion.to(fabric.device) for criterion in build_criteria(settings, specs)
-    )
-    model.to(fabric.device)
+    train_criterion, val_criterion = build_criteria(settings, specs)
+    place(fabric, model, keep_frozen=settings.checkpoint_content == "full")
+    for criterion in (train_criterion, val_criterion):
+        place(fabric, criterion)
     if settings.batch_size_train == "auto":
         batch_size = find_batch_size(
             fabric, model, train_criterion, img_size=settings.resize, num_images=len(dataset)

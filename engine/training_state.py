@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from utils.checkpoints import save_tensors, write_text
+from utils.checkpoints import save_tensors, write_csv
 from utils.errors import UserError
 from utils.weights import read_content
 
@@ -54,11 +52,7 @@ class Progress:
 
     def write_table(self, path: Path) -> None:
         """Write all rows as CSV, atomically: never a doubled or a missing one."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_text(path, text.getvalue())
+        write_csv(path, COLUMNS, ([row.get(name) for name in COLUMNS] for row in self.rows))
 
 
 def save_state(
@@ -133,7 +127,7 @@ def saved_batch_size(path: Path) -> int:
 
 
 def _missing(path: Path) -> UserError:
-    return UserError(f"{path}: no such file, nothing to resume; leave --resume out")
+    return UserError(f"{path}: no such file, nothing to resume; start with --overwrite instead")
 
 
 def _damaged(path: Path, reason: object) -> UserError:

@@ -173,6 +173,7 @@ UNREADABLE = {
     "apng.png": (write_animation("PNG"), "holds 2 frames"),
     "gif-named.png": (write_animation("GIF"), "holds 2 frames"),
     "nan.tif": (save(np.full((3, 3), np.nan, np.float32)), "NaN"),
+    "inf.tif": (save(np.full((3, 3), np.inf, np.float32)), "infinite"),
     "loop.png": (write_loop, "symbolic links"),
     "missing.png": (lambda path: None, "no such file"),
     "folder.png": (Path.mkdir, "directory"),

@@ -9,8 +9,9 @@ from engine.build import build_autoencoder, build_criteria
 from engine.compilation import compile_in_place
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer
-from engine.runtime import create_fabric
+from engine.runtime import create_fabric, place
 from engine.training import Trainer, train
+from models.autoencoder import is_frozen_name
 from tests.conftest import GOLDEN
 from utils.config import load_config
 from utils.errors import UserError
@@ -24,13 +25,15 @@ DEVICES = [
 ]
 
 
-def scored(golden, config, batch_size=None):
+def scored(golden, config, batch_size=None, *, keep_frozen=False):
     """Reconstructions, scores and maps of the golden images, in a config's mode."""
     settings = config.testing
     fabric = create_fabric(settings)
-    model = build_autoencoder(settings, settings.checkpoint_path).to(fabric.device).eval()
+    model = build_autoencoder(settings, settings.checkpoint_path).eval()
     (criterion,) = build_criteria(settings, [CriterionSpec.of(settings, "VAL")])
-    scorer = Scorer(fabric, model, criterion.to(fabric.device), Reductions.of(settings), batch_size)
+    for module in (model, criterion):
+        place(fabric, module, keep_frozen=keep_frozen)
+    scorer = Scorer(fabric, model, criterion, Reductions.of(settings), batch_size)
     # Back to the bytes that the golden images were made of.
     images = ((golden["x"] * 0.226 + 0.449) * 255).round().byte().to(fabric.device)
     size = batch_size or len(images)
@@ -61,6 +64,22 @@ def test_bf16_changes_scores_by_less_than_a_hundredth(golden, golden_in, device)
     torch.testing.assert_close(found[1], exact[1], rtol=0.01, atol=0)
     areas = [roc_auc_score(golden["labels"], scores) for scores in (exact[1], found[1])]
     assert abs(areas[0] - areas[1]) <= 0.002
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_frozen_weights_stored_in_bf16_give_the_same_bits(golden, golden_in, device):
+    config = golden_in(f"DEVICE={device}", "PRECISION=bf16")
+    stored = scored(golden, config)
+    for expected, found in zip(scored(golden, config, keep_frozen=True), stored, strict=True):
+        assert torch.equal(expected, found)
+
+
+@pytest.mark.parametrize("content", ["trained", "full"])
+def test_a_bf16_run_saves_full_precision(tiny, content):
+    folder = train(tiny("PRECISION=bf16", f"CHECKPOINT_CONTENT={content}", "N_EPOCHS=1"))
+    saved = torch.load(folder / "checkpoints" / "last_ckpt.pth", weights_only=True)
+    assert {weights.dtype for weights in saved.values()} == {torch.float32}
+    assert any(is_frozen_name(name) for name in saved) == (content == "full")
 
 
 @pytest.mark.slow

@@ -170,7 +170,7 @@ def predicted(tmp_path, **changes):
 def test_a_real_test_run_has_a_report(tmp_path, monkeypatch):
     shutil.copytree(GOLDEN, tmp_path / "golden")
     monkeypatch.chdir(tmp_path / "golden")
-    run = run_test(load_config("golden.ini", [f"RESULTS_PATH={tmp_path}"]))
+    run = run_test(load_config("golden.ini", [f"RESULTS_PATH={tmp_path / 'results'}"]))
     write_report(run, tmp_path / "report.html")
     page = Document((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert len(page.of_class("card")) == 4

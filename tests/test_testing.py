@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from engine.calibration import calibration_path, load_calibration
@@ -182,3 +183,19 @@ def test_a_config_that_computes_something_else_is_refused(trained, override, was
 def test_heads_that_change_no_shape_are_noticed(trained):
     with pytest.raises(UserError, match="DECODER_NUM_HEADS"):
         run_test(trained("TESTING.DECODER_NUM_HEADS=4"))
+
+
+@pytest.mark.parametrize("value", [0, 90])
+def test_black_and_constant_images_give_finite_figures(tiny, tmp_path, phantoms, value):
+    """From training to report; all scores are equal, so that no image stands out."""
+    shutil.copytree(phantoms, tmp_path / "constant")
+    for image in (tmp_path / "constant").rglob("*.png"):
+        if image.parent.name != "label":
+            Image.new("L", (32, 32), value).save(image)
+    paths = {"TRAIN_DATA_PATH": "train", "VAL_DATA_PATH": "valid", "TEST_DATA_PATH": "test"}
+    overrides = [f"{key}={tmp_path / 'constant' / name}" for key, name in paths.items()]
+    train(tiny("N_EPOCHS=1", *overrides))
+    # Batches of one: in others, scores of equal images may differ in their last digits.
+    metrics = run_test(tiny(*overrides, "BATCH_SIZE_TEST=1")).metrics
+    assert metrics["image_auroc"] == 0.5
+    assert all(0 <= metrics[name] <= 1 for name in ("pixel_auroc", "pixel_ap", "pixel_aupro"))

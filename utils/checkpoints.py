@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,13 +45,30 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             temporary.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"{path}: cannot be written ({error}); what stood there before is intact"
+            f"{path}: cannot be written ({_cause(error)}); what stood there before is intact"
         ) from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The system's own error, where torch's writer has covered it with one about its position."""
+    below: BaseException | None = error
+    while below is not None and not isinstance(below, OSError):
+        below = below.__context__
+    return below or error
 
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically; file names in it that are no UTF-8 keep their bytes."""
     write_atomically(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table atomically; None becomes an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
