@@ -26,7 +26,7 @@ demo: setup  ## Draw phantoms, train on them, score unseen ones (about 5 minutes
 	$(RUN) -m datasets.phantom_dataset --output data/phantom --seed 1
 	@# One thread: the demo's tensors are too small for two, and the loader needs the other core.
 	OMP_NUM_THREADS=1 $(RUN) run_training.py --config configs/demo.ini --overwrite
-	OMP_NUM_THREADS=1 $(RUN) run_test.py --config configs/demo.ini
+	OMP_NUM_THREADS=1 $(RUN) run_test.py --config configs/demo.ini --overwrite
 
 test: setup  ## Run the tests (minutes; no network, no GPU needed)
 	$(RUN) -m pytest -m "not slow and not network"

@@ -29,7 +29,7 @@ from utils.schema import TrainingConfig
 
 if TYPE_CHECKING:
     # torch is imported where it is needed: the process that compares stays small.
-    from benchmarks.steps import Measurement
+    from benchmarks.measurement import Measurement
 
 ROOT = Path(__file__).parent.parent
 OURS, PUBLISHED = "this code", "as published"
@@ -90,7 +90,7 @@ def _batch_size(training: TrainingConfig) -> int:
 
 def measured_apart(options: argparse.Namespace) -> Measurement:
     """The same in a process of its own."""
-    from benchmarks.steps import Measurement
+    from benchmarks.measurement import Measurement
 
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "figures.json")

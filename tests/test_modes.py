@@ -10,7 +10,8 @@ from engine.compilation import compile_in_place
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer
 from engine.runtime import create_fabric, place
-from engine.training import Trainer, train
+from engine.trainer import Trainer
+from engine.training import train
 from models.autoencoder import is_frozen_name
 from tests.conftest import GOLDEN
 from utils.config import load_config

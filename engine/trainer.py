@@ -1,0 +1,257 @@
+"""The training loop: normal images in, a reconstruction that knows nothing else out."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch.optim.lr_scheduler import OneCycleLR
+from tqdm import tqdm
+
+from datasets.anomaly_dataset import (
+    AnomalyDataset,
+    EpochSampler,
+    derive_seed,
+)
+from datasets.reading import LoaderDied, loader_deaths_told
+from datasets.transforms import normalise
+from engine.collectors import PixelCollector
+from engine.evaluation import Scorer, evaluate
+from engine.interrupts import ProcessLost, lost_processes_told, stop_requests_noted
+from engine.loss_watch import LossWatch
+from engine.metrics import image_metrics
+from engine.runtime import gather
+from engine.tensorboard_log import TensorboardLog
+from engine.training_state import (
+    VALIDATION_COLUMNS,
+    Progress,
+    Row,
+    load_state,
+    save_state,
+)
+from models.autoencoder import QFormerAutoencoder
+from models.criteria import WeightedCriteria
+from utils.checkpoints import load_model, save_tensors
+from utils.config import Config, ini_values
+from utils.errors import Interrupted, UserError
+from utils.plots import plot_curves
+from utils.run_files import TrainingFiles, same_folder
+from utils.schema import TrainingConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Trainer:
+    """Everything that a training run is made of.
+
+    Attributes:
+        config: The whole configuration.
+        settings: Its section [TRAINING].
+        files: What the run writes.
+        fabric: Device, precision and processes.
+        model: The autoencoder.
+        forward: The same, wrapped by Fabric.
+        criterion: The training loss.
+        optimizer: Adam on the trained parameters.
+        scheduler: One cycle over all steps.
+        sampler: Order of the training images.
+        loader: Batches of training images.
+        dataset: The training images.
+        validation: The validation images.
+        validation_batches: Batches of them.
+        scorer: What scores them.
+        progress: Finished epochs.
+    """
+
+    config: Config
+    settings: TrainingConfig
+    files: TrainingFiles
+    fabric: Fabric
+    model: QFormerAutoencoder
+    forward: Any
+    criterion: WeightedCriteria
+    optimizer: Any
+    scheduler: OneCycleLR
+    sampler: EpochSampler
+    loader: Any
+    dataset: AnomalyDataset
+    validation: AnomalyDataset
+    validation_batches: Any
+    scorer: Scorer
+    progress: Progress
+
+    def run(self) -> None:
+        """Train the epochs that are left; writes all files of the run.
+
+        Raises:
+            UserError: The loss is not finite, a file cannot be read or written.
+            Interrupted: SIGTERM or SIGINT arrived; the last finished epoch is saved.
+        """
+        with stop_requests_noted() as stop_requests, ExitStack() as stack:
+            log = None
+            if self.fabric.is_global_zero:
+                log = TensorboardLog(self.files.tensorboard, self.progress.rows)
+                stack.callback(log.close)
+            try:
+                while self.progress.epoch < self.settings.n_epochs:
+                    row = self._run_epoch(self.progress.epoch + 1, stop_requests)
+                    if log is not None:
+                        log.add(row)
+            except (LoaderDied, ProcessLost) as death:
+                # Terminals and schedulers signal all processes: others may be faster to stop.
+                if stop_requests:
+                    raise Interrupted(self._how_to_go_on(stop_requests[0])) from death
+                raise
+
+    @lost_processes_told()
+    @loader_deaths_told()
+    def _run_epoch(self, epoch: int, stop_requests: list[int]) -> Row:
+        row = self._train_epoch(epoch, stop_requests)
+        if epoch == self.settings.n_epochs or epoch % self.settings.eval_stepsize == 0:
+            row |= self._validate()
+        self._finish_epoch(row)
+        return row
+
+    def _train_epoch(self, epoch: int, stop_requests: list[int]) -> Row:
+        fabric, started = self.fabric, time.perf_counter()
+        losses = LossWatch(epoch, self.dataset.split, self.files.last, fabric.device)
+        self.sampler.epoch = epoch
+        # Anew in each epoch, so that resumed and unbroken runs draw the same numbers.
+        torch.manual_seed(derive_seed(self.settings.seed, "epoch", epoch, fabric.global_rank))
+        self.forward.train()
+        # What batches at the end of an epoch left over when they were too few for a step.
+        self.optimizer.zero_grad(set_to_none=True)
+        with tqdm(
+            self.loader, f"epoch {epoch}/{self.settings.n_epochs}", len(self.loader), unit="batch",
+            leave=False, disable=not fabric.is_global_zero,
+        ) as bar:  # fmt: skip
+            for number, batch in enumerate(bar, start=1):
+                images = normalise(batch["image"])
+                whole = number % self.settings.accumulate == 0
+                with fabric.no_backward_sync(self.forward, enabled=not whole):
+                    reconstructions = self.forward(images)
+                    with fabric.autocast():
+                        loss = self.criterion.loss(images, reconstructions)
+                    fabric.backward(loss / self.settings.accumulate)
+                if whole:
+                    self.optimizer.step()
+                    self.optimizer.zero_grad(set_to_none=True)
+                    self.scheduler.step()
+                losses.add(loss.detach(), batch["index"])
+                if losses.look():
+                    bar.set_postfix(self._postfix(losses, started), refresh=False)
+                if stop_requests:
+                    raise Interrupted(self._how_to_go_on(stop_requests[0]))
+        mean_losses = gather(fabric, losses.mean())
+        seconds = time.perf_counter() - started
+        return {
+            "epoch": epoch,
+            "train_loss": sum(mean_losses) / len(mean_losses),
+            "lr": float(self.scheduler.get_last_lr()[0]),
+            "seconds": round(seconds, 2),
+            "images_per_second": round(losses.num_images * fabric.world_size / seconds, 2),
+        }
+
+    def _postfix(self, losses: LossWatch, started: float) -> dict[str, str]:
+        images = losses.num_images * self.fabric.world_size
+        return {
+            "loss": f"{losses.latest:.4f}",
+            "lr": f"{self.scheduler.get_last_lr()[0]:.1e}",
+            "img/s": f"{images / (time.perf_counter() - started):.1f}",
+        }
+
+    def _how_to_go_on(self, signal_number: int) -> str:
+        stopped = f"stopped by {signal.Signals(signal_number).name}"
+        if not self.progress.epoch:
+            return f"{stopped}; no epoch was finished: give the same command again"
+        if not self.settings.save_model_ckpt:
+            return f"{stopped}; SAVE_MODEL_CKPT = 0, nothing is saved: start anew with --overwrite"
+        saved = f"{self.progress.epoch} finished epochs are saved in {self.files.state}"
+        return f"{stopped}; {saved}: go on with --resume"
+
+    def _validate(self) -> Row:
+        split = self.validation.split
+        pixel = PixelCollector(self.settings.seed, replicates=0)
+        scores = evaluate(
+            self.scorer,
+            self.validation,
+            self.validation_batches,
+            description="validation",
+            collectors=[pixel] if split.has_masks else [],
+        )
+        metrics = image_metrics(split.labels, scores)
+        if split.has_masks:
+            metrics |= pixel.metrics.compute()
+        return {name: metrics.get(name.removeprefix("val_")) for name in VALIDATION_COLUMNS}
+
+    def _finish_epoch(self, row: Row) -> None:
+        self.progress.epoch = int(row["epoch"] or 0)
+        self.progress.rows.append(row)
+        auroc = row.get("val_image_auroc")
+        best = auroc is not None and auroc > (self.progress.best_auroc or -1.0)
+        if best:
+            self.progress.best_auroc = auroc
+        if self.fabric.is_global_zero:
+            logger.info(_describe(row))
+            if self.settings.save_model_ckpt:
+                self._save(best=best)
+            self._write_table()
+        self.fabric.barrier()
+
+    def _write_table(self) -> None:
+        self.progress.write_table(self.files.table)
+        plot_curves(self.progress.rows, self.files.curves)
+
+    def _save(self, *, best: bool) -> None:
+        full = self.settings.checkpoint_content == "full"
+        weights = self.model.state_dict() if full else self.model.trained_state_dict()
+        parts = {
+            "model": self.model.trained_state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+        }
+        if best and not self._validates_on_test_split():
+            save_tensors(self.files.best, weights)
+        save_tensors(self.files.last, weights)
+        save_state(self.files.state, self.progress, ini_values(self.settings), parts)
+
+    def _validates_on_test_split(self) -> bool:
+        testing = self.config.testing
+        return testing is not None and same_folder(
+            self.settings.val_data_path, testing.test_data_path
+        )
+
+    def resume(self) -> None:
+        """Take up the last finished epoch.
+
+        Raises:
+            UserError: There is none, or it was written with another config.
+        """
+        self.progress, parts = load_state(self.files.state, ini_values(self.settings))
+        load_model(self.model, parts.get("model", {}), source=self.files.state)
+        try:
+            self.optimizer.load_state_dict(parts["optimizer"])
+            self.scheduler.load_state_dict(parts["scheduler"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.files.state}: is damaged ({error}); start anew with --overwrite"
+            ) from error
+        logger.info("resuming after epoch %d", self.progress.epoch)
+        if self.fabric.is_global_zero:
+            # A kill after the state was written leaves the table one row behind.
+            self._write_table()
+
+
+def _describe(row: Row) -> str:
+    parts = [f"epoch {row['epoch']}: loss {row['train_loss']:.4f}", f"{row['seconds']:.1f} s"]
+    for key, name in (("val_image_auroc", "image AUROC"), ("val_pixel_auroc", "pixel AUROC")):
+        if row.get(key) is not None:
+            parts.append(f"validation {name} {row[key]:.4f}")
+    return ", ".join(parts)
