@@ -21,11 +21,17 @@ from models.autoencoder import QFormerAutoencoder
 from models.backbone import backbone_geometry, block_outputs
 from models.criteria import MultiPatchPerceptual, WeightedCriteria
 from models.encoder import Encoder
-from models.linear import OneDnnLinear, OneDnnMlp
+from models.linear import OneDnnLinear, OneDnnMlp, OneDnnPatchProjection
 from models.perceptual import PerceptualViT
 from models.qformer import CROSS_ATTENTION_HEAD_DIM, CrossAttention, MultiQueryAttention, QFormer
 from utils.schema import SectionConfig
 from utils.weights import native_state_dict
+
+_ORIGINALS: dict[type, type] = {
+    OneDnnLinear: nn.Linear,
+    OneDnnMlp: Mlp,
+    OneDnnPatchProjection: nn.Conv2d,
+}
 
 
 class EveryBlockEncoder(Encoder):
@@ -184,6 +190,5 @@ def _use_default_kernels(modules: Sequence[nn.Module]) -> None:
     for part in parts:
         if hasattr(part, "fused_attn"):
             part.fused_attn = False
-        for twin, original in ((OneDnnLinear, nn.Linear), (OneDnnMlp, Mlp)):
-            if type(part) is twin:
-                part.__class__ = original
+        if type(part) in _ORIGINALS:
+            part.__class__ = _ORIGINALS[type(part)]

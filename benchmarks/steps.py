@@ -33,6 +33,7 @@ from engine.runtime import computes_in_bf16, create_fabric, place
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
 from models.linear import OneDnnLinear
+from utils.memory import return_freed_memory
 from utils.schema import SectionConfig, TrainingConfig
 
 # Reading is measured in one process; in a run, loaders do it alongside.
@@ -41,8 +42,8 @@ PARTS = (DATA, "encoder", "Q-Former", "decoder", "perceptual", "backward", "opti
 DATA_PIXELS = 240  # BMAD's brain images
 # Large enough for the device to be at its best.
 MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
-# Steps before the measured ones: a GPU's first ones choose kernels.
-WARM_UP = {"cpu": 1, "cuda": 4}
+# Steps before the measured ones: a GPU chooses kernels, a CPU fetches memory from the system.
+WARM_UP = {"cpu": 2, "cuda": 4}
 CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
@@ -87,6 +88,8 @@ def prepare(settings: SectionConfig, batch: int, *, as_published: bool) -> Setup
         make_as_published(settings, model, [criterion])
     for module in (model, criterion):
         place(fabric, module)
+    if not as_published:
+        return_freed_memory()
     watch = Stopwatch(fabric.device)
     for module, part in ((model.junction, "Q-Former"), (model.decoder, "decoder")):
         watch.watch(module, part)
@@ -139,7 +142,7 @@ def measure(
     training = isinstance(settings, TrainingConfig)
     step = train_step(setup) if training else test_step(setup, Reductions.of(settings))
     device, watch = setup.fabric.device, setup.watch
-    for _ in range(WARM_UP.get(device.type, 1)):
+    for _ in range(WARM_UP.get(device.type, 2)):
         step()
     watch.take()
     reset_peak(device)

@@ -18,6 +18,7 @@ from engine.runtime import create_fabric, place
 from engine.snapshot import check_snapshot
 from utils.config import Config
 from utils.errors import UserError
+from utils.memory import return_freed_memory
 from utils.run_files import TrainingFiles, same_folder
 from utils.schema import TestingConfig
 
@@ -42,6 +43,7 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
     for module in (model, criterion):
         place(fabric, module)
+    return_freed_memory()
     return Scorer(
         fabric,
         fabric.setup_module(model),

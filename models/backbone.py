@@ -88,6 +88,9 @@ def _create(
     except (TypeError, AssertionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnknownBackboneError(f"timm cannot build '{name}' with {given}: {reason}") from error
+    # timm keeps them with the model, which would hold all weights twice.
+    kept: Any = model.pretrained_cfg
+    kept.pop("state_dict", None)
     needed = ("blocks", "patch_embed", "num_prefix_tokens", "forward_intermediates")
     if not all(hasattr(model, attribute) for attribute in needed):
         raise UnknownBackboneError(f"'{name}' is no plain vision transformer")

@@ -1,4 +1,4 @@
-"""Linear layers and MLPs that take oneDNN's kernels for fp32 on a CPU.
+"""Linear layers, MLPs and patch projections that take oneDNN's kernels for fp32 on a CPU.
 
 PyTorch hands fp32 products on a CPU to MKL, which leaves AVX-512 unused on processors that are not
 Intel's; oneDNN, which PyTorch ships as well, uses it everywhere. The numbers are the same up to the
@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.layers import Mlp
+from einops import rearrange
+from timm.layers import Mlp, PatchEmbed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,12 +28,20 @@ def _available() -> bool:
 
 
 class _LinearFunction(torch.autograd.Function):
-    """The kernel has no derivative of its own."""
+    """The product with its derivative, which the kernel does not have; GELU of the input before it.
+
+    The GELU is computed again in the backward pass instead of being held until then: an MLP's
+    hidden layer is the largest thing that a block holds.
+    """
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(inputs if weight.requires_grad else None, weight)
-        return _onednn(inputs, weight, bias)
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, gelu_before: bool
+    ) -> Tensor:
+        needs_inputs = gelu_before or weight.requires_grad
+        ctx.save_for_backward(inputs if needs_inputs else None, weight)
+        ctx.gelu_before = gelu_before
+        return _onednn(F.gelu(inputs) if gelu_before else inputs, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -41,11 +50,20 @@ class _LinearFunction(torch.autograd.Function):
         of_inputs = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
             of_inputs = _onednn(gradient.contiguous(), weight.t(), None)
+            if ctx.gelu_before:
+                of_inputs = torch.ops.aten.gelu_backward(of_inputs, inputs)
         if ctx.needs_input_grad[1]:
-            of_weight = gradient.flatten(0, -2).t() @ inputs.flatten(0, -2)
+            factor = F.gelu(inputs) if ctx.gelu_before else inputs
+            of_weight = gradient.flatten(0, -2).t() @ factor.flatten(0, -2)
         if ctx.needs_input_grad[2]:
             of_bias = gradient.flatten(0, -2).sum(dim=0)
-        return of_inputs, of_weight, of_bias
+        return of_inputs, of_weight, of_bias, None
+
+
+def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if torch.is_grad_enabled():
+        return _LinearFunction.apply(inputs, weight, bias, False)
+    return _onednn(inputs, weight, bias)
 
 
 def _suits(inputs: Tensor, weight: Tensor) -> bool:
@@ -66,24 +84,46 @@ class OneDnnLinear(nn.Linear):
         """(…, in) → (…, out)."""
         if not _suits(inputs, self.weight):
             return F.linear(inputs, self.weight, self.bias)
-        if torch.is_grad_enabled():
-            return _LinearFunction.apply(inputs, self.weight, self.bias)
-        return _onednn(inputs, self.weight, self.bias)
+        return _linear(inputs, self.weight, self.bias)
+
+
+class OneDnnPatchProjection(nn.Conv2d):
+    """The convolution that turns patches into tokens, as one product.
+
+    Patches do not overlap, so it is a linear layer of their pixels; kernels for convolutions are
+    slow where patches are large.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, D, H/p, W/p)."""
+        if not _suits(inputs, self.weight):
+            return super().forward(inputs)
+        height, width = self.kernel_size
+        patches = rearrange(inputs, "b c (y p) (x q) -> b y x (c p q)", p=height, q=width)
+        return _linear(patches, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 class OneDnnMlp(Mlp):
-    """timm's MLP of a transformer block; without gradients its GELU is part of the product."""
+    """timm's MLP of a transformer block, with its GELU beside the products."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, N, D) → (B, N, D)."""
-        if torch.is_grad_enabled() or self.training or not _suits(inputs, self.fc1.weight):
+        dropout = self.training and (self.drop1.p > 0 or self.drop2.p > 0)
+        if dropout or not _suits(inputs, self.fc1.weight):
             return super().forward(inputs)
+        if torch.is_grad_enabled():
+            hidden = self.fc1(inputs)
+            return _LinearFunction.apply(hidden, self.fc2.weight, self.fc2.bias, True)
         hidden = _onednn(inputs, self.fc1.weight, self.fc1.bias, gelu=True)
         return self.fc2(hidden)
 
 
 def use_onednn(module: nn.Module) -> None:
-    """Change the linear layers and MLPs inside a module in place; state-dict names stay."""
+    """Change linear layers, MLPs and patch projections in place; names of weights stay.
+
+    Args:
+        module: Whatever holds them.
+    """
     if not _available():
         return
     for part in module.modules():
@@ -92,3 +132,15 @@ def use_onednn(module: nn.Module) -> None:
             part.__class__ = OneDnnLinear
         elif type(part) is Mlp and type(part.act) is nn.GELU and type(part.norm) is nn.Identity:
             part.__class__ = OneDnnMlp
+        elif isinstance(part, PatchEmbed) and _is_linear(part.proj):
+            part.proj.__class__ = OneDnnPatchProjection
+
+
+def _is_linear(projection: nn.Module) -> bool:
+    """Whether a convolution takes each pixel once."""
+    return (
+        type(projection) is nn.Conv2d
+        and projection.kernel_size == projection.stride
+        and projection.padding == (0, 0)
+        and projection.groups == 1
+    )

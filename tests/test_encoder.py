@@ -1,5 +1,8 @@
 """Frozen backbones and encoders: what is run, what is trained, what stays as it is."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -16,6 +19,17 @@ def weights():
 
 def backbone(weights, patch_size=8):
     return create_backbone("test_vit", img_size=32, patch_size=patch_size, state_dict=weights)
+
+
+def test_given_weights_are_not_held_beside_the_model(weights):
+    own = {name: weight.clone() for name, weight in weights.items()}
+    watched = [weakref.ref(weight) for weight in own.values()]
+    model = backbone(own)
+    del own
+    gc.collect()
+    assert model.blocks
+    assert watched
+    assert all(weight() is None for weight in watched)
 
 
 def count_runs(blocks):

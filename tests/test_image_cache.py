@@ -32,7 +32,6 @@ from tests.image_sets import (
     write_mixed,
 )
 from tests.medical_files import write_nifti
-from utils import memory
 from utils.config import Config
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
@@ -249,19 +248,6 @@ def test_too_little_memory_is_found_before_reading(
     with pytest.raises(UserError, match=r"needs 2\.56e-07 GB of memory, and 1e-07 GB are left"):
         keep_images(dataset_of(source), "ram", source)
     assert decoded == []
-
-
-def test_limits_of_containers_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = memory.available_memory()
-    assert whole is not None
-    inner = tmp_path / "job/step"
-    inner.mkdir(parents=True)
-    for folder, limit in ((inner, "max"), (inner.parent, "5000")):
-        (folder / "memory.max").write_text(f"{limit}\n")
-        (folder / "memory.current").write_text("3000\n")
-        (folder / "memory.stat").write_text("anon 10\ninactive_file 700\n")
-    monkeypatch.setattr(memory, "_own_groups", lambda: [inner, inner.parent, tmp_path])
-    assert memory.available_memory() == 5000 - 3000 + 700
 
 
 @pytest.mark.parametrize("mode", ["ram", "disk"])

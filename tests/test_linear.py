@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from timm.layers import Mlp, SwiGLU
+from timm.layers import Mlp, PatchEmbed, SwiGLU
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.steps import NOT_COUNTED_BY_TORCH
-from models.linear import OneDnnLinear, OneDnnMlp, use_onednn
+from models.linear import OneDnnLinear, OneDnnMlp, OneDnnPatchProjection, use_onednn
 
 
 @pytest.fixture
@@ -38,6 +38,31 @@ def test_values_and_gradients_are_equal(pair, shape, frozen):
         assert (expected is None) == (value is None)
         if expected is not None:
             torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_block_holds_no_gelu_until_the_backward_pass(pair):
+    held = []
+    for module in pair:
+        found = {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, found=found: found.setdefault(tensor.data_ptr(), tensor),
+            lambda tensor: tensor,
+        ):
+            module[1](torch.randn(3, 5, 16, requires_grad=True))
+        held.append(sum(tensor.numel() == 3 * 5 * 40 for tensor in found.values()))
+    assert held == [2, 1]
+
+
+def test_dropout_is_left_to_timm():
+    torch.manual_seed(4)
+    plain = Mlp(16, 40, drop=0.5)
+    twin = copy.deepcopy(plain)
+    use_onednn(twin)
+    inputs, found = torch.randn(3, 16), []
+    for module in (plain, twin):
+        torch.manual_seed(1)
+        found.append(module(inputs))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)
 
 
 @torch.no_grad()
@@ -76,3 +101,31 @@ def test_its_operations_are_counted(pair):
             module(torch.randn(2, 5, 24, requires_grad=True)).sum().backward()
         counts.append(counter.get_total_flops())
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_patches_are_projected_as_by_the_convolution(frozen, bias):
+    torch.manual_seed(5)
+    plain = PatchEmbed(img_size=(24, 32), patch_size=(8, 4), in_chans=3, embed_dim=10, bias=bias)
+    plain.requires_grad_(not frozen)
+    twin = copy.deepcopy(plain)
+    use_onednn(twin)
+    assert type(twin.proj) is OneDnnPatchProjection
+    images, found = torch.randn(2, 3, 24, 32), []
+    for module in (plain, twin):
+        own = images.clone().requires_grad_()
+        outputs = module(own)
+        outputs.square().sum().backward()
+        found.append([outputs, own.grad, *(each.grad for each in module.parameters())])
+    for expected, value in zip(*found, strict=True):
+        assert (expected is None) == (value is None)
+        if expected is not None:
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_convolutions_that_overlap_are_left_alone():
+    embedding = PatchEmbed(img_size=8, patch_size=4, embed_dim=10)
+    embedding.proj = nn.Conv2d(3, 10, 5, stride=4, padding=1)
+    use_onednn(embedding)
+    assert type(embedding.proj) is nn.Conv2d
