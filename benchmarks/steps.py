@@ -86,8 +86,8 @@ def prepare(settings: SectionConfig, batch: int, *, as_published: bool) -> Setup
     if as_published:
         torch.backends.cudnn.allow_tf32 = False
         make_as_published(settings, model, [criterion])
-    for module in (model, criterion):
-        place(fabric, module)
+    place(fabric, model)
+    place(fabric, criterion, keep_frozen=True)
     if not as_published:
         return_freed_memory()
     watch = Stopwatch(fabric.device)

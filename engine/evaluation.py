@@ -96,7 +96,8 @@ class Scorer:
         normalised = normalise(images)
         with self.fabric.autocast():
             reconstructions = self.model(normalised)
-            maps = self.criterion(normalised, reconstructions).float()
+        # A perceptual network in bf16 would change scores by two percent (docs/performance.md).
+        maps = self.criterion(normalised, reconstructions.float())
         scores = image_scores(maps, *self.reductions.image)
         anomaly_maps = pixel_scores(maps, *self.reductions.pixel)
         anomaly_maps = resize_maps(anomaly_maps[None, :, None], images.shape[-2:])[0, :, 0]

@@ -92,7 +92,8 @@ def place(fabric: Fabric, module: nn.Module, *, keep_frozen: bool = False) -> No
     Args:
         fabric: Device and precision.
         module: A model or a criterion.
-        keep_frozen: Leave frozen weights as they are, where they are going to be saved.
+        keep_frozen: Leave frozen weights as they are, where they are going to be saved, or used
+            without autocast.
     """
     module.to(fabric.device)
     if computes_in_bf16(fabric) and not keep_frozen:

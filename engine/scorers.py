@@ -41,8 +41,8 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     fabric = create_fabric(config)
     model = build_autoencoder(config, config.checkpoint_path).eval()
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
-    for module in (model, criterion):
-        place(fabric, module)
+    place(fabric, model)
+    place(fabric, criterion, keep_frozen=True)
     return_freed_memory()
     return Scorer(
         fabric,

@@ -56,7 +56,7 @@ def create_trainer(config: Config) -> Trainer:
     train_criterion, val_criterion = build_criteria(settings, specs)
     place(fabric, model, keep_frozen=settings.checkpoint_content == "full")
     for criterion in (train_criterion, val_criterion):
-        place(fabric, criterion)
+        place(fabric, criterion, keep_frozen=True)
     if settings.batch_size_train == "auto":
         batch_size = find_batch_size(
             fabric, model, train_criterion, img_size=settings.resize, num_images=len(dataset)

@@ -32,8 +32,8 @@ def scored(golden, config, batch_size=None, *, keep_frozen=False):
     fabric = create_fabric(settings)
     model = build_autoencoder(settings, settings.checkpoint_path).eval()
     (criterion,) = build_criteria(settings, [CriterionSpec.of(settings, "VAL")])
-    for module in (model, criterion):
-        place(fabric, module, keep_frozen=keep_frozen)
+    place(fabric, model, keep_frozen=keep_frozen)
+    place(fabric, criterion, keep_frozen=True)
     scorer = Scorer(fabric, model, criterion, Reductions.of(settings), batch_size)
     # Back to the bytes that the golden images were made of.
     images = ((golden["x"] * 0.226 + 0.449) * 255).round().byte().to(fabric.device)
