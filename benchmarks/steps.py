@@ -86,6 +86,8 @@ def prepare(settings: SectionConfig, batch: int, *, as_published: bool) -> Setup
     if as_published:
         torch.backends.cudnn.allow_tf32 = False
         make_as_published(settings, model, [criterion])
+    else:
+        model.drop_unused_blocks()
     place(fabric, model)
     place(fabric, criterion, keep_frozen=True)
     if not as_published:

@@ -40,6 +40,7 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     check_snapshot(config, config.checkpoint_path, file=file, section="TESTING")
     fabric = create_fabric(config)
     model = build_autoencoder(config, config.checkpoint_path).eval()
+    model.drop_unused_blocks()
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
     place(fabric, model)
     place(fabric, criterion, keep_frozen=True)

@@ -52,9 +52,12 @@ def create_trainer(config: Config) -> Trainer:
     dataset, validation = (verified_dataset(each, settings) for each in (train_split, val_split))
     torch.manual_seed(settings.seed)
     model = build_autoencoder(settings, settings.model_ckpt_path)
+    saves_encoder = settings.checkpoint_content == "full"
+    if not saves_encoder:
+        model.drop_unused_blocks()
     specs = [CriterionSpec.of(settings, kind) for kind in ("TRAIN", "VAL")]
     train_criterion, val_criterion = build_criteria(settings, specs)
-    place(fabric, model, keep_frozen=settings.checkpoint_content == "full")
+    place(fabric, model, keep_frozen=saves_encoder)
     for criterion in (train_criterion, val_criterion):
         place(fabric, criterion, keep_frozen=True)
     if settings.batch_size_train == "auto":

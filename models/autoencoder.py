@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,11 @@ class QFormerAutoencoder(nn.Module):
     def trained_parameters(self) -> Iterator[nn.Parameter]:
         """What the optimizer sees; the frozen encoders and the position embedding are left out."""
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
+
+    def drop_unused_blocks(self) -> None:
+        """Free blocks of the frozen encoders that are never run; the whole state dict is gone."""
+        for encoder in self.encoders:
+            cast(Encoder, encoder).drop_unused_blocks()
 
     def trained_state_dict(self) -> dict[str, Tensor]:
         """The state dict without the frozen encoders, names as in the whole one."""

@@ -49,6 +49,10 @@ class Encoder(nn.Module):
         self.model.eval()
         return self
 
+    def drop_unused_blocks(self) -> None:
+        """Free the blocks behind the deepest one needed; the ViT's state dict loses them."""
+        del self.model.blocks[max(self.block_indices) + 1 :]
+
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, N, D), N = blocks · (prefix + patches)."""
         with torch.no_grad():

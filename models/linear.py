@@ -48,15 +48,17 @@ class _LinearFunction(torch.autograd.Function):
         inputs, weight = ctx.saved_tensors
         (gradient,) = gradients
         of_inputs = of_weight = of_bias = None
-        if ctx.needs_input_grad[0]:
-            of_inputs = _onednn(gradient.contiguous(), weight.t(), None)
-            if ctx.gelu_before:
-                of_inputs = torch.ops.aten.gelu_backward(of_inputs, inputs)
+        # Weights first: what they need is freed before the gradient of the input is made.
         if ctx.needs_input_grad[1]:
             factor = F.gelu(inputs) if ctx.gelu_before else inputs
             of_weight = gradient.flatten(0, -2).t() @ factor.flatten(0, -2)
+            del factor
         if ctx.needs_input_grad[2]:
             of_bias = gradient.flatten(0, -2).sum(dim=0)
+        if ctx.needs_input_grad[0]:
+            of_inputs = _onednn(gradient.contiguous(), weight.t(), None)
+            if ctx.gelu_before:
+                torch.ops.aten.gelu_backward.grad_input(of_inputs, inputs, grad_input=of_inputs)
         return of_inputs, of_weight, of_bias, None
 
 

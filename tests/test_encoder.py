@@ -63,6 +63,16 @@ def test_no_block_behind_the_deepest_is_run(weights):
     assert runs == [0, 1, 2, 3]
 
 
+def test_unused_blocks_can_be_dropped(weights):
+    sizes = {"img_size": 32, "patch_size": 8, "block_indices": [3, 1]}
+    encoder = Encoder("test_vit", state_dict=weights, **sizes)
+    images = torch.randn(1, 3, 32, 32)
+    before, held = encoder(images), len(encoder.model.blocks)
+    encoder.drop_unused_blocks()
+    assert (held, len(encoder.model.blocks)) == (6, 4)
+    assert torch.equal(encoder(images), before)
+
+
 def test_encoder_freezes_the_backbone_and_trains_the_rest(weights):
     encoder = Encoder(
         "test_vit",
