@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.images import read_image, read_mask
-from datasets.reading import Watched
+from datasets.reading import Watched, WatchedLoader
 from datasets.samples import Sample, Split
 from datasets.transforms import TrainAugmentation, resize_image, resize_mask
 from utils.errors import UserError
@@ -210,4 +210,5 @@ def create_loader(
     """
     if num_workers:
         dataset = Watched(dataset, samples, num_workers)
-    return DataLoader(dataset, num_workers=num_workers, generator=torch.Generator(), **options)
+    generator = torch.Generator()
+    return WatchedLoader(dataset, num_workers=num_workers, generator=generator, **options)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakSet
 
 import torch
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from datasets.formats import shown
 from datasets.samples import Sample
@@ -65,6 +67,32 @@ class Watched(Dataset[Element]):
 
 
 _watched: WeakSet[Watched[Any]] = WeakSet()
+
+
+class WatchedLoader(DataLoader[Element]):
+    """A loader that may be interrupted while its processes start.
+
+    A signal, or the death of the first processes, raises in the middle of it; torch's half-built
+    iterator then prints a traceback of its own when it is freed, behind what the user is told.
+    """
+
+    def __iter__(self) -> Any:
+        """Batches."""
+        try:
+            return super().__iter__()
+        except BaseException as error:
+            with _silent_finalizers():
+                traceback.clear_frames(error.__traceback__)
+            raise
+
+
+@contextmanager
+def _silent_finalizers() -> Iterator[None]:
+    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager

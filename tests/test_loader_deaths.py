@@ -1,13 +1,17 @@
 """A loader process that is killed, as by a system that is short of memory."""
 
+import gc
 import multiprocessing
 import os
 import signal
+import sys
 import time
 
 import pytest
 from torch.utils.data import get_worker_info
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from datasets.anomaly_dataset import create_loader
 from datasets.images import read_image
 from datasets.reading import LoaderDied, loader_deaths_told
 from engine.prediction import predict
@@ -75,6 +79,27 @@ def test_a_signal_to_all_processes_stops_in_good_order(tiny, phantoms, deadly, m
     monkeypatch.setattr(os, "kill", lambda pid, number: (kill(main, number), kill(pid, number)))
     with pytest.raises(Interrupted, match=r"SIGTERM; no epoch was finished: give the same command"):
         train(tiny("NUM_WORKERS=2"))
+
+
+def test_a_death_while_processes_start_leaves_no_traceback_behind(monkeypatch):
+    reset, behind = _MultiProcessingDataLoaderIter._reset, []
+
+    def reset_after_the_death(self, *arguments, **options):
+        # Dead, and not yet waited for.
+        os.waitid(os.P_PID, self._workers[0].pid, os.WEXITED | os.WNOWAIT)
+        reset(self, *arguments, **options)
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_reset", reset_after_the_death)
+    monkeypatch.setattr(sys, "unraisablehook", behind.append)
+    loader = create_loader(
+        [1, 2], [], num_workers=2, worker_init_fn=lambda number: os.kill(os.getpid(), 9)
+    )
+    with pytest.raises(RuntimeError, match="killed by signal") as caught:
+        iter(loader)
+    caught.value.__traceback__ = None
+    del caught
+    gc.collect()
+    assert not behind
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), UserError("x: damaged")])
