@@ -7,6 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from tqdm import tqdm
@@ -138,7 +139,7 @@ def list_images(folder: Path, kinds: Collection[Kind] = PICTURES) -> list[Path]:
 
     Args:
         folder: The folder.
-        kinds: Which formats to list.
+        kinds: Which formats to list; a warning tells of files of others.
 
     Raises:
         UserError: The folder cannot be listed.
@@ -150,7 +151,19 @@ def list_images(folder: Path, kinds: Collection[Kind] = PICTURES) -> list[Path]:
         raise UserError(
             f"{shown(folder)}: cannot be listed ({error.strerror}); mend its rights"
         ) from error
-    return sorted(path for path in (folder / name for name in names) if kind_of(path) in kinds)
+    files = sorted(folder / name for name in names)
+    others = [path for path in files if kind_of(path) not in kinds]
+    if others:
+        _tell_of_others(folder, len(others), others[0].name)
+    return [path for path in files if kind_of(path) in kinds]
+
+
+@cache
+def _tell_of_others(folder: Path, count: int, first: str) -> None:
+    """Once in a process, however often the folder is listed."""
+    logger.warning(
+        "%s: %d left out, no images by name: %s …", shown(folder), count, shown(Path(first))
+    )
 
 
 def _passed_over(entry: os.DirEntry[str]) -> bool:

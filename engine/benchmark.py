@@ -22,9 +22,10 @@ from utils.run_files import TrainingFiles
 from utils.schema import SectionConfig
 
 SCRIPTS = Path(__file__).parent.parent
-# Keys that change no figure.
+# Keys that change no figure: where things lie, how they run, what they are called.
 _MAY_DIFFER = {
-    "NUM_WORKERS", "DEVICE", "CACHE_DIR", "CACHE_IMAGES", "EXPERIMENT_NAME", "REPORT_IMAGES",
+    "RESULTS_PATH", "CHECKPOINT_PATH", "DEVICE", "DEVICES", "NUM_NODES", "NUM_WORKERS",
+    "CACHE_DIR", "CACHE_IMAGES", "EXPERIMENT_NAME", "REPORT_IMAGES",
 }  # fmt: skip
 
 

@@ -12,20 +12,22 @@ from typing import Any
 import numpy as np
 
 from datasets.anomaly_dataset import AnomalyDataset
-from datasets.layout import ANOMALOUS, NORMAL
+from datasets.layout import ANOMALOUS, NORMAL, Split
 from engine.collectors import NormalPixels
 from engine.evaluation import Scorer, create_batches, evaluate
 from engine.metrics import image_metrics
-from utils.checkpoints import write_text
+from utils.checkpoints import file_digest, write_text
 from utils.config import ini_values
 from utils.errors import UserError
+from utils.run_files import same_folder
 from utils.schema import TestingConfig
 
 logger = logging.getLogger(__name__)
 
 # Keys that decide neither a score nor a map: where things lie and how they are run.
 _IRRELEVANT = {
-    "RESULTS_PATH", "EXPERIMENT_NAME", "DEVICE", "NUM_WORKERS", "CACHE_DIR", "CHECKPOINT_PATH",
+    "RESULTS_PATH", "EXPERIMENT_NAME", "DEVICE", "DEVICES", "NUM_NODES", "NUM_WORKERS",
+    "CACHE_DIR", "CHECKPOINT_PATH",
     "TEST_DATA_PATH", "MAX_SAMPLES_TEST", "BATCH_SIZE_TEST", "PATIENT_PATTERN", "REPORT_IMAGES",
     "OBJECT", "SEED", "PRECISION", "CACHE_IMAGES", "COMPILE",
 }  # fmt: skip
@@ -69,6 +71,12 @@ class Calibration:
     num_anomalous: int
     fingerprint: str
 
+    def is_of(self, split: Split) -> bool:
+        """Whether it was learnt on a split: its folder, and as many images of both classes."""
+        counts = (split.labels.count(NORMAL), split.labels.count(ANOMALOUS))
+        same_counts = counts == (self.num_normal, self.num_anomalous)
+        return same_counts and same_folder(Path(self.val_data_path), split.folder)
+
 
 def calibration_path(checkpoint: Path) -> Path:
     """Where the calibration of a checkpoint is kept: beside it."""
@@ -79,8 +87,7 @@ def fingerprint(config: TestingConfig) -> str:
     """A digest of all that an image's score depends on: scoring keys and checkpoint."""
     keys = {key: value for key, value in ini_values(config).items() if key not in _IRRELEVANT}
     digest = hashlib.sha256(json.dumps(keys, sort_keys=True).encode())
-    with config.checkpoint_path.open("rb") as file:
-        digest.update(hashlib.file_digest(file, "sha256").digest())
+    digest.update(file_digest(config.checkpoint_path).encode())
     return digest.hexdigest()[:32]
 
 
@@ -146,10 +153,11 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
     )
     path = calibration_path(config.checkpoint_path)
     if scorer.fabric.is_global_zero:
-        write_text(path, json.dumps(asdict(calibration), indent=2) + "\n")
-        logger.info(
-            "threshold %.6g (%s of %s) in %s", threshold, method, dataset.split.folder, path
-        )
+        logger.info("threshold %.6g (%s of %s)", threshold, method, dataset.split.folder)
+        try:
+            write_text(path, json.dumps(asdict(calibration), indent=2) + "\n")
+        except UserError as error:  # a shared or read-only checkpoint
+            logger.warning("%s; the threshold is learnt anew next time", error)
     return calibration
 
 

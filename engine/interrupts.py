@@ -28,7 +28,13 @@ def stop_requests_noted() -> Iterator[list[int]]:
     def note(signal_number: int, _: FrameType | None) -> None:
         requests.append(signal_number)
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A command that a script starts in the background is deaf to Ctrl-C, and stays so.
+    heard = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) != signal.SIG_IGN
+    ]
+    previous = {number: signal.signal(number, note) for number in heard}
     try:
         yield requests
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -56,7 +56,7 @@ class LossWatch:
     def _read(self) -> None:
         if not self._pending:
             return
-        values = torch.stack([loss for loss, _ in self._pending]).double().cpu()
+        values = torch.stack([loss for loss, _ in self._pending]).cpu().double()
         for value, (_, indices) in zip(values.tolist(), self._pending, strict=True):
             if not math.isfinite(value):
                 raise UserError(self._not_finite(value, indices.tolist()))
@@ -72,10 +72,32 @@ class LossWatch:
 
     def _not_finite(self, value: float, indices: Sequence[int]) -> str:
         files = ", ".join(self.split.samples[index].name for index in indices)
-        good = "no checkpoint is saved yet"
-        if self.checkpoint.is_file():
-            good = f"the last good checkpoint is {self.checkpoint}"
         return (
-            f"epoch {self.epoch}: the loss is {value}; {good}. Lower LR or set PRECISION = fp32, "
-            f"and look at the batch's files: {files}"
+            f"epoch {self.epoch}: the loss is {value}; {_last_good(self.checkpoint)}. Lower LR or "
+            f"set PRECISION = fp32, and look at the batch's files: {files}"
         )
+
+
+def check_weights(weights: Mapping[str, Tensor], epoch: int, checkpoint: Path) -> None:
+    """Look at the weights before they replace good ones: a loss is computed before its step.
+
+    Args:
+        weights: Names and tensors.
+        epoch: The epoch that made them, for messages.
+        checkpoint: The last good checkpoint, if there is one yet, for messages.
+
+    Raises:
+        UserError: A value is not finite.
+    """
+    bad = [name for name, weight in weights.items() if not weight.isfinite().all()]
+    if bad:
+        raise UserError(
+            f"epoch {epoch}: the last step made weights that are not finite, {bad[0]} first; "
+            f"{_last_good(checkpoint)}. Lower LR or set PRECISION = fp32"
+        )
+
+
+def _last_good(checkpoint: Path) -> str:
+    if checkpoint.is_file():
+        return f"the last good checkpoint is {checkpoint}"
+    return "no checkpoint is saved yet"

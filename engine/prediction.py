@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from datasets.formats import shown
 from datasets.inputs import find_inputs
 from datasets.prediction_dataset import Input, PredictionDataset, prediction_loader
 from datasets.reading import loader_deaths_told
@@ -28,6 +29,7 @@ from engine.scorers import calibration_for, create_scorer
 from models.criteria import resize_maps
 from utils.config import Config, ini_text
 from utils.errors import UserError, interruptible
+from utils.run_files import TestFiles
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class Predictor:
     files: PredictionFiles
     gallery_size: int
     _gallery: list[tuple[float, int, PredictedImage]] = field(default_factory=list)
+    _num_shown: int = 0
 
     def take(self, inputs: Sequence[Input]) -> None:
         """Score the readable inputs of a batch, and note the others."""
@@ -88,7 +91,7 @@ class Predictor:
     ) -> None:
         """Keep the highest scores for the report."""
         score = float(scored.scores[position])
-        shown = PredictedImage(
+        picture = PredictedImage(
             name=each.sample.name,
             score=score,
             predicted=self.verdict(score),
@@ -97,7 +100,8 @@ class Predictor:
             anomaly_map=scored.anomaly_maps[position].cpu().numpy(),
         )
         # The running number settles ties, since pictures cannot be compared.
-        entry = (score, -self.files.num_images, shown)
+        self._num_shown += 1
+        entry = (score, -self._num_shown, picture)
         if len(self._gallery) < self.gallery_size:
             heapq.heappush(self._gallery, entry)
         elif self.gallery_size:
@@ -109,7 +113,8 @@ class Predictor:
 
     def gallery(self) -> list[PredictedImage]:
         """The images with the highest scores, highest first."""
-        return [shown for _, _, shown in sorted(self._gallery, key=lambda e: e[:2], reverse=True)]
+        highest = sorted(self._gallery, key=lambda entry: entry[:2], reverse=True)
+        return [picture for _, _, picture in highest]
 
 
 def _pixels(image: torch.Tensor) -> NDArray[np.uint8]:
@@ -132,11 +137,14 @@ def predict(config: Config, source: Path, output: Path | None, *, recursive: boo
     Raises:
         UserError: Something the user can mend.
     """
-    settings = config.need_testing()
+    # Processes that share the work would each write all files.
+    settings = config.need_testing().model_copy(update={"devices": 1, "num_nodes": 1})
     folder = output or settings.results_path / "predictions"
     if source.is_dir() and source.resolve() in (folder.resolve(), *folder.resolve().parents):
         raise UserError(f"--output: {folder} lies inside --input: its pictures would become inputs")
     check_results_folder(config, folder, key="--output" if output else "RESULTS_PATH")
+    if TestFiles(folder).metrics.exists():
+        raise UserError(f"--output: {shown(folder)} holds the results of a test; give another one")
     samples = list(find_inputs(source, recursive, axis=settings.slice_axis))
     scorer = create_scorer(settings, file=config.file)
     calibration = calibration_for(config, scorer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from datasets.formats import shown
 from datasets.layout import existing_folder
 from datasets.places import places_of_config
+from utils.checkpoints import file_digest
 from utils.config import Config, ini_values, load_config
 from utils.errors import UserError, printable
 from utils.run_files import TestFiles
@@ -131,11 +133,23 @@ def check_same_test(config: Config) -> None:
         for key in sorted(was.keys() | now.keys())
         if was.get(key, "") != now.get(key, "")
     ]
+    digest = _tested_checkpoint(files)
+    checkpoint = config.need_testing().checkpoint_path
+    if digest and checkpoint.is_file() and digest != file_digest(checkpoint):
+        differing.append(f"{shown(checkpoint)} is another file than then")
     if differing:
         raise UserError(
             f"RESULTS_PATH: {shown(files.folder)} holds results of another test "
             f"({printable('; '.join(differing))}); {advice}"
         )
+
+
+def _tested_checkpoint(files: TestFiles) -> str | None:
+    """The digest of the checkpoint that a finished test was made with."""
+    try:
+        return json.loads(files.metrics.read_text(encoding="utf-8"))["checkpoint_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _what_counts(config: Config) -> dict[str, str]:

@@ -36,6 +36,7 @@ def create_fabric(config: SectionConfig) -> Fabric:
     precision = _precision(config.precision, accelerator)
     if accelerator == "cuda":
         torch.set_float32_matmul_precision("high" if precision != "fp32" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"
     with warnings.catch_warnings():
         # Fabric's advice on SLURM and on the number of devices is not for our users.
         warnings.simplefilter("ignore")
@@ -69,6 +70,11 @@ def _device(name: str, processes: int) -> tuple[str, list[int] | int]:
             raise UserError(
                 f"DEVICE = {name}: this machine has {count} CUDA devices; set DEVICE = auto, or "
                 "pass --set DEVICE=auto"
+            )
+        if index and processes > 1:
+            raise UserError(
+                f"DEVICE = {name}: is one GPU, and DEVICES = {processes}; set DEVICE = cuda, or "
+                "DEVICES = 1"
             )
         if processes > count:
             raise UserError(f"DEVICES = {processes}: this machine has {count}; give at most that")

@@ -57,23 +57,26 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
 def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
     """The stored calibration, or a new one from the section [TRAINING]'s validation split.
 
-    None, with a warning, where neither is to be had.
+    A stored one of other images is used only where the split cannot be read. None, with a warning,
+    where neither is to be had.
     """
     testing = config.need_testing()
     stored = load_calibration(testing)
-    if stored is not None:
-        return stored
     if config.training is None:
-        logger.warning("no threshold: %s names no VAL_DATA_PATH in [TRAINING]", config.file)
-        return None
+        if stored is None:
+            logger.warning("no threshold: %s names no VAL_DATA_PATH in [TRAINING]", config.file)
+        return stored
     try:
         split = find_split(
             config.training.val_data_path, key="VAL_DATA_PATH", axis=testing.slice_axis
         )
     except UserError as error:
-        logger.warning("no threshold is learnt: %s", error)
-        return None
+        if stored is None:
+            logger.warning("no threshold is learnt: %s", error)
+        return stored
     split = split.cut(config.training.max_samples_val, testing.seed)
+    if stored is not None and stored.is_of(split):
+        return stored
     # Each image is read once here: to keep them pays where training has done so, or another test.
     create = verified_dataset if testing.cache_images == "disk" else AnomalyDataset.of
     return calibrate(scorer, create(split, testing), testing)
@@ -97,4 +100,7 @@ def calibrate_trained(config: Config) -> None:
         return
     last = TrainingFiles(config.training.results_path).last
     if last.is_file() and config.testing.checkpoint_path.resolve() == last.resolve():
-        calibration_for(config, create_scorer(config.testing, file=config.file))
+        # By the processes that are there.
+        ours = {"devices": config.training.devices, "num_nodes": config.training.num_nodes}
+        testing = config.testing.model_copy(update=ours)
+        calibration_for(config, create_scorer(testing, file=config.file))

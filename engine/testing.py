@@ -25,7 +25,7 @@ from engine.reporting import write_report
 from engine.results_folder import check_results_folder
 from engine.runtime import versions
 from engine.scorers import calibration_apart_from, calibration_for, create_scorer
-from utils.checkpoints import write_csv, write_text
+from utils.checkpoints import file_digest, write_csv, write_text
 from utils.config import Config, ini_text
 from utils.errors import UserError
 from utils.patients import patient_of
@@ -114,6 +114,7 @@ def test(config: Config) -> TestRun:
         "interval_unit": "patient" if settings.patient_pattern else "image",
         "calibration": _calibration_note(calibration),
         "checkpoint": str(settings.checkpoint_path),
+        "checkpoint_sha256": file_digest(settings.checkpoint_path),
         "seed": settings.seed,
         "versions": versions(),
     }

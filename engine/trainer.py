@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from datasets.transforms import normalise
 from engine.collectors import PixelCollector
 from engine.evaluation import Scorer, evaluate
 from engine.interrupts import ProcessLost, lost_processes_told, stop_requests_noted
-from engine.loss_watch import LossWatch
+from engine.loss_watch import LossWatch, check_weights
 from engine.metrics import image_metrics
 from engine.runtime import gather
 from engine.tensorboard_log import TensorboardLog
@@ -32,6 +33,7 @@ from engine.training_state import (
     VALIDATION_COLUMNS,
     Progress,
     Row,
+    check_moments,
     load_state,
     save_state,
 )
@@ -104,6 +106,8 @@ class Trainer:
                     row = self._run_epoch(self.progress.epoch + 1, stop_requests)
                     if log is not None:
                         log.add(row)
+                if stop_requests:
+                    raise Interrupted(self._how_to_go_on(stop_requests[0]))
             except (LoaderDied, ProcessLost) as death:
                 # Terminals and schedulers signal all processes: others may be faster to stop.
                 if stop_requests:
@@ -114,8 +118,9 @@ class Trainer:
     @loader_deaths_told()
     def _run_epoch(self, epoch: int, stop_requests: list[int]) -> Row:
         row = self._train_epoch(epoch, stop_requests)
+        check_weights(self.model.trained_state_dict(), epoch, self.files.last)
         if epoch == self.settings.n_epochs or epoch % self.settings.eval_stepsize == 0:
-            row |= self._validate()
+            row |= self._validate(stop_requests)
         self._finish_epoch(row)
         return row
 
@@ -129,7 +134,8 @@ class Trainer:
         # What batches at the end of an epoch left over when they were too few for a step.
         self.optimizer.zero_grad(set_to_none=True)
         with tqdm(
-            self.loader, f"epoch {epoch}/{self.settings.n_epochs}", len(self.loader), unit="batch",
+            self._until_stopped(self.loader, stop_requests),
+            f"epoch {epoch}/{self.settings.n_epochs}", len(self.loader), unit="batch",
             leave=False, disable=not fabric.is_global_zero,
         ) as bar:  # fmt: skip
             for number, batch in enumerate(bar, start=1):
@@ -147,8 +153,6 @@ class Trainer:
                 losses.add(loss.detach(), batch["index"])
                 if losses.look():
                     bar.set_postfix(self._postfix(losses, started), refresh=False)
-                if stop_requests:
-                    raise Interrupted(self._how_to_go_on(stop_requests[0]))
         mean_losses = gather(fabric, losses.mean())
         seconds = time.perf_counter() - started
         return {
@@ -158,6 +162,13 @@ class Trainer:
             "seconds": round(seconds, 2),
             "images_per_second": round(losses.num_images * fabric.world_size / seconds, 2),
         }
+
+    def _until_stopped(self, batches: Any, stop_requests: list[int]) -> Iterator[Any]:
+        """The same batches; what is done with one is finished before a signal ends the run."""
+        for batch in batches:
+            if stop_requests:
+                raise Interrupted(self._how_to_go_on(stop_requests[0]))
+            yield batch
 
     def _postfix(self, losses: LossWatch, started: float) -> dict[str, str]:
         images = losses.num_images * self.fabric.world_size
@@ -169,6 +180,8 @@ class Trainer:
 
     def _how_to_go_on(self, signal_number: int) -> str:
         stopped = f"stopped by {signal.Signals(signal_number).name}"
+        if self.progress.epoch == self.settings.n_epochs:
+            return f"{stopped}; the training is finished: go on with run_test.py"
         if not self.progress.epoch:
             return f"{stopped}; no epoch was finished: give the same command again"
         if not self.settings.save_model_ckpt:
@@ -176,13 +189,13 @@ class Trainer:
         saved = f"{self.progress.epoch} finished epochs are saved in {self.files.state}"
         return f"{stopped}; {saved}: go on with --resume"
 
-    def _validate(self) -> Row:
+    def _validate(self, stop_requests: list[int]) -> Row:
         split = self.validation.split
         pixel = PixelCollector(self.settings.seed, replicates=0)
         scores = evaluate(
             self.scorer,
             self.validation,
-            self.validation_batches,
+            self._until_stopped(self.validation_batches, stop_requests),
             description="validation",
             collectors=[pixel] if split.has_masks else [],
         )
@@ -239,6 +252,7 @@ class Trainer:
         try:
             self.optimizer.load_state_dict(parts["optimizer"])
             self.scheduler.load_state_dict(parts["scheduler"])
+            check_moments(self.optimizer.optimizer)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.files.state}: is damaged ({error}); start anew with --overwrite"

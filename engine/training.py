@@ -150,11 +150,8 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
     settings = config.need_training()
     files = TrainingFiles(settings.results_path)
     check_results_folder(config, files.folder)
-    if files.run_exists() and not (resume or overwrite):
-        raise UserError(
-            f"RESULTS_PATH: {files.folder} holds a training run already; go on with --resume, "
-            "start anew with --overwrite, or give another folder"
-        )
+    if not (resume or overwrite):
+        _refuse_a_run_in(files)
     if overwrite and settings.model_ckpt_path and files.holds(settings.model_ckpt_path):
         raise UserError(
             f"MODEL_CKPT_PATH: {settings.model_ckpt_path} is what --overwrite replaces; give "
@@ -168,9 +165,20 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
             stack.enter_context(one_trainer_in(files.folder))
             if overwrite:
                 files.remove_run()
+            elif not resume:
+                # Another process may have finished one while this one was building its model.
+                _refuse_a_run_in(files)
         if resume:
             trainer.resume()
         if trainer.fabric.is_global_zero:
             write_text(files.config, ini_text(trainer.config))
         trainer.run()
     return files.folder
+
+
+def _refuse_a_run_in(files: TrainingFiles) -> None:
+    if files.run_exists():
+        raise UserError(
+            f"RESULTS_PATH: {files.folder} holds a training run already; go on with --resume, "
+            "start anew with --overwrite, or give another folder"
+        )

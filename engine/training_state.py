@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from utils.checkpoints import save_tensors, write_csv
 from utils.errors import UserError
 from utils.weights import read_content
@@ -94,7 +96,9 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
     try:
         progress = Progress(content.pop("epoch"), content.pop("best_auroc"), content.pop("rows"))
         saved = dict(content.pop("config"))
-        sound = len(progress.rows) == progress.epoch
+        sound = [row["epoch"] for row in progress.rows] == list(range(1, progress.epoch + 1))
+        sound &= all(row.keys() <= set(COLUMNS) for row in progress.rows)
+        float(progress.best_auroc or 0.0)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
     if not sound:
@@ -124,6 +128,21 @@ def saved_batch_size(path: Path) -> int:
         return int(read_content(path)["config"]["BATCH_SIZE_TRAIN"])
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
+
+
+def check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Look at what an optimizer was given to go on with.
+
+    Raises:
+        ValueError: A tensor does not fit its parameter, or holds a value that is not finite.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, tensor in state.items():
+            wanted = parameter.shape if name.startswith("exp_avg") else torch.Size()
+            if tensor.shape != wanted:
+                raise ValueError(f"{name} is {tuple(tensor.shape)}, not {tuple(wanted)}")
+            if not tensor.isfinite().all():
+                raise ValueError(f"{name} holds a value that is not finite")
 
 
 def _missing(path: Path) -> UserError:

@@ -164,6 +164,8 @@ class QFormer(nn.Module):
     def _first_asked(self, first: QFormerBlock) -> Tensor:
         """What block 0 asks of every image; kept in evaluation for as long as weights stay."""
         if self.training or torch.is_grad_enabled():
+            # A fused optimizer's step shows in nothing but the training around it.
+            self._asked = None
             return first.ask(self.queries)
         # An assignment or a step in place shows in a weight's address or version; autocast in a
         # changed type.

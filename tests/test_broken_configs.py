@@ -128,6 +128,8 @@ VALUES: list[Row] = [
     ("TRAINING.RESULTS_PATH", "", ("''", "the path of the folder")),
     ("TRAINING.TRAIN_DATA_PATH", "  ", ("''", "the path of a folder")),
     ("TRAINING.RESULTS_PATH", "~nobody-of-that-name/x", ("'~nobody-of-that-name/x'",)),
+    ("TRAINING.TRAIN_DATA_PATH", "x" * 256, ("the path of a folder",)),
+    ("TESTING.CHECKPOINT_PATH", "long/" * 300, ("the path of a checkpoint",)),
     ("TRAINING.RESULTS_PATH", "results\n  SEED = 3", ("an indented line continues",)),
     ("TRAINING.EXPERIMENT_NAME", "a\n  b", ("an indented line continues",)),
     ("TRAINING.EXPERIMENT_NAME", "a\x1bb", (r"'a\x1bb'", "a name")),

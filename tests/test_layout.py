@@ -85,13 +85,16 @@ def test_no_other_folder_has_spellings(tmp_path):
         find_split(tmp_path / "test", key=KEY)
 
 
-def test_what_is_no_image_is_passed_over(tmp_path):
+def test_what_is_no_image_is_left_out_and_told_once(tmp_path, caplog):
     put(tmp_path, "good/a.png")
     (tmp_path / "good/notes.txt").write_text("x")
     (tmp_path / "good/.hidden.png").write_text("x")
     (tmp_path / "good/folder.png").mkdir()
     (tmp_path / "good/Thumbs.db").write_text("x")
-    assert [path for path, _, _ in described(find_split(tmp_path, key=KEY))] == ["good/a.png"]
+    for _ in range(2):
+        assert [path for path, _, _ in described(find_split(tmp_path, key=KEY))] == ["good/a.png"]
+    (warning,) = caplog.messages
+    assert warning == f"{tmp_path}/good: 2 left out, no images by name: Thumbs.db …"
 
 
 @pytest.mark.parametrize("images", ["good/img/a.png", "good/a.png", "a.png"])

@@ -95,6 +95,29 @@ def test_without_validation_images_there_is_no_verdict_and_no_overlay(tiny, fold
     assert not (out / "overlays").exists()
 
 
+def test_results_of_a_test_are_not_replaced(trained, folder):
+    config = trained()
+    run_test(config)
+    with pytest.raises(UserError, match=r"test holds the results of a test"):
+        predict(config, folder, config.testing.results_path, recursive=False)
+
+
+def test_one_process_predicts_whatever_devices_says(trained, folder, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr("lightning_fabric.Fabric.launch", lambda fabric: started.append(fabric))
+    predict(trained("DEVICES=2"), folder, tmp_path / "out", recursive=False)
+    assert [fabric.world_size for fabric in started] == [1]
+
+
+def test_equal_scores_need_no_order_of_pictures(trained, folder, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise UserError("disk full")
+
+    monkeypatch.setattr("engine.prediction.PredictionFiles.write_image", refuse)
+    monkeypatch.setattr("engine.evaluation.image_scores", lambda maps, *_: maps[0, :, 0, 0, 0] * 0)
+    assert predict(trained(), folder, tmp_path / "out", recursive=False) == 5
+
+
 def test_results_inside_the_input_are_refused(trained, folder):
     with pytest.raises(UserError, match="lies inside --input"):
         predict(trained(), folder, folder / "out", recursive=True)

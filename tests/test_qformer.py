@@ -154,9 +154,10 @@ def test_changed_weights_are_noticed(change):
     torch.testing.assert_close(qformer(tokens), fresh(tokens))
 
 
-def test_a_step_of_the_optimizer_is_noticed_and_training_keeps_nothing(asked_counts):
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_step_of_the_optimizer_is_noticed_and_training_keeps_nothing(asked_counts, fused):
     qformer, tokens = build(1), torch.randn(2, 7, 16)
-    optimizer = torch.optim.Adam(qformer.parameters(), lr=0.1)
+    optimizer = torch.optim.Adam(qformer.parameters(), lr=0.1, fused=fused)
     found = []
     for _ in range(2):
         with torch.inference_mode():

@@ -1,6 +1,7 @@
 """Where results may go, and what may be written over."""
 
 import csv
+import hashlib
 import json
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ import pytest
 from engine.prediction import predict
 from engine.results_folder import check_same_test, one_trainer_in
 from engine.testing import test as run_test
-from engine.training import train
+from engine.training import create_trainer, train
 from utils.config import ini_text
 from utils.errors import UserError
 
@@ -158,9 +159,10 @@ def test_a_run_that_takes_the_place_of_another_leaves_nothing_of_it(tiny, monkey
         train(tiny("N_EPOCHS=2", "LR=1e-4"), resume=True)
 
 
-def test_what_a_run_starts_from_is_not_removed(tiny):
+@pytest.mark.parametrize("name", ["last_ckpt.pth", "best_ckpt.pth", "training_state.pth"])
+def test_what_a_run_starts_from_is_not_removed(tiny, name):
     folder = train(tiny("N_EPOCHS=1"))
-    checkpoint = folder / "checkpoints" / "last_ckpt.pth"
+    checkpoint = folder / "checkpoints" / name
     before = checkpoint.read_bytes()
     with pytest.raises(UserError, match=r"MODEL_CKPT_PATH.*another RESULTS_PATH"):
         train(tiny("N_EPOCHS=1", f"MODEL_CKPT_PATH={checkpoint}"), overwrite=True)
@@ -184,6 +186,17 @@ def test_two_processes_do_not_train_in_one_folder(tiny, tmp_path):
     holder.kill()
     holder.join()
     train(tiny("N_EPOCHS=1"))
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_is_kept(tiny, monkeypatch):
+    def slow(config):
+        monkeypatch.undo()
+        train(config)
+        return create_trainer(config)
+
+    monkeypatch.setattr("engine.training.create_trainer", slow)
+    with pytest.raises(UserError, match="holds a training run already"):
+        train(tiny("N_EPOCHS=1"))
 
 
 def test_what_a_killed_process_left_half_written_is_removed(tiny, tmp_path):
@@ -237,6 +250,20 @@ def test_results_of_an_unknown_config_are_kept(tested, content):
         config.write_text(content)
     with pytest.raises(UserError, match=r"without the config that they were made with"):
         check_same_test(tested())
+
+
+def test_results_of_an_older_checkpoint_are_kept(tested, tmp_path):
+    config = tested()
+    checkpoint = config.testing.checkpoint_path
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"old")
+    digest = hashlib.sha256(b"old").hexdigest()
+    metrics = config.testing.results_path / "metrics.json"
+    metrics.write_text(json.dumps({"checkpoint_sha256": digest}))
+    check_same_test(config)
+    checkpoint.write_bytes(b"new")
+    with pytest.raises(UserError, match=r"last_ckpt\.pth is another file than then.*--overwrite"):
+        check_same_test(config)
 
 
 def test_a_folder_without_results_is_free(tested):

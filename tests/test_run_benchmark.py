@@ -82,7 +82,7 @@ def markdown_row(output: Path, config: str) -> dict[str, str]:
     return dict(zip(cells[0], row, strict=True))
 
 
-def test_two_seeds_and_a_config_that_fails(tiny, tmp_path, in_process, capsys):
+def test_two_seeds_and_a_config_that_fails(tiny, tmp_path, in_process, capsys, monkeypatch):
     good, bad, output = Path(tiny().file), tmp_path / "bad.ini", tmp_path / "out"
     bad.write_text(good.read_text() + "JUNCTION_DEPTH = 3\n")
     failures = benchmark([bad, good], [0, 1], output=output, overrides=SHORT)
@@ -113,6 +113,11 @@ def test_two_seeds_and_a_config_that_fails(tiny, tmp_path, in_process, capsys):
     assert len(in_process) == 4
     after = [path.stat().st_mtime_ns for path in output.glob("tiny/*/test/metrics.json")]
     assert after == before
+
+    monkeypatch.chdir(tmp_path)
+    elsewhere = [*SHORT, "NUM_NODES=1", "DEVICES=2"]
+    assert benchmark([good], [0], output=Path("out"), overrides=elsewhere) == {}
+    assert len(in_process) == 4
 
     failures = benchmark([good], [0], output=output, overrides=["N_EPOCHS=1", "LR=1e-4"])
     assert "LR: was '0.001', is '0.0001'" in failures["tiny, seed 0"]

@@ -100,6 +100,30 @@ def test_a_stale_calibration_is_not_used(trained):
     assert json.loads(path.read_text())["fingerprint"] != fingerprint
 
 
+def test_a_calibration_of_other_validation_images_is_not_used(trained, tmp_path, phantoms, caplog):
+    config = trained()
+    run_test(trained(f"VAL_DATA_PATH={config.testing.test_data_path}"))
+    run = run_test(config)
+    assert run.threshold is not None
+    stored = load_calibration(config.testing)
+    assert (stored.num_normal, stored.num_anomalous) == (3, 3)
+    run_test(trained("MAX_SAMPLES_VAL=4"))
+    stored = load_calibration(config.testing)
+    assert stored.num_normal + stored.num_anomalous == 4
+    # Where those images are not at hand, what they taught still counts.
+    again = run_test(trained(f"VAL_DATA_PATH={tmp_path / 'none'}"))
+    assert again.threshold == stored.threshold
+
+
+def test_a_checkpoint_in_a_folder_that_may_not_be_written(trained, monkeypatch, caplog):
+    def refuse(*_):
+        raise UserError("calibration.json: cannot be written")
+
+    monkeypatch.setattr("engine.calibration.write_text", refuse)
+    assert run_test(trained()).threshold is not None
+    assert "cannot be written; the threshold is learnt anew next time" in caplog.text
+
+
 def test_normal_validation_images_alone_give_a_quantile(trained, tmp_path, phantoms):
     shutil.copytree(phantoms / "valid" / "good", tmp_path / "normals" / "good")
     run = run_test(trained(f"VAL_DATA_PATH={tmp_path / 'normals'}", "THRESHOLD_QUANTILE=0.5"))

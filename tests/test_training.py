@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from datasets.layout import Split
+from engine.evaluation import Scorer
 from engine.loss_watch import LossWatch
 from engine.training import create_trainer, train
 from utils.config import load_config
@@ -153,6 +154,26 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny, monkeypatch):
     assert all(torch.isfinite(t).all() for t in weights(trainer.files.folder).values())
 
 
+def test_weights_that_are_not_finite_do_not_replace_good_ones(tiny, monkeypatch):
+    trainer = create_trainer(tiny("N_EPOCHS=3"))
+    step, steps = trainer.optimizer.step, []
+
+    def poisoned():
+        step()
+        steps.append(0)
+        if len(steps) == 8:  # the last of the second epoch: no loss is computed after it
+            with torch.no_grad():
+                trainer.model.junction.queries[0, 0, 0] = float("nan")
+
+    monkeypatch.setattr(trainer.optimizer, "step", poisoned)
+    with pytest.raises(UserError, match=r"epoch 2: the last step made .*junction\.queries first"):
+        trainer.run()
+    assert len(steps) == 8
+    assert all(torch.isfinite(t).all() for t in weights(trainer.files.folder).values())
+    folder = train(tiny("N_EPOCHS=3"), resume=True)
+    assert len(read_table(folder)) == 3
+
+
 def test_the_loss_watch_on_a_gpu_finds_the_step_that_failed(tmp_path):
     split = Split(tmp_path, (), has_masks=False)
     watch = LossWatch(1, split, tmp_path / "none", torch.device("cpu"))
@@ -183,6 +204,54 @@ def test_stopping_finishes_the_step_and_says_how_to_go_on(tiny, monkeypatch):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_stopping_in_a_validation_does_not_wait_for_its_end(tiny, monkeypatch):
+    trainer = create_trainer(tiny("BATCH_SIZE_TEST=1", "EVAL_STEPSIZE=2"))
+    score, scored = Scorer.score, []
+
+    def score_and_stop(*arguments):
+        scored.append(0)
+        if len(scored) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return score(*arguments)
+
+    monkeypatch.setattr(Scorer, "score", score_and_stop)
+    with pytest.raises(Interrupted, match=r"SIGINT; 1 finished epoch.*--resume"):
+        trainer.run()
+    assert len(scored) == 2
+
+
+def test_a_stop_in_the_last_step_keeps_the_epoch(tiny, monkeypatch):
+    trainer = create_trainer(tiny("EVAL_STEPSIZE=9"))
+    loss, steps = trainer.criterion.loss, []
+
+    def loss_and_stop(images, reconstructions):
+        steps.append(0)
+        if len(steps) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(images, reconstructions)
+
+    monkeypatch.setattr(trainer.criterion, "loss", loss_and_stop)
+    with pytest.raises(Interrupted, match=r"SIGTERM; 1 finished epoch"):
+        trainer.run()
+    assert len(steps) == 4
+
+
+def test_a_stop_at_the_very_end_is_heard(tiny, monkeypatch):
+    trainer = create_trainer(tiny("N_EPOCHS=1"))
+    score, scored = Scorer.score, []
+
+    def score_and_stop(*arguments):
+        scored.append(0)
+        if len(scored) == 2:  # of six images in batches of five
+            os.kill(os.getpid(), signal.SIGTERM)
+        return score(*arguments)
+
+    monkeypatch.setattr(Scorer, "score", score_and_stop)
+    with pytest.raises(Interrupted, match=r"the training is finished: go on with run_test\.py"):
+        trainer.run()
+    assert len(read_table(trainer.files.folder)) == 1
+
+
 def test_too_few_images_for_a_batch(tiny):
     with pytest.raises(UserError, match=r"18 images.*lower BATCH_SIZE_TRAIN"):
         create_trainer(tiny("BATCH_SIZE_TRAIN=19"))
@@ -197,6 +266,12 @@ def test_a_corrupt_image_is_found_before_training(tiny, tmp_path, phantoms):
         create_trainer(tiny(f"TRAIN_DATA_PATH={folder}"))
 
 
+def with_moments(state, change):
+    found = state["optimizer"]["state"]
+    found[0]["exp_avg"] = change(found[0]["exp_avg"])
+    return state
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -207,6 +282,11 @@ def test_a_corrupt_image_is_found_before_training(tiny, tmp_path, phantoms):
         lambda state: {k: v for k, v in state.items() if k != "optimizer"},
         lambda state: state | {"optimizer": {"state": {}, "param_groups": []}},
         lambda state: state | {"rows": []},
+        lambda state: state | {"rows": [1]},
+        lambda state: state | {"rows": [{"epoch": 1, "other": 2}]},
+        lambda state: state | {"best_auroc": "a"},
+        lambda state: with_moments(state, lambda moment: moment * float("nan")),
+        lambda state: with_moments(state, lambda moment: moment.flatten()[:2]),
     ],
 )
 def test_a_damaged_training_state_is_an_error_that_names_it(tiny, damage):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
 import re
@@ -74,6 +75,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
     """Save what ``torch.load(weights_only=True)`` reads back, atomically."""
     write_atomically(path, lambda file: torch.save(dict(content), file))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def holds_encoder(state_dict: Mapping[str, Tensor], index: int) -> bool:

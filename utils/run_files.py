@@ -69,7 +69,8 @@ class TrainingFiles:
 
     def holds(self, checkpoint: Path) -> bool:
         """Whether a checkpoint is one that this run writes."""
-        return checkpoint.resolve() in (self.last.resolve(), self.best.resolve())
+        own = (self.last, self.best, self.state)
+        return checkpoint.resolve() in [file.resolve() for file in own]
 
     def remove_run(self) -> None:
         """Remove a run before another one takes its place, and nothing that no run has written.

@@ -7,6 +7,7 @@ fields without one are required.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -58,9 +59,13 @@ def _path(value: Any) -> Any:
         if not value.strip():
             raise ValueError("empty")
         try:
-            return Path(_plain(value)).expanduser()
+            path = Path(_plain(value)).expanduser()
         except RuntimeError as error:
             raise ValueError("no such user") from error
+        # Longer ones make the system's calls fail, on Linux and elsewhere.
+        if max(map(len, map(os.fsencode, path.parts)), default=0) > 255 or len(str(path)) > 1000:
+            raise ValueError("too long")
+        return path
     return value
 
 
