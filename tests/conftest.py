@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -18,8 +19,10 @@ from utils.config import Config, load_config
 GOLDEN = Path(__file__).parent / "golden"
 
 torch.set_num_threads(1)
-# Tests must not reach the network, whatever the machine could.
+# Tests must not reach the network, whatever the machine could; the imports above have read the
+# variable already, processes that tests start have not.
 os.environ["HF_HUB_OFFLINE"] = "1"
+huggingface_hub.constants.HF_HUB_OFFLINE = True
 
 TINY = """
 [DEFAULT]

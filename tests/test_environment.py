@@ -30,7 +30,12 @@ EXTRAS = {
 REQUIREMENTS = [*MAIN, *(each for lines in EXTRAS.values() for each in lines)]
 ROOMS = ("models", "datasets", "engine", "utils", "benchmarks", "tests")
 # Imported here, declared by another distribution that is declared.
-COME_ALONG = {"markupsafe": "jinja2", "packaging": "pytest", "pyyaml": "pre-commit"}
+COME_ALONG = {
+    "huggingface-hub": "timm",
+    "markupsafe": "jinja2",
+    "packaging": "pytest",
+    "pyyaml": "pre-commit",
+}
 # Needed without being imported by name: torch.utils.tensorboard.
 NEEDED_BY_OTHERS = {"tensorboard"}
 
