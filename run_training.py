@@ -21,7 +21,7 @@ def main() -> None:
     )
     add_config_arguments(parser)
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--resume", action="store_true", help="go on from the last finished epoch")
+    group.add_argument("--resume", action="store_true", help="go on where the run was stopped")
     group.add_argument(
         "--overwrite", action="store_true", help="start anew although RESULTS_PATH holds a run"
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.images import read_image, read_mask
-from datasets.reading import Watched, WatchedLoader
+from datasets.reading import Watched, WatchedLoader, outlive_stop_requests
 from datasets.samples import Sample, Split
 from datasets.transforms import TrainAugmentation, resize_image, resize_mask
 from utils.errors import UserError
@@ -125,6 +125,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        # Keys of the epoch that a resumed run has used before.
+        self.start = 0
 
     def __len__(self) -> int:
         return self.num_samples // self.world_size
@@ -133,7 +135,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
         order = torch.randperm(self.num_samples, generator=generator).tolist()
         mine = order[self.rank :: self.world_size][: len(self)]
-        return ((self.epoch, index) for index in mine)
+        return ((self.epoch, index) for index in mine[self.start :])
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -210,5 +212,6 @@ def create_loader(
     """
     if num_workers:
         dataset = Watched(dataset, samples, num_workers)
+        options.setdefault("worker_init_fn", outlive_stop_requests)
     generator = torch.Generator()
     return WatchedLoader(dataset, num_workers=num_workers, generator=generator, **options)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import parent_process
+from threading import Thread
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -23,6 +26,9 @@ Element = TypeVar("Element")
 # What torch says, at any line of the main process: "DataLoader worker (pid 7) is killed by
 # signal: Killed." or "DataLoader worker (pid(s) 7, 8) exited unexpectedly".
 _DEATH = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) ([^.\n]*)")
+
+# After SIGTERM of others: a step on a CPU takes some ten seconds.
+_SECONDS_TO_OUTLIVE = 60
 
 
 class LoaderDied(UserError):
@@ -84,6 +90,27 @@ class WatchedLoader(DataLoader[Element]):
             with _silent_finalizers():
                 traceback.clear_frames(error.__traceback__)
             raise
+
+
+def outlive_stop_requests(_: int) -> None:
+    """Makes a loader process go on for a while after SIGINT and SIGTERM (a ``worker_init_fn``).
+
+    Terminals and schedulers signal all processes of a job at once. It is the main one that stops,
+    in good order, and then ends this one, whose death would be told at any line of the main one.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main = parent_process()
+    # Not on macOS: there it dies, and the main process knows a death behind a signal.
+    if main is not None and hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=_end_at_once_by, args=(main.pid,), daemon=True).start()
+
+
+def _end_at_once_by(main: int) -> None:
+    """A fault of the main process ends it by SIGTERM, and waits until it has ended."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
+        signal.alarm(_SECONDS_TO_OUTLIVE)
+    os._exit(0)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from datasets.layout import Split
+from engine.training_state import UnfinishedEpoch
 from utils.errors import UserError
 
 # Steps between two looks at the loss on a GPU: each look waits for the device.
@@ -24,23 +26,32 @@ class LossWatch:
         split: The training images, for messages.
         checkpoint: The last good checkpoint, if there is one yet, for messages.
         device: Where the losses are computed.
+        before: What an interrupted run has done of the epoch.
     """
 
-    def __init__(self, epoch: int, split: Split, checkpoint: Path, device: torch.device) -> None:
+    def __init__(
+        self,
+        epoch: int,
+        split: Split,
+        checkpoint: Path,
+        device: torch.device,
+        before: UnfinishedEpoch | None = None,
+    ) -> None:
         self.epoch = epoch
         self.split = split
         self.checkpoint = checkpoint
         self.latest = math.nan
-        self.num_images = 0
-        self._total = 0.0
-        self._count = 0
+        self.num_batches = before.num_batches if before else 0
+        self.seconds = before.seconds if before else 0.0
+        self._total = before.total_loss if before else 0.0
+        self._started = time.perf_counter() - self.seconds
         self._pending: list[tuple[Tensor, Tensor]] = []
         self._interval = GPU_LOOK_INTERVAL if device.type == "cuda" else 1
 
     def add(self, loss: Tensor, indices: Tensor) -> None:
-        """Note one step's loss and the images it was computed on."""
+        """Note one batch's loss and the images it was computed on."""
         self._pending.append((loss, indices))
-        self.num_images += len(indices)
+        self.num_batches += 1
 
     def look(self) -> bool:
         """Read the pending losses where it is time to (the one wait for a GPU in the loop).
@@ -61,14 +72,22 @@ class LossWatch:
             if not math.isfinite(value):
                 raise UserError(self._not_finite(value, indices.tolist()))
         self._total += float(values.sum())
-        self._count += len(values)
+        self.seconds = time.perf_counter() - self._started
         self.latest = float(values[-1])
         self._pending.clear()
 
-    def mean(self) -> float:
-        """Mean loss of the epoch so far."""
+    def total(self) -> float:
+        """Sum of the epoch's losses so far.
+
+        Raises:
+            UserError: A loss is not finite.
+        """
         self._read()
-        return self._total / max(self._count, 1)
+        return self._total
+
+    def mean(self) -> float:
+        """Mean loss of the epoch so far; raises as :meth:`total` does."""
+        return self.total() / max(self.num_batches, 1)
 
     def _not_finite(self, value: float, indices: Sequence[int]) -> str:
         files = ", ".join(self.split.samples[index].name for index in indices)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,11 +14,7 @@ from lightning_fabric import Fabric
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from datasets.anomaly_dataset import (
-    AnomalyDataset,
-    EpochSampler,
-    derive_seed,
-)
+from datasets.anomaly_dataset import AnomalyDataset, EpochSampler, derive_seed
 from datasets.reading import LoaderDied, loader_deaths_told
 from datasets.transforms import normalise
 from engine.collectors import PixelCollector
@@ -33,7 +28,9 @@ from engine.training_state import (
     VALIDATION_COLUMNS,
     Progress,
     Row,
+    UnfinishedEpoch,
     check_moments,
+    describe,
     load_state,
     save_state,
 )
@@ -69,7 +66,7 @@ class Trainer:
         validation: The validation images.
         validation_batches: Batches of them.
         scorer: What scores them.
-        progress: Finished epochs.
+        progress: What is done.
     """
 
     config: Config
@@ -94,7 +91,7 @@ class Trainer:
 
         Raises:
             UserError: The loss is not finite, a file cannot be read or written.
-            Interrupted: SIGTERM or SIGINT arrived; the last finished epoch is saved.
+            Interrupted: SIGTERM or SIGINT arrived; what is done is saved.
         """
         with stop_requests_noted() as stop_requests, ExitStack() as stack:
             log = None
@@ -107,40 +104,54 @@ class Trainer:
                     if log is not None:
                         log.add(row)
                 if stop_requests:
-                    raise Interrupted(self._how_to_go_on(stop_requests[0]))
-            except (LoaderDied, ProcessLost) as death:
+                    raise Interrupted
+            except (Interrupted, LoaderDied, ProcessLost) as stop:
                 # Terminals and schedulers signal all processes: others may be faster to stop.
                 if stop_requests:
-                    raise Interrupted(self._how_to_go_on(stop_requests[0])) from death
+                    raise Interrupted(self._how_to_go_on(stop_requests[0])) from stop
                 raise
 
     @lost_processes_told()
     @loader_deaths_told()
     def _run_epoch(self, epoch: int, stop_requests: list[int]) -> Row:
-        row = self._train_epoch(epoch, stop_requests)
-        check_weights(self.model.trained_state_dict(), epoch, self.files.last)
-        if epoch == self.settings.n_epochs or epoch % self.settings.eval_stepsize == 0:
-            row |= self._validate(stop_requests)
+        losses = LossWatch(
+            epoch, self.dataset.split, self.files.last, self.fabric.device, self.progress.unfinished
+        )
+        try:
+            row = self._train_epoch(losses, stop_requests)
+            check_weights(self.model.trained_state_dict(), epoch, self.files.last)
+            if epoch == self.settings.n_epochs or epoch % self.settings.eval_stepsize == 0:
+                row |= self._validate(stop_requests)
+        except Interrupted:
+            self._save_unfinished(losses)
+            raise
         self._finish_epoch(row)
         return row
 
-    def _train_epoch(self, epoch: int, stop_requests: list[int]) -> Row:
-        fabric, started = self.fabric, time.perf_counter()
-        losses = LossWatch(epoch, self.dataset.split, self.files.last, fabric.device)
+    def _begin_epoch(self, epoch: int) -> None:
+        unfinished, size = self.progress.unfinished, int(self.settings.batch_size_train)
         self.sampler.epoch = epoch
+        done = unfinished.num_batches if unfinished else 0
+        self.sampler.start = done * size // self.fabric.world_size
         # Anew in each epoch, so that resumed and unbroken runs draw the same numbers.
-        torch.manual_seed(derive_seed(self.settings.seed, "epoch", epoch, fabric.global_rank))
+        torch.manual_seed(derive_seed(self.settings.seed, "epoch", epoch, self.fabric.global_rank))
+        if unfinished and self.fabric.world_size == 1:
+            unfinished.set_generators()
         self.forward.train()
         # What batches at the end of an epoch left over when they were too few for a step.
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _train_epoch(self, losses: LossWatch, stop_requests: list[int]) -> Row:
+        fabric, epoch = self.fabric, losses.epoch
+        self._begin_epoch(epoch)
         with tqdm(
-            self._until_stopped(self.loader, stop_requests),
+            self._until_stopped(self.loader, stop_requests, self.settings.accumulate),
             f"epoch {epoch}/{self.settings.n_epochs}", len(self.loader), unit="batch",
-            leave=False, disable=not fabric.is_global_zero,
+            initial=losses.num_batches, leave=False, disable=not fabric.is_global_zero,
         ) as bar:  # fmt: skip
-            for number, batch in enumerate(bar, start=1):
+            for batch in bar:
                 images = normalise(batch["image"])
-                whole = number % self.settings.accumulate == 0
+                whole = (losses.num_batches + 1) % self.settings.accumulate == 0
                 with fabric.no_backward_sync(self.forward, enabled=not whole):
                     reconstructions = self.forward(images)
                     with fabric.autocast():
@@ -152,42 +163,48 @@ class Trainer:
                     self.scheduler.step()
                 losses.add(loss.detach(), batch["index"])
                 if losses.look():
-                    bar.set_postfix(self._postfix(losses, started), refresh=False)
+                    bar.set_postfix(self._postfix(losses), refresh=False)
         mean_losses = gather(fabric, losses.mean())
-        seconds = time.perf_counter() - started
         return {
             "epoch": epoch,
             "train_loss": sum(mean_losses) / len(mean_losses),
             "lr": float(self.scheduler.get_last_lr()[0]),
-            "seconds": round(seconds, 2),
-            "images_per_second": round(losses.num_images * fabric.world_size / seconds, 2),
+            "seconds": round(losses.seconds, 2),
+            "images_per_second": round(self._images_per_second(losses), 2),
         }
 
-    def _until_stopped(self, batches: Any, stop_requests: list[int]) -> Iterator[Any]:
-        """The same batches; what is done with one is finished before a signal ends the run."""
-        for batch in batches:
-            if stop_requests:
-                raise Interrupted(self._how_to_go_on(stop_requests[0]))
+    def _until_stopped(
+        self, batches: Any, stop_requests: list[int], batches_a_step: int = 1
+    ) -> Iterator[Any]:
+        """The same batches; a step that is begun is finished before a signal ends the run."""
+        for number, batch in enumerate(batches):
+            if stop_requests and number % batches_a_step == 0:
+                raise Interrupted
             yield batch
 
-    def _postfix(self, losses: LossWatch, started: float) -> dict[str, str]:
-        images = losses.num_images * self.fabric.world_size
+    def _postfix(self, losses: LossWatch) -> dict[str, str]:
         return {
             "loss": f"{losses.latest:.4f}",
             "lr": f"{self.scheduler.get_last_lr()[0]:.1e}",
-            "img/s": f"{images / (time.perf_counter() - started):.1f}",
+            "img/s": f"{self._images_per_second(losses):.1f}",
         }
+
+    def _images_per_second(self, losses: LossWatch) -> float:
+        return losses.num_batches * int(self.settings.batch_size_train) / losses.seconds
 
     def _how_to_go_on(self, signal_number: int) -> str:
         stopped = f"stopped by {signal.Signals(signal_number).name}"
-        if self.progress.epoch == self.settings.n_epochs:
+        finished, unfinished = self.progress.epoch, self.progress.unfinished
+        if finished == self.settings.n_epochs:
             return f"{stopped}; the training is finished: go on with run_test.py"
-        if not self.progress.epoch:
+        if not finished and not unfinished:
             return f"{stopped}; no epoch was finished: give the same command again"
         if not self.settings.save_model_ckpt:
             return f"{stopped}; SAVE_MODEL_CKPT = 0, nothing is saved: start anew with --overwrite"
-        saved = f"{self.progress.epoch} finished epochs are saved in {self.files.state}"
-        return f"{stopped}; {saved}: go on with --resume"
+        saved = f"{finished} finished epochs"
+        if unfinished:
+            saved += f" and {unfinished.num_batches} of {len(self.loader)} batches of the next one"
+        return f"{stopped}; {saved} are saved in {self.files.state}: go on with --resume"
 
     def _validate(self, stop_requests: list[int]) -> Row:
         split = self.validation.split
@@ -205,14 +222,14 @@ class Trainer:
         return {name: metrics.get(name.removeprefix("val_")) for name in VALIDATION_COLUMNS}
 
     def _finish_epoch(self, row: Row) -> None:
-        self.progress.epoch = int(row["epoch"] or 0)
+        self.progress.epoch, self.progress.unfinished = int(row["epoch"] or 0), None
         self.progress.rows.append(row)
         auroc = row.get("val_image_auroc")
         best = auroc is not None and auroc > (self.progress.best_auroc or -1.0)
         if best:
             self.progress.best_auroc = auroc
         if self.fabric.is_global_zero:
-            logger.info(_describe(row))
+            logger.info(describe(row))
             if self.settings.save_model_ckpt:
                 self._save(best=best)
             self._write_table()
@@ -225,15 +242,30 @@ class Trainer:
     def _save(self, *, best: bool) -> None:
         full = self.settings.checkpoint_content == "full"
         weights = self.model.state_dict() if full else self.model.trained_state_dict()
+        if best and not self._validates_on_test_split():
+            save_tensors(self.files.best, weights)
+        save_tensors(self.files.last, weights)
+        self._save_state(self.progress)
+
+    def _save_unfinished(self, losses: LossWatch) -> None:
+        # Several processes hear a signal at different steps: theirs is the last finished epoch.
+        alone, begun = self.fabric.world_size == 1, losses.num_batches > 0
+        if not (alone and begun and self.settings.save_model_ckpt):
+            return
+        total = losses.total()
+        check_weights(self.model.trained_state_dict(), losses.epoch, self.files.last)
+        unfinished = UnfinishedEpoch.now(losses.num_batches, total, losses.seconds)
+        progress = replace(self.progress, unfinished=unfinished)
+        self._save_state(progress)
+        self.progress = progress
+
+    def _save_state(self, progress: Progress) -> None:
         parts = {
             "model": self.model.trained_state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
         }
-        if best and not self._validates_on_test_split():
-            save_tensors(self.files.best, weights)
-        save_tensors(self.files.last, weights)
-        save_state(self.files.state, self.progress, ini_values(self.settings), parts)
+        save_state(self.files.state, progress, ini_values(self.settings), parts)
 
     def _validates_on_test_split(self) -> bool:
         testing = self.config.testing
@@ -242,7 +274,7 @@ class Trainer:
         )
 
     def resume(self) -> None:
-        """Take up the last finished epoch.
+        """Take up what is done.
 
         Raises:
             UserError: There is none, or it was written with another config.
@@ -253,7 +285,9 @@ class Trainer:
             self.optimizer.load_state_dict(parts["optimizer"])
             self.scheduler.load_state_dict(parts["scheduler"])
             check_moments(self.optimizer.optimizer)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if self.progress.unfinished:
+                self.progress.unfinished.check(len(self.loader), self.settings.accumulate)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.files.state}: is damaged ({error}); start anew with --overwrite"
             ) from error
@@ -261,11 +295,3 @@ class Trainer:
         if self.fabric.is_global_zero:
             # A kill after the state was written leaves the table one row behind.
             self._write_table()
-
-
-def _describe(row: Row) -> str:
-    parts = [f"epoch {row['epoch']}: loss {row['train_loss']:.4f}", f"{row['seconds']:.1f} s"]
-    for key, name in (("val_image_auroc", "image AUROC"), ("val_pixel_auroc", "pixel AUROC")):
-        if row.get(key) is not None:
-            parts.append(f"validation {name} {row[key]:.4f}")
-    return ", ".join(parts)

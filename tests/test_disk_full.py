@@ -76,7 +76,7 @@ def test_training_on_a_full_disk_can_go_on_afterwards(tiny, tmp_path, disk, room
     unbroken = train(tiny("N_EPOCHS=2", f"RESULTS_PATH={tmp_path / 'unbroken'}"))
     config = tiny("N_EPOCHS=2", f"RESULTS_PATH={disk / 'run'}")
     begun = create_trainer(config)
-    begun._finish_epoch(begun._train_epoch(1, []))
+    begun._run_epoch(1, [])
     before = contents(disk / "run")
     filler = fill(disk, room)
     with pytest.raises(UserError, match=r"cannot be written.*No space left on device") as caught:
@@ -111,7 +111,7 @@ def test_a_test_on_a_full_disk(tiny, disk):
 def test_a_read_only_disk(tiny, disk):
     config = tiny("N_EPOCHS=2", f"RESULTS_PATH={disk / 'run'}")
     begun = create_trainer(config)
-    begun._finish_epoch(begun._train_epoch(1, []))
+    begun._run_epoch(1, [])
     before = contents(disk / "run")
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with pytest.raises(UserError, match="may not be written"):

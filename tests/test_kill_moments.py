@@ -46,11 +46,13 @@ def check_that_files_load(folder: Path) -> int:
         assert not (folder / "training.csv").exists()
         return 0
     state = torch.load(state_path, weights_only=True)
-    torch.load(folder / "checkpoints" / "last_ckpt.pth", weights_only=True)
+    # A first epoch that a signal stopped has a state, and no checkpoint yet.
+    if state["epoch"]:
+        torch.load(folder / "checkpoints" / "last_ckpt.pth", weights_only=True)
     epochs = [int(row["epoch"]) for row in read_table(folder)] if state["epoch"] > 1 else []
     assert epochs == list(range(1, len(epochs) + 1))
     # The state is written before the table: a kill between the two leaves the table one behind.
-    assert state["epoch"] == 1 or state["epoch"] - len(epochs) in (0, 1)
+    assert state["epoch"] <= 1 or state["epoch"] - len(epochs) in (0, 1)
     return state["epoch"]
 
 
@@ -104,7 +106,7 @@ def test_the_last_epoch_killed_at_each_step_of_each_file(tiny, tmp_path):
     overrides = ["N_EPOCHS=2", "EVAL_STEPSIZE=1"]
     unbroken = train(tiny(*overrides, f"RESULTS_PATH={tmp_path / 'unbroken'}"))
     begun = create_trainer(tiny(*overrides, f"RESULTS_PATH={tmp_path / 'begun'}"))
-    begun._finish_epoch(begun._train_epoch(1, []) | begun._validate())
+    begun._run_epoch(1, [])
     kills = 0
     for moment in itertools.count(1):
         broken = tmp_path / f"broken{moment}"

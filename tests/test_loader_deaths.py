@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from torch.utils.data import get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from datasets.anomaly_dataset import create_loader
@@ -39,12 +39,14 @@ def deadly(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_hang():
-    begun = time.monotonic()
+    begun, before = time.monotonic(), set(multiprocessing.active_children())
     yield
     assert time.monotonic() - begun < 60
     # Pytest keeps the error's frames, and with them the loader.
-    for process in multiprocessing.active_children():
-        process.kill()
+    for each in gc.get_objects():
+        if type(each) is _MultiProcessingDataLoaderIter:
+            each._shutdown_workers()
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_in_training(tiny, phantoms, deadly):
@@ -72,13 +74,65 @@ def test_in_validation_test_and_prediction(tiny, phantoms, tmp_path, deadly):
         train(tiny("N_EPOCHS=1", "NUM_WORKERS=2"), overwrite=True)
 
 
-def test_a_signal_to_all_processes_stops_in_good_order(tiny, phantoms, deadly, monkeypatch):
-    """Schedulers send SIGTERM to all processes of a job: readers die of it, the main one not."""
-    deadly(sorted((phantoms / "train" / "good" / "img").iterdir())[5], signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_stops_in_good_order(tiny, phantoms, deadly, monkeypatch, number):
+    """Schedulers send signals to all processes of a job: the main one ends the readers."""
+    deadly(sorted((phantoms / "train" / "good" / "img").iterdir())[5], number)
     main, kill = os.getpid(), os.kill
     monkeypatch.setattr(os, "kill", lambda pid, number: (kill(main, number), kill(pid, number)))
-    with pytest.raises(Interrupted, match=r"SIGTERM; no epoch was finished: give the same command"):
+    with pytest.raises(Interrupted, match=rf"{number.name}; no epoch was finished") as caught:
         train(tiny("NUM_WORKERS=2"))
+    # Not a death that came with the signal.
+    assert isinstance(caught.value.__cause__, Interrupted)
+
+
+def test_a_reader_that_is_killed_after_a_signal_is_no_error(tiny, phantoms, deadly, monkeypatch):
+    deadly(sorted((phantoms / "train" / "good" / "img").iterdir())[5])
+    main, kill = os.getpid(), os.kill
+    monkeypatch.setattr(
+        os, "kill", lambda pid, number: (kill(main, signal.SIGTERM), kill(pid, number))
+    )
+    with pytest.raises(Interrupted, match="stopped by SIGTERM; "):
+        train(tiny("NUM_WORKERS=2"))
+
+
+def test_a_reader_outlives_a_signal_but_not_for_ever(monkeypatch):
+    monkeypatch.setattr("datasets.reading._SECONDS_TO_OUTLIVE", 1)
+
+    class Signalled(Dataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+            time.sleep(0.2 if index == 0 else 60)
+            return index
+
+    batches = iter(create_loader(Signalled(), [0, 1], num_workers=1, batch_size=1))
+    assert next(batches).tolist() == [0]
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        next(batches)
+
+
+def test_a_reader_ends_at_once_where_the_main_process_ends_it():
+    """As Python does at the exit of a process that has failed: it waits for its readers' ends."""
+
+    class Slow(Dataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            time.sleep(60 * index)
+            return index
+
+    before = set(multiprocessing.active_children())
+    batches = iter(create_loader(Slow(), [0, 1], num_workers=1, batch_size=1))
+    assert next(batches).tolist() == [0]
+    (reader,) = set(multiprocessing.active_children()) - before
+    reader.terminate()
+    reader.join(10)
+    assert reader.exitcode == 0
 
 
 def test_a_death_while_processes_start_leaves_no_traceback_behind(monkeypatch):

@@ -13,14 +13,16 @@ import pytest
 from torch import nn
 
 from engine.testing import test as run_test
-from engine.training import train
-from utils.errors import UserError
+from engine.training import create_trainer, train
+from tests.test_training import stop_in
+from utils.errors import Interrupted, UserError
 
 ROOT = Path(__file__).parent.parent
 # The two processes draw dropout masks of their own: without dropout they must agree with one.
 # Training and test in one launch: each start of two processes takes ten seconds.
 LAUNCHER = """
 import sys
+from pathlib import Path
 from torch import nn
 nn.Dropout.forward = lambda self, values: values
 sys.path.insert(0, {root!r})
@@ -30,7 +32,8 @@ from utils.config import load_config
 from utils.errors import run_script
 def main():
     config = load_config(sys.argv[1], sys.argv[2:])
-    train(config)
+    state = Path(config.training.results_path, "checkpoints", "training_state.pth")
+    train(config, resume=state.exists())
     test(config)
 run_script(main)
 """
@@ -83,6 +86,24 @@ def test_two_processes_give_the_losses_and_scores_of_one(tiny, tmp_path, monkeyp
 
 
 @pytest.mark.slow
+def test_two_processes_go_on_in_the_middle_of_an_epoch_of_one(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(nn.Dropout, "forward", lambda self, values: values)
+    train(tiny(f"TRAINING.RESULTS_PATH={tmp_path / 'one'}"))
+    trainer = create_trainer(tiny())
+    stop_in(trainer, 6)
+    with pytest.raises(Interrupted, match=r"1 finished epochs and 2 of 4 batches"):
+        trainer.run()
+    process = start(tmp_path, "DEVICES=2")
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    losses = [
+        [float(value) for value in column(tmp_path / name / "training.csv", "train_loss")]
+        for name in ("one", "results")
+    ]
+    np.testing.assert_allclose(*losses, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_an_error_in_two_processes_ends_the_job(tiny, tmp_path):
     tiny()
     process = start(tmp_path, "DEVICES=2", "BATCH_SIZE_TRAIN=3")
@@ -130,8 +151,6 @@ def test_a_process_that_is_killed_ends_the_job_soon(tiny, tmp_path, first, numbe
 
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_accumulated_batches_equal_one_large_batch(tiny, tmp_path, accumulate):
-    from engine.training import create_trainer
-
     losses = []
     for name, overrides in (
         ("whole", [f"BATCH_SIZE_TRAIN={4 * accumulate}"]),

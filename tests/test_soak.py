@@ -1,4 +1,4 @@
-"""Training killed at random moments, again and again (make soak)."""
+"""Training killed and stopped at random moments, again and again (make soak)."""
 
 import os
 import random
@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.test_kill_moments import check_same_run, check_that_files_load
 
@@ -28,7 +29,9 @@ def start(config: Path, folder: Path, *arguments: str) -> subprocess.Popen[bytes
         command += ["--set", override]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with folder.with_suffix(".log").open("ab") as log:
-        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
 
 
 def seconds_until(there: Path, process: subprocess.Popen[bytes]) -> float:
@@ -39,42 +42,64 @@ def seconds_until(there: Path, process: subprocess.Popen[bytes]) -> float:
     return time.monotonic() - begun
 
 
+def epochs_and_batches(folder: Path) -> tuple[int, int]:
+    """Finished epochs, and batches of the one that a signal stopped."""
+    path = folder / "checkpoints" / "training_state.pth"
+    if not path.exists():
+        return 0, 0
+    state = torch.load(path, weights_only=True)
+    return state["epoch"], (state["unfinished"] or {}).get("num_batches", 0)
+
+
 @pytest.mark.slow
-def test_kills_at_random_moments_lose_at_most_the_epoch_in_flight(tiny, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "workers", "times"),
+    [(signal.SIGKILL, 0, KILLS), (signal.SIGTERM, 2, KILLS // 2)],
+)
+def test_an_end_at_random_moments_loses_at_most_the_epoch_in_flight(
+    tiny, tmp_path, number, workers, times
+):
     tiny()
     config = tmp_path / "tiny.ini"
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    process = start(config, unbroken)
+    key = f"NUM_WORKERS={workers}"
+    process = start(config, unbroken, "--set", key)
     starting = seconds_until(unbroken / "training.csv", process)
     begun = time.monotonic()
     assert process.wait() == 0
     an_epoch = (time.monotonic() - begun) / (EPOCHS - 1)
     # Now and then while it starts; mostly within its first epochs.
-    moments, kills, finished, epochs, with_progress = random.Random(0), 0, 0, 0, 0
+    moments, ends, finished, done, with_progress = random.Random(0), 0, 0, (0, 0), 0
     begun = time.monotonic()
-    while kills < KILLS:
+
+    def go_on() -> subprocess.Popen[bytes]:
         has_state = (broken / "checkpoints" / "training_state.pth").exists()
-        process = start(config, broken, "--resume" if has_state else "--overwrite")
+        return start(config, broken, "--resume" if has_state else "--overwrite", "--set", key)
+
+    while ends < times:
+        process = go_on()
         time.sleep(moments.uniform(0.5 * starting, starting + 8 * an_epoch))
-        process.kill()
-        if process.wait() == 0:
-            # It was faster than the kill: one run is survived, the next one begins.
+        # To loader processes too, as terminals and schedulers do.
+        os.killpg(process.pid, number)
+        code = process.wait(60)
+        if code == 0:
+            # It was faster than the signal: one run is survived, the next one begins.
             check_same_run(broken, unbroken)
             shutil.rmtree(broken)
-            finished += 1
-            epochs = 0
+            finished, done = finished + 1, (0, 0)
             continue
-        assert process.returncode == -signal.SIGKILL, broken.with_suffix(".log").read_text()[-2000:]
-        kills += 1
-        reached = check_that_files_load(broken)
-        assert reached >= epochs
-        with_progress += reached > epochs
-        epochs = reached
+        log = broken.with_suffix(".log").read_text()
+        assert code == (-number if number == signal.SIGKILL else 130), log[-2000:]
+        assert "Traceback" not in log
+        ends += 1
+        check_that_files_load(broken)
+        reached = epochs_and_batches(broken)
+        assert reached >= done
+        with_progress += reached > done
+        done = reached
     seconds = time.monotonic() - begun
-    print(
-        f"\n{kills} kills in {seconds:.0f} s, {with_progress} after an epoch, {finished + 1} runs"
-    )
-    assert with_progress > KILLS / 10
-    has_state = (broken / "checkpoints" / "training_state.pth").exists()
-    assert start(config, broken, "--resume" if has_state else "--overwrite").wait() == 0
+    print(f"\n{number.name}: {ends} in {seconds:.0f} s, {with_progress} after progress, ", end="")
+    print(f"{finished + 1} runs")
+    assert with_progress > times / 10
+    assert go_on().wait() == 0
     check_same_run(broken, unbroken)

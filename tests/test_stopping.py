@@ -1,4 +1,4 @@
-"""The commands themselves, stopped by signals as users and schedulers send them (make soak)."""
+"""The commands themselves, stopped by signals as users and schedulers send them."""
 
 import json
 import os
@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from engine.training import train
+from tests.test_kill_moments import check_same_run
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.slow
 # Steps that take a while: a signal lands in the middle of the work, on any machine.
 LAUNCHER = """
 import signal, sys, time
@@ -25,7 +25,7 @@ from models.criteria import WeightedCriteria
 from utils.errors import run_script
 score, loss = Scorer.score, WeightedCriteria.loss
 Scorer.score = lambda *arguments: (time.sleep(0.5), score(*arguments))[1]
-WeightedCriteria.loss = lambda *arguments: (time.sleep(0.1), loss(*arguments))[1]
+WeightedCriteria.loss = lambda *arguments: (time.sleep(0.3), loss(*arguments))[1]
 # Commands that a script starts in the background are born deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 script = import_module({module!r})
@@ -67,25 +67,31 @@ class Command:
         return self.log.read_text().replace("\r", "\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training(tiny, tmp_path, number, workers):
     tiny()
     arguments = ["--config", str(tmp_path / "tiny.ini"), "--set", f"NUM_WORKERS={workers}"]
     folder = tmp_path / "results"
+    whole = Command(tmp_path, "run_training", *arguments, slow=False)
+    assert whole.process.wait(120) == 0, whole.said()
+    unbroken = folder.rename(tmp_path / "unbroken")
     command = Command(tmp_path, "run_training", *arguments)
-    command.wait_until((folder / "training.csv").exists)
+    command.wait_until(lambda: "| 1/4" in command.said().partition("epoch 2/4")[2])
     # All processes at once, as a terminal and schedulers do, or the main one alone.
     code, line = command.stop(number, group=workers > 0)
     assert code == 130
     assert line.startswith(f"stopped by {number.name}; ")
+    assert " of 4 batches of the next one are saved in " in line
     assert line.endswith("training_state.pth: go on with --resume")
     assert "Traceback" not in command.said()
     resumed = Command(tmp_path, "run_training", *arguments, "--resume", slow=False)
     assert resumed.process.wait(120) == 0, resumed.said()
-    assert (folder / "training.csv").read_text().count("\n") == 1 + 4
+    check_same_run(folder, unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_testing(tiny, tmp_path, number):
     train(tiny("N_EPOCHS=1"))
@@ -105,6 +111,7 @@ def test_testing(tiny, tmp_path, number):
     assert json.loads((folder / "metrics.json").read_text())["num_images"] == 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_benchmark(tiny, tmp_path, number):
     tiny()
@@ -131,3 +138,36 @@ def test_a_benchmark(tiny, tmp_path, number):
         assert (folder / "training.csv").read_text().count("\n") == 1 + 3
         assert json.loads((folder / "test" / "metrics.json").read_text())["num_images"] == 7
     assert (output / "benchmark.csv").read_text().count("done") == 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "said"),
+    [
+        ("return 0", 0, ""),
+        ("raise UserError('no such file')", 2, "error: no such file\n"),
+        ("raise Interrupted('stopped; go on')", 130, "stopped; go on\n"),
+        (
+            "os.kill(os.getpid(), signal.SIGTERM)",
+            130,
+            "stopped by SIGTERM; finished files are kept",
+        ),
+    ],
+)
+def test_a_signal_at_the_very_end_changes_no_exit_code(outcome, code, said):
+    script = f"""
+import atexit, os, signal
+from utils.errors import Interrupted, UserError, run_script
+def main():
+    {outcome}
+@atexit.register
+def stop():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+run_script(main)
+"""
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == code
+    assert result.stderr.startswith(said)
+    assert "Traceback" not in result.stderr

@@ -31,6 +31,18 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "checkpoints" / "last_ckpt.pth", weights_only=True)
 
 
+def check_same_weights(one: Path, other: Path) -> None:
+    expected, found = weights(other), weights(one)
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def check_same_training(one: Path, other: Path) -> None:
+    assert without_times(read_table(one)) == without_times(read_table(other))
+    check_same_weights(one, other)
+
+
 def test_a_run_writes_what_scripts_may_rely_on(tiny):
     config = tiny()
     folder = train(config)
@@ -98,11 +110,7 @@ def test_resuming_ends_bit_identical_with_an_unbroken_run(tiny, tmp_path, monkey
         trainer.run()
     broken = train(config, resume=True)
 
-    assert without_times(read_table(broken)) == without_times(read_table(unbroken))
-    expected = weights(unbroken)
-    assert weights(broken).keys() == expected.keys()
-    for name, tensor in weights(broken).items():
-        assert torch.equal(tensor, expected[name]), name
+    check_same_training(broken, unbroken)
 
 
 def test_resuming_with_another_config_names_the_differing_keys(tiny):
@@ -187,66 +195,130 @@ def test_the_loss_watch_on_a_gpu_finds_the_step_that_failed(tmp_path):
         watch.mean()
 
 
-def test_stopping_finishes_the_step_and_says_how_to_go_on(tiny, monkeypatch):
-    trainer = create_trainer(tiny())
+def stop_in(trainer, step, number=signal.SIGTERM):
+    """Send this process a signal while the loss of a batch is computed; returns the batches."""
     loss, steps = trainer.criterion.loss, []
 
     def loss_and_stop(images, reconstructions):
         steps.append(0)
-        if len(steps) == 6:
-            os.kill(os.getpid(), signal.SIGTERM)
+        if len(steps) == step:
+            os.kill(os.getpid(), number)
         return loss(images, reconstructions)
 
-    monkeypatch.setattr(trainer.criterion, "loss", loss_and_stop)
-    with pytest.raises(Interrupted, match=r"SIGTERM; 1 finished epoch.*--resume"):
-        trainer.run()
-    assert len(read_table(trainer.files.folder)) == 1
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    trainer.criterion.loss = loss_and_stop
+    return steps
 
 
-def test_stopping_in_a_validation_does_not_wait_for_its_end(tiny, monkeypatch):
-    trainer = create_trainer(tiny("BATCH_SIZE_TEST=1", "EVAL_STEPSIZE=2"))
+def stop_while_scoring(monkeypatch, batch):
+    """The same while a batch of validation images is scored."""
     score, scored = Scorer.score, []
 
     def score_and_stop(*arguments):
         scored.append(0)
-        if len(scored) == 2:
+        if len(scored) == batch:
             os.kill(os.getpid(), signal.SIGINT)
         return score(*arguments)
 
     monkeypatch.setattr(Scorer, "score", score_and_stop)
-    with pytest.raises(Interrupted, match=r"SIGINT; 1 finished epoch.*--resume"):
+    return scored
+
+
+def resumed(config):
+    trainer = create_trainer(config)
+    trainer.resume()
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("keys", "stops", "done"),
+    [
+        ((), (5, 2), ("1 of 4", "3 of 4")),
+        (("NUM_WORKERS=2",), (5, 2), ("1 of 4", "3 of 4")),
+        # Steps of two batches; the ninth of an epoch is left over.
+        (("BATCH_SIZE_TRAIN=2", "ACCUMULATE=2"), (10, 3), ("2 of 9", "6 of 9")),
+    ],
+)
+def test_what_a_signal_stopped_goes_on_after_the_step(tiny, tmp_path, keys, stops, done):
+    unbroken = train(tiny(f"RESULTS_PATH={tmp_path / 'unbroken'}", *keys))
+    config = tiny(f"RESULTS_PATH={tmp_path / 'broken'}", *keys)
+    trainer = create_trainer(config)
+    stop_in(trainer, stops[0])
+    with pytest.raises(Interrupted, match=rf"SIGTERM; 1 finished epochs and {done[0]}.*--resume"):
+        trainer.run()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    trainer = resumed(config)
+    # In the same epoch once more.
+    stop_in(trainer, stops[1], signal.SIGINT)
+    with pytest.raises(Interrupted, match=rf"SIGINT; 1 finished epochs and {done[1]}.*--resume"):
+        trainer.run()
+    assert len(read_table(trainer.files.folder)) == 1
+    check_same_training(train(config, resume=True), unbroken)
+
+
+def test_a_first_epoch_that_a_signal_stopped_goes_on(tiny, tmp_path):
+    unbroken = train(tiny(f"RESULTS_PATH={tmp_path / 'unbroken'}"))
+    config = tiny(f"RESULTS_PATH={tmp_path / 'broken'}")
+    trainer = create_trainer(config)
+    stop_in(trainer, 3)
+    with pytest.raises(Interrupted, match="SIGTERM; 0 finished epochs and 3 of 4 batches"):
+        trainer.run()
+    assert not trainer.files.last.exists()
+    with pytest.raises(UserError, match=r"--resume.*--overwrite"):
+        train(config)
+    check_same_training(train(config, resume=True), unbroken)
+
+
+def test_stopping_in_a_validation_does_not_wait_for_its_end(tiny, tmp_path, monkeypatch):
+    unbroken = train(tiny(f"RESULTS_PATH={tmp_path / 'unbroken'}"))
+    config = tiny("BATCH_SIZE_TEST=1", f"RESULTS_PATH={tmp_path / 'broken'}")
+    trainer = create_trainer(config)
+    scored = stop_while_scoring(monkeypatch, 2)
+    with pytest.raises(Interrupted, match=r"SIGINT; 1 finished epochs and 4 of 4 .*--resume"):
         trainer.run()
     assert len(scored) == 2
+    trainer = resumed(config)
+    # Not one batch of the stopped epoch is trained on twice.
+    steps = stop_in(trainer, 0)
+    trainer.run()
+    assert len(steps) == 2 * 4
+    check_same_weights(trainer.files.folder, unbroken)
 
 
-def test_a_stop_in_the_last_step_keeps_the_epoch(tiny, monkeypatch):
+def test_nothing_is_saved_where_nothing_shall_be(tiny):
+    trainer = create_trainer(tiny("SAVE_MODEL_CKPT=0"))
+    stop_in(trainer, 5)
+    with pytest.raises(Interrupted, match="nothing is saved: start anew with --overwrite"):
+        trainer.run()
+    assert not trainer.files.state.exists()
+
+
+def test_weights_that_are_not_finite_are_not_kept_at_a_stop(tiny, monkeypatch):
+    trainer = create_trainer(tiny())
+    step, steps = trainer.optimizer.step, stop_in(trainer, 6)
+
+    def poisoned():
+        step()
+        if len(steps) == 6:
+            with torch.no_grad():
+                trainer.model.junction.queries[0, 0, 0] = float("nan")
+
+    monkeypatch.setattr(trainer.optimizer, "step", poisoned)
+    with pytest.raises(UserError, match=r"epoch 2: the last step made .*junction\.queries first"):
+        trainer.run()
+    assert torch.load(trainer.files.state, weights_only=True)["unfinished"] is None
+
+
+def test_a_stop_in_the_last_step_keeps_the_epoch(tiny):
     trainer = create_trainer(tiny("EVAL_STEPSIZE=9"))
-    loss, steps = trainer.criterion.loss, []
-
-    def loss_and_stop(images, reconstructions):
-        steps.append(0)
-        if len(steps) == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return loss(images, reconstructions)
-
-    monkeypatch.setattr(trainer.criterion, "loss", loss_and_stop)
-    with pytest.raises(Interrupted, match=r"SIGTERM; 1 finished epoch"):
+    steps = stop_in(trainer, 4)
+    with pytest.raises(Interrupted, match="SIGTERM; 1 finished epochs are saved"):
         trainer.run()
     assert len(steps) == 4
 
 
 def test_a_stop_at_the_very_end_is_heard(tiny, monkeypatch):
     trainer = create_trainer(tiny("N_EPOCHS=1"))
-    score, scored = Scorer.score, []
-
-    def score_and_stop(*arguments):
-        scored.append(0)
-        if len(scored) == 2:  # of six images in batches of five
-            os.kill(os.getpid(), signal.SIGTERM)
-        return score(*arguments)
-
-    monkeypatch.setattr(Scorer, "score", score_and_stop)
+    stop_while_scoring(monkeypatch, 2)  # of six images in batches of five
     with pytest.raises(Interrupted, match=r"the training is finished: go on with run_test\.py"):
         trainer.run()
     assert len(read_table(trainer.files.folder)) == 1
@@ -293,5 +365,34 @@ def test_a_damaged_training_state_is_an_error_that_names_it(tiny, damage):
     folder = train(tiny("N_EPOCHS=1"))
     path = folder / "checkpoints" / "training_state.pth"
     torch.save(damage(torch.load(path, weights_only=True)), path)
+    with pytest.raises(UserError, match=r"training_state\.pth"):
+        train(tiny("N_EPOCHS=1"), resume=True)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"num_batches": 0},
+        {"num_batches": 5},
+        {"num_batches": 1.0},
+        {"num_batches": "1"},
+        {"total_loss": float("nan")},
+        {"total_loss": "a"},
+        {"seconds": 0.0},
+        {"generators": {}},
+        {"generators": []},
+        {"generators": {"cpu": torch.zeros(3)}},
+        {"generators": {"cpu": torch.zeros(3, dtype=torch.uint8)}},
+        {"other": 1},
+    ],
+)
+def test_a_damaged_state_of_an_unfinished_epoch_is_an_error_that_names_it(tiny, damage):
+    trainer = create_trainer(tiny("N_EPOCHS=1"))
+    stop_in(trainer, 2)
+    with pytest.raises(Interrupted):
+        trainer.run()
+    state = torch.load(trainer.files.state, weights_only=True)
+    state["unfinished"] |= damage
+    torch.save(state, trainer.files.state)
     with pytest.raises(UserError, match=r"training_state\.pth"):
         train(tiny("N_EPOCHS=1"), resume=True)

@@ -104,12 +104,19 @@ def run_script(main: Callable[[], int | None]) -> None:
     gives 130. Anything else is a fault of the program and keeps its traceback.
     """
     _stops.clear()
-    previous = {signal.SIGTERM: signal.signal(signal.SIGTERM, _stop)}
+    heard = [signal.SIGTERM]
     # A command that a script starts in the background is deaf to Ctrl-C, and stays so.
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-        previous[signal.SIGINT] = signal.signal(signal.SIGINT, _stop)
+        heard.append(signal.SIGINT)
+    for number in heard:
+        signal.signal(number, _stop)
     try:
-        code = main()
+        try:
+            code = main()
+        finally:
+            # What is left is to say how it ended: a signal now must not give another exit code.
+            for number in heard:
+                signal.signal(number, signal.SIG_IGN)
     except UserError as error:
         # Loader processes die of a signal that is sent to all: that is no fault to mend.
         code = 130 if _stops else 2
@@ -118,7 +125,4 @@ def run_script(main: Callable[[], int | None]) -> None:
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         code = 130
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
     sys.exit(code or 0)
