@@ -29,11 +29,11 @@ from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer
-from engine.runtime import computes_in_bf16, create_fabric, place
+from engine.runtime import computes_in_bf16, create_fabric, pack_for_inference, place
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
 from models.linear import OneDnnLinear
-from utils.memory import return_freed_memory
+from utils.memory import settle_memory
 from utils.schema import SectionConfig, TrainingConfig
 
 # Reading is measured in one process; in a run, loaders do it alongside.
@@ -91,7 +91,12 @@ def prepare(settings: SectionConfig, batch: int, *, as_published: bool) -> Setup
     place(fabric, model)
     place(fabric, criterion, keep_frozen=True)
     if not as_published:
-        return_freed_memory()
+        if not settings.compile:
+            if kind == "TRAIN":
+                model.pack_frozen()
+            else:
+                pack_for_inference(fabric, model, criterion)
+        settle_memory(keep=fabric.device.type == "cpu")
     watch = Stopwatch(fabric.device)
     for module, part in ((model.junction, "Q-Former"), (model.decoder, "decoder")):
         watch.watch(module, part)

@@ -14,11 +14,11 @@ from engine.calibration import Calibration, calibrate, load_calibration
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer
 from engine.geometry import check_geometry
-from engine.runtime import create_fabric, place
+from engine.runtime import create_fabric, pack_for_inference, place
 from engine.snapshot import check_snapshot
 from utils.config import Config
 from utils.errors import UserError
-from utils.memory import return_freed_memory
+from utils.memory import settle_memory
 from utils.run_files import TrainingFiles, same_folder
 from utils.schema import TestingConfig
 
@@ -44,7 +44,9 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
     place(fabric, model)
     place(fabric, criterion, keep_frozen=True)
-    return_freed_memory()
+    if not config.compile:
+        pack_for_inference(fabric, model, criterion)
+    settle_memory(keep=fabric.device.type == "cpu")
     return Scorer(
         fabric,
         fabric.setup_module(model),

@@ -26,7 +26,7 @@ from engine.training_state import Progress, saved_batch_size
 from utils.checkpoints import write_text
 from utils.config import Config, ini_text
 from utils.errors import UserError
-from utils.memory import return_freed_memory
+from utils.memory import settle_memory
 from utils.run_files import TrainingFiles
 from utils.schema import TrainingConfig
 
@@ -58,6 +58,8 @@ def create_trainer(config: Config) -> Trainer:
     specs = [CriterionSpec.of(settings, kind) for kind in ("TRAIN", "VAL")]
     train_criterion, val_criterion = build_criteria(settings, specs)
     place(fabric, model, keep_frozen=saves_encoder)
+    if not (saves_encoder or settings.compile):
+        model.pack_frozen()
     for criterion in (train_criterion, val_criterion):
         place(fabric, criterion, keep_frozen=True)
     if settings.batch_size_train == "auto":
@@ -66,7 +68,7 @@ def create_trainer(config: Config) -> Trainer:
         )
         config = config.with_batch_size(batch_size)
         settings = config.need_training()
-    return_freed_memory()
+    settle_memory(keep=fabric.device.type == "cpu")
     sampler, loader = _train_batches(settings, fabric, dataset)
     optimizer = torch.optim.Adam(
         model.trained_parameters(), lr=settings.lr, fused=fabric.device.type == "cuda"

@@ -15,6 +15,9 @@ from timm.layers import Mlp, PatchEmbed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# The order that suits products of many rows suits those of few as well.
+_PACKED_FOR_ROWS = 1024
+
 
 def _onednn(inputs: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
     """The product with a weight, plus bias, and its exact GELU while it is in the cache."""
@@ -82,6 +85,15 @@ def _suits(inputs: Tensor, weight: Tensor) -> bool:
 class OneDnnLinear(nn.Linear):
     """``nn.Linear``, through oneDNN where that suits."""
 
+    def pack(self) -> None:
+        """Hold the weight as oneDNN wants it, which spares doing so in each product.
+
+        It is no parameter any longer: no state dict has it, and no gradient passes.
+        """
+        weight = self.weight.detach()
+        del self.weight
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_FOR_ROWS)
+
     def forward(self, inputs: Tensor) -> Tensor:
         """(…, in) → (…, out)."""
         if not _suits(inputs, self.weight):
@@ -136,6 +148,19 @@ def use_onednn(module: nn.Module) -> None:
             part.__class__ = OneDnnMlp
         elif isinstance(part, PatchEmbed) and _is_linear(part.proj):
             part.proj.__class__ = OneDnnPatchProjection
+
+
+def pack_weights(module: nn.Module) -> None:
+    """Pack the weights of linear layers in fp32 on a CPU, in place.
+
+    Args:
+        module: What is to run without gradients, without autocast and not compiled.
+    """
+    for part in module.modules():
+        if isinstance(part, OneDnnLinear):
+            weight = part.weight
+            if weight.device.type == "cpu" and weight.dtype == torch.float32:
+                part.pack()
 
 
 def _is_linear(projection: nn.Module) -> bool:

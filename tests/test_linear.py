@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.steps import NOT_COUNTED_BY_TORCH
-from models.linear import OneDnnLinear, OneDnnMlp, OneDnnPatchProjection, use_onednn
+from models.linear import OneDnnLinear, OneDnnMlp, OneDnnPatchProjection, pack_weights, use_onednn
 
 
 @pytest.fixture
@@ -101,6 +101,25 @@ def test_its_operations_are_counted(pair):
             module(torch.randn(2, 5, 24, requires_grad=True)).sum().backward()
         counts.append(counter.get_total_flops())
     assert counts[0] == counts[1] > 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [1, 17, 500])
+def test_packed_weights_give_the_same_numbers(pair, rows):
+    plain, twin = pair
+    pack_weights(twin)
+    assert set(twin.state_dict()) == {name for name in plain.state_dict() if "bias" in name}
+    inputs = torch.randn(rows, 24)
+    with FlopCounterMode(display=False, custom_mapping=NOT_COUNTED_BY_TORCH) as counter:
+        found = twin(inputs)
+    torch.testing.assert_close(found, plain(inputs), rtol=1e-4, atol=1e-5)
+    assert counter.get_total_flops() == 2 * rows * (24 * 16 + 2 * 16 * 40 + 16 * 5)
+
+
+def test_weights_of_other_types_are_not_packed(pair):
+    twin = pair[1].bfloat16()
+    pack_weights(twin)
+    assert list(twin.state_dict()) == list(pair[0].state_dict())
 
 
 @pytest.mark.parametrize("bias", [False, True])

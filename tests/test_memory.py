@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import resource
+from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from utils import memory
+
+needs_glibc = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
 
 
 def test_limits_of_containers_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,15 +43,38 @@ def _freed(answer: Connection) -> None:
     last = pieces.pop()
     pieces.clear()
     before = _resident()
-    memory.return_freed_memory()
+    memory.settle_memory(keep=False)
     answer.send((before, _resident(), last.sum().item()))
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
-def test_freed_memory_goes_back_to_the_system() -> None:
+def _pages_fetched(answer: Connection) -> None:
+    """Pages that each of several large tensors takes from the system, the ones before freed."""
+    memory.settle_memory(keep=True)
+    faults = []
+    # Small remainders of the first few are held back, so that these do not fit where they were.
+    for _ in range(20):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(25_000_000)  # 100 MB
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    answer.send(faults)
+
+
+def _answer_of(function: Callable[[Connection], None]) -> Any:
     ours, theirs = get_context("spawn").Pipe()
-    process = get_context("spawn").Process(target=_freed, args=(theirs,))
+    process = get_context("spawn").Process(target=function, args=(theirs,))
     process.start()
-    before, after, _ = ours.recv()
+    answer = ours.recv()
     process.join()
+    return answer
+
+
+@needs_glibc
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    first, *_, last = _answer_of(_pages_fetched)
+    assert first > 100 * last
+
+
+@needs_glibc
+def test_freed_memory_goes_back_to_the_system() -> None:
+    before, after, _ = _answer_of(_freed)
     assert before - after > 50e6
