@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from datasets.formats import shown
 from datasets.samples import Sample
 from utils.errors import UserError
+from utils.memory import settle_memory
 
 Element = TypeVar("Element")
 
@@ -27,8 +28,9 @@ Element = TypeVar("Element")
 # signal: Killed." or "DataLoader worker (pid(s) 7, 8) exited unexpectedly".
 _DEATH = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) ([^.\n]*)")
 
-# After SIGTERM of others: a step on a CPU takes some ten seconds.
-_SECONDS_TO_OUTLIVE = 60
+# After SIGTERM of others. A step of a large model with a large batch takes minutes on a CPU; a
+# reader whose main process is gone ends by itself.
+_SECONDS_TO_OUTLIVE = 1800
 
 
 class LoaderDied(UserError):
@@ -92,8 +94,15 @@ class WatchedLoader(DataLoader[Element]):
             raise
 
 
-def outlive_stop_requests(_: int) -> None:
-    """Makes a loader process go on for a while after SIGINT and SIGTERM (a ``worker_init_fn``).
+def prepare_reader(_: int) -> None:
+    """What a loader process begins with (a ``worker_init_fn``)."""
+    # It computes no steps: what a large image took goes back, whatever the main process keeps.
+    settle_memory(keep=False)
+    _outlive_stop_requests()
+
+
+def _outlive_stop_requests() -> None:
+    """Makes a loader process go on for a while after SIGINT and SIGTERM.
 
     Terminals and schedulers signal all processes of a job at once. It is the main one that stops,
     in good order, and then ends this one, whose death would be told at any line of the main one.

@@ -291,7 +291,9 @@ class Trainer:
             raise UserError(
                 f"{self.files.state}: is damaged ({error}); start anew with --overwrite"
             ) from error
-        logger.info("resuming after epoch %d", self.progress.epoch)
+        unfinished = self.progress.unfinished
+        batches = f" and {unfinished.num_batches} batches" if unfinished else ""
+        logger.info("resuming after epoch %d%s", self.progress.epoch, batches)
         if self.fabric.is_global_zero:
             # A kill after the state was written leaves the table one row behind.
             self._write_table()

@@ -142,7 +142,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
 
     Args:
         config: A config with a section [TRAINING].
-        resume: Go on from the last finished epoch.
+        resume: Go on where the run was stopped.
         overwrite: Start anew although the folder holds a run.
 
     Raises:

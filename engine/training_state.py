@@ -61,7 +61,7 @@ class UnfinishedEpoch:
     def now(cls, num_batches: int, total_loss: float, seconds: float) -> UnfinishedEpoch:
         """The same, with the generators as they are."""
         generators = {"cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():
             generators["cuda"] = torch.cuda.get_rng_state()
         return cls(num_batches, total_loss, seconds, generators)
 

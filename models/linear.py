@@ -91,8 +91,9 @@ class OneDnnLinear(nn.Linear):
         It is no parameter any longer: no state dict has it, and no gradient passes.
         """
         weight = self.weight.detach()
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_FOR_ROWS)
         del self.weight
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_FOR_ROWS)
+        self.weight = packed
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(…, in) → (…, out)."""
@@ -156,11 +157,16 @@ def pack_weights(module: nn.Module) -> None:
     Args:
         module: What is to run without gradients, without autocast and not compiled.
     """
-    for part in module.modules():
-        if isinstance(part, OneDnnLinear):
-            weight = part.weight
-            if weight.device.type == "cpu" and weight.dtype == torch.float32:
+    for parent in list(module.modules()):
+        # timm's attention with such biases takes the weight out of the layer.
+        own = "qkv" if getattr(parent, "q_bias", None) is not None else None
+        for name, part in parent.named_children():
+            if isinstance(part, OneDnnLinear) and name != own and _can_be_packed(part.weight):
                 part.pack()
+
+
+def _can_be_packed(weight: Tensor) -> bool:
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.is_mkldnn
 
 
 def _is_linear(projection: nn.Module) -> bool:

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import timm
 import torch
 from timm.layers import Mlp, PatchEmbed, SwiGLU
 from torch import nn
@@ -114,6 +115,35 @@ def test_packed_weights_give_the_same_numbers(pair, rows):
         found = twin(inputs)
     torch.testing.assert_close(found, plain(inputs), rtol=1e-4, atol=1e-5)
     assert counter.get_total_flops() == 2 * rows * (24 * 16 + 2 * 16 * 40 + 16 * 5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_vit",
+        "vit_tiny_patch16_224",
+        "beit_base_patch16_224",
+        "vit_small_patch16_dinov3",
+        "vit_small_patch16_dinov3_qkvb",
+    ],
+)
+def test_packed_backbones_give_the_same_numbers(name):
+    """Some of timm's attention takes the weight out of the layer."""
+    torch.manual_seed(6)
+    sizes = {"img_size": 32, "depth": 1, "embed_dim": 64, "num_heads": 2, "num_classes": 0}
+    model = timm.create_model(name, **sizes).eval()
+    images = torch.randn(2, 3, 32, 32)
+    expected = model.forward_features(images)
+    use_onednn(model)
+    for _ in range(2):  # what is packed already stays as it is
+        pack_weights(model)
+        torch.testing.assert_close(model.forward_features(images), expected, rtol=1e-4, atol=1e-5)
+    assert any(parameter.is_mkldnn for parameter in weights_of(model))
+
+
+def weights_of(model):
+    return [each.weight for each in model.modules() if isinstance(each, OneDnnLinear)]
 
 
 def test_weights_of_other_types_are_not_packed(pair):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 # Of glibc's malloc.h: number of pieces asked of the system apart; free bytes on top that go back.
 _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
+# What both are by default.
+_MMAP_MAX, _TRIM_THRESHOLD = 65536, 128 * 1024
 
 
 def available_memory() -> int | None:
@@ -51,12 +54,13 @@ def settle_memory(*, keep: bool) -> None:
     Other C libraries are left to their own habits.
 
     Args:
-        keep: From now on keep what is freed for what comes next. glibc would give back all large
-            tensors, and each step on a CPU would fetch them anew, page by page.
+        keep: From now on keep what is freed for what comes next. By default glibc gives back all
+            large tensors, and each step on a CPU fetches them anew, page by page.
     """
+    if sys.platform != "linux":
+        return
     library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim") and hasattr(library, "mallopt"):
         library.malloc_trim(0)
-        if keep:
-            library.mallopt(_M_MMAP_MAX, 0)
-            library.mallopt(_M_TRIM_THRESHOLD, -1)
+        library.mallopt(_M_MMAP_MAX, 0 if keep else _MMAP_MAX)
+        library.mallopt(_M_TRIM_THRESHOLD, -1 if keep else _TRIM_THRESHOLD)
