@@ -29,7 +29,8 @@ from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer
-from engine.runtime import computes_in_bf16, create_fabric, pack_for_inference, place
+from engine.packing import pack_for_scoring, pack_for_training
+from engine.runtime import computes_in_bf16, create_fabric, place
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
 from models.linear import OneDnnLinear
@@ -91,11 +92,10 @@ def prepare(settings: SectionConfig, batch: int, *, as_published: bool) -> Setup
     place(fabric, model)
     place(fabric, criterion, keep_frozen=True)
     if not as_published:
-        if not settings.compile:
-            if kind == "TRAIN":
-                model.pack_frozen()
-            else:
-                pack_for_inference(fabric, model, criterion)
+        if isinstance(settings, TrainingConfig):
+            pack_for_training(settings, model)
+        else:
+            pack_for_scoring(settings, fabric, model, criterion)
         settle_memory(keep=fabric.device.type == "cpu")
     watch = Stopwatch(fabric.device)
     for module, part in ((model.junction, "Q-Former"), (model.decoder, "decoder")):

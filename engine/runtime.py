@@ -13,7 +13,6 @@ import torch.distributed
 from lightning_fabric import Fabric
 from torch import nn
 
-from models.linear import pack_weights
 from utils.errors import UserError
 from utils.schema import SectionConfig
 
@@ -107,16 +106,6 @@ def place(fabric: Fabric, module: nn.Module, *, keep_frozen: bool = False) -> No
         for part in module.modules():
             if isinstance(part, nn.Linear) and not part.weight.requires_grad:
                 part.to(torch.bfloat16)
-
-
-def pack_for_inference(fabric: Fabric, model: nn.Module, criterion: nn.Module) -> None:
-    """Pack the weights of a placed model and criterion that run without gradients, not compiled.
-
-    On a CPU alone; what runs under autocast is left as it is.
-    """
-    if not computes_in_bf16(fabric):
-        pack_weights(model)
-    pack_weights(criterion)
 
 
 def computes_in_bf16(fabric: Fabric) -> bool:

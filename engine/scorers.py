@@ -14,7 +14,8 @@ from engine.calibration import Calibration, calibrate, load_calibration
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer
 from engine.geometry import check_geometry
-from engine.runtime import create_fabric, pack_for_inference, place
+from engine.packing import pack_for_scoring
+from engine.runtime import create_fabric, place
 from engine.snapshot import check_snapshot
 from utils.config import Config
 from utils.errors import UserError
@@ -44,8 +45,7 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
     place(fabric, model)
     place(fabric, criterion, keep_frozen=True)
-    if not config.compile:
-        pack_for_inference(fabric, model, criterion)
+    pack_for_scoring(config, fabric, model, criterion)
     settle_memory(keep=fabric.device.type == "cpu")
     return Scorer(
         fabric,

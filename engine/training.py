@@ -18,6 +18,7 @@ from engine.build import build_autoencoder, build_criteria
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer, create_batches
 from engine.geometry import check_geometry
+from engine.packing import pack_for_training
 from engine.results_folder import check_results_folder, one_trainer_in
 from engine.runtime import create_fabric, place
 from engine.snapshot import check_snapshot
@@ -58,8 +59,7 @@ def create_trainer(config: Config) -> Trainer:
     specs = [CriterionSpec.of(settings, kind) for kind in ("TRAIN", "VAL")]
     train_criterion, val_criterion = build_criteria(settings, specs)
     place(fabric, model, keep_frozen=saves_encoder)
-    if not (saves_encoder or settings.compile):
-        model.pack_frozen()
+    pack_for_training(settings, model)
     for criterion in (train_criterion, val_criterion):
         place(fabric, criterion, keep_frozen=True)
     if settings.batch_size_train == "auto":

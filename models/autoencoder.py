@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from models.decoder import PixelDecoder
 from models.encoder import Encoder
-from models.linear import pack_weights
 from models.qformer import QFormer
 
 FROZEN_PREFIX = ".model."
@@ -49,11 +48,6 @@ class QFormerAutoencoder(nn.Module):
         """Free blocks of the frozen encoders that are never run; the whole state dict is gone."""
         for encoder in self.encoders:
             cast(Encoder, encoder).drop_unused_blocks()
-
-    def pack_frozen(self) -> None:
-        """Pack the frozen encoders' weights (:func:`models.linear.pack_weights`)."""
-        for encoder in self.encoders:
-            pack_weights(cast(nn.Module, encoder.model))
 
     def trained_state_dict(self) -> dict[str, Tensor]:
         """The state dict without the frozen encoders, names as in the whole one."""

@@ -10,7 +10,8 @@ from engine.build import build_autoencoder, build_criteria
 from engine.compilation import compile_in_place
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer
-from engine.runtime import create_fabric, pack_for_inference, place
+from engine.packing import pack_for_scoring
+from engine.runtime import create_fabric, place
 from engine.scorers import create_scorer
 from engine.trainer import Trainer
 from engine.training import create_trainer, train
@@ -37,8 +38,7 @@ def scored(golden, config, batch_size=None, *, keep_frozen=False):
     (criterion,) = build_criteria(settings, [CriterionSpec.of(settings, "VAL")])
     place(fabric, model, keep_frozen=keep_frozen)
     place(fabric, criterion, keep_frozen=True)
-    if not settings.compile:
-        pack_for_inference(fabric, model, criterion)
+    pack_for_scoring(settings, fabric, model, criterion)
     scorer = Scorer(fabric, model, criterion, Reductions.of(settings), batch_size)
     # Back to the bytes that the golden images were made of.
     images = ((golden["x"] * 0.226 + 0.449) * 255).round().byte().to(fabric.device)
