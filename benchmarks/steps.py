@@ -29,12 +29,12 @@ from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer
-from engine.packing import pack_for_scoring, pack_for_training
+from engine.packing import pack_for_scoring
 from engine.runtime import computes_in_bf16, create_fabric, place
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
 from models.linear import OneDnnLinear
-from utils.memory import settle_memory
+from utils.memory import return_freed_memory
 from utils.schema import SectionConfig, TrainingConfig
 
 # Reading is measured in one process; in a run, loaders do it alongside.
@@ -92,11 +92,9 @@ def prepare(settings: SectionConfig, batch: int, *, as_published: bool) -> Setup
     place(fabric, model)
     place(fabric, criterion, keep_frozen=True)
     if not as_published:
-        if isinstance(settings, TrainingConfig):
-            pack_for_training(settings, model)
-        else:
+        if kind == "VAL":
             pack_for_scoring(settings, fabric, model, criterion)
-        settle_memory(keep=fabric.device.type == "cpu")
+        return_freed_memory()
     watch = Stopwatch(fabric.device)
     for module, part in ((model.junction, "Q-Former"), (model.decoder, "decoder")):
         watch.watch(module, part)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.images import read_image, read_mask
-from datasets.reading import Watched, WatchedLoader, prepare_reader
+from datasets.reading import Watched, WatchedLoader, outlive_stop_requests
 from datasets.samples import Sample, Split
 from datasets.transforms import TrainAugmentation, resize_image, resize_mask
 from utils.errors import UserError
@@ -212,6 +212,6 @@ def create_loader(
     """
     if num_workers:
         dataset = Watched(dataset, samples, num_workers)
-        options.setdefault("worker_init_fn", prepare_reader)
+        options.setdefault("worker_init_fn", outlive_stop_requests)
     generator = torch.Generator()
     return WatchedLoader(dataset, num_workers=num_workers, generator=generator, **options)

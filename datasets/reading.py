@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from datasets.formats import shown
 from datasets.samples import Sample
 from utils.errors import UserError
-from utils.memory import settle_memory
 
 Element = TypeVar("Element")
 
@@ -94,15 +93,8 @@ class WatchedLoader(DataLoader[Element]):
             raise
 
 
-def prepare_reader(_: int) -> None:
-    """What a loader process begins with (a ``worker_init_fn``)."""
-    # It computes no steps: what a large image took goes back, whatever the main process keeps.
-    settle_memory(keep=False)
-    _outlive_stop_requests()
-
-
-def _outlive_stop_requests() -> None:
-    """Makes a loader process go on for a while after SIGINT and SIGTERM.
+def outlive_stop_requests(_: int) -> None:
+    """Makes a loader process go on for a while after SIGINT and SIGTERM (a ``worker_init_fn``).
 
     Terminals and schedulers signal all processes of a job at once. It is the main one that stops,
     in good order, and then ends this one, whose death would be told at any line of the main one.

@@ -19,7 +19,7 @@ from engine.runtime import create_fabric, place
 from engine.snapshot import check_snapshot
 from utils.config import Config
 from utils.errors import UserError
-from utils.memory import settle_memory
+from utils.memory import return_freed_memory
 from utils.run_files import TrainingFiles, same_folder
 from utils.schema import TestingConfig
 
@@ -46,7 +46,7 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     place(fabric, model)
     place(fabric, criterion, keep_frozen=True)
     pack_for_scoring(config, fabric, model, criterion)
-    settle_memory(keep=fabric.device.type == "cpu")
+    return_freed_memory()
     return Scorer(
         fabric,
         fabric.setup_module(model),

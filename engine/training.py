@@ -18,7 +18,6 @@ from engine.build import build_autoencoder, build_criteria
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer, create_batches
 from engine.geometry import check_geometry
-from engine.packing import pack_for_training
 from engine.results_folder import check_results_folder, one_trainer_in
 from engine.runtime import create_fabric, place
 from engine.snapshot import check_snapshot
@@ -27,7 +26,7 @@ from engine.training_state import Progress, saved_batch_size
 from utils.checkpoints import write_text
 from utils.config import Config, ini_text
 from utils.errors import UserError
-from utils.memory import settle_memory
+from utils.memory import return_freed_memory
 from utils.run_files import TrainingFiles
 from utils.schema import TrainingConfig
 
@@ -59,7 +58,6 @@ def create_trainer(config: Config) -> Trainer:
     specs = [CriterionSpec.of(settings, kind) for kind in ("TRAIN", "VAL")]
     train_criterion, val_criterion = build_criteria(settings, specs)
     place(fabric, model, keep_frozen=saves_encoder)
-    pack_for_training(settings, model)
     for criterion in (train_criterion, val_criterion):
         place(fabric, criterion, keep_frozen=True)
     if settings.batch_size_train == "auto":
@@ -68,7 +66,7 @@ def create_trainer(config: Config) -> Trainer:
         )
         config = config.with_batch_size(batch_size)
         settings = config.need_training()
-    settle_memory(keep=fabric.device.type == "cpu")
+    return_freed_memory()
     sampler, loader = _train_batches(settings, fabric, dataset)
     optimizer = torch.optim.Adam(
         model.trained_parameters(), lr=settings.lr, fused=fabric.device.type == "cuda"

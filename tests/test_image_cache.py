@@ -308,6 +308,7 @@ def test_a_calibration_counts_wherever_images_are_kept(
     assert len({fingerprint(config.need_testing()) for config in configs}) == 1
 
 
+@pytest.mark.slow
 def test_of_two_training_processes_one_builds(tiny: Callable[..., Config], tmp_path: Path) -> None:
     tiny()
     overrides = ["DEVICES=2", "N_EPOCHS=1", "CACHE_IMAGES=disk", f"CACHE_DIR={tmp_path}/cache"]

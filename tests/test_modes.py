@@ -14,7 +14,7 @@ from engine.packing import pack_for_scoring
 from engine.runtime import create_fabric, place
 from engine.scorers import create_scorer
 from engine.trainer import Trainer
-from engine.training import create_trainer, train
+from engine.training import train
 from models.autoencoder import is_frozen_name
 from models.linear import OneDnnLinear
 from tests.conftest import GOLDEN
@@ -96,19 +96,6 @@ def test_weights_are_packed_for_scoring_in_fp32_on_a_cpu(golden_in, overrides, p
         layers = [each for each in module.modules() if isinstance(each, OneDnnLinear)]
         assert layers
         assert all(isinstance(each.weight, nn.Parameter) != expected for each in layers)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "packed"),
-    [([], True), (["CHECKPOINT_CONTENT=full"], False), (["COMPILE=1"], False)],
-)
-def test_the_frozen_encoder_is_packed_for_training_where_it_is_not_saved(tiny, overrides, packed):
-    model = create_trainer(tiny(*overrides)).model
-    layers = {name: each for name, each in model.named_modules() if isinstance(each, OneDnnLinear)}
-    frozen = {name for name in layers if is_frozen_name(name)}
-    assert set() < frozen < layers.keys()
-    without = {name for name, each in layers.items() if not isinstance(each.weight, nn.Parameter)}
-    assert without == (frozen if packed else set())
 
 
 @pytest.mark.parametrize("content", ["trained", "full"])

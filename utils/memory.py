@@ -8,10 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
-# Of glibc's malloc.h: number of pieces asked of the system apart; free bytes on top that go back.
-_M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
-# What both are by default.
-_MMAP_MAX, _TRIM_THRESHOLD = 65536, 128 * 1024
 
 
 def available_memory() -> int | None:
@@ -48,19 +44,13 @@ def _table(file: Path) -> dict[str, int]:
     return {line[0]: int(line[1]) for line in lines if len(line) > 1}
 
 
-def settle_memory(*, keep: bool) -> None:
-    """Give back to the system what building a model has freed, which glibc does not do by itself.
+def return_freed_memory() -> None:
+    """Give what building a model has freed back to the system, which glibc does not do by itself.
 
     Other C libraries are left to their own habits.
-
-    Args:
-        keep: From now on keep what is freed for what comes next. By default glibc gives back all
-            large tensors, and each step on a CPU fetches them anew, page by page.
     """
     if sys.platform != "linux":
         return
     library = ctypes.CDLL(None)
-    if hasattr(library, "malloc_trim") and hasattr(library, "mallopt"):
+    if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
-        library.mallopt(_M_MMAP_MAX, 0 if keep else _MMAP_MAX)
-        library.mallopt(_M_TRIM_THRESHOLD, -1 if keep else _TRIM_THRESHOLD)
