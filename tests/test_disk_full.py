@@ -11,6 +11,7 @@ import torch
 
 from engine.testing import test as run_test
 from engine.training import create_trainer, train
+from tests.test_training import check_same_weights
 from utils.errors import UserError
 
 
@@ -59,14 +60,6 @@ def fill(folder: Path, room: int) -> Path:
 def contents(folder: Path) -> dict[str, bytes]:
     files = ("training.csv", "checkpoints/last_ckpt.pth", "checkpoints/training_state.pth")
     return {name: (folder / name).read_bytes() for name in files}
-
-
-def check_same_weights(one: Path, other: Path) -> None:
-    expected, found = (
-        torch.load(folder / "checkpoints" / "last_ckpt.pth", weights_only=True)
-        for folder in (one, other)
-    )
-    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 @needs_mount

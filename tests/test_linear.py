@@ -139,11 +139,8 @@ def test_packed_backbones_give_the_same_numbers(name):
     for _ in range(2):  # what is packed already stays as it is
         pack_weights(model)
         torch.testing.assert_close(model.forward_features(images), expected, rtol=1e-4, atol=1e-5)
-    assert any(parameter.is_mkldnn for parameter in weights_of(model))
-
-
-def weights_of(model):
-    return [each.weight for each in model.modules() if isinstance(each, OneDnnLinear)]
+    layers = [each for each in model.modules() if isinstance(each, OneDnnLinear)]
+    assert any(each.weight.is_mkldnn for each in layers)
 
 
 def test_weights_of_other_types_are_not_packed(pair):
