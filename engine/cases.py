@@ -87,7 +87,6 @@ def render_cases(
     scorer: Scorer, dataset: AnomalyDataset, indices: Sequence[int], *, batch_size: int
 ) -> Iterator[Case]:
     """Score some images again, this time keeping what can be looked at."""
-    scorer.model.eval()
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]
         items = [dataset[index] for index in chosen]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from datasets.anomaly_dataset import AnomalyDataset, Item, test_loader
@@ -16,6 +16,7 @@ from datasets.transforms import normalise
 from engine.collectors import Collector
 from engine.runtime import gather, shard
 from engine.scoring import image_scores, pixel_scores
+from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria, resize_maps
 from utils.errors import UserError, interruptible
 from utils.schema import SectionConfig, TestingConfig
@@ -63,9 +64,13 @@ class ScoredBatch:
 class Scorer:
     """Model, criterion and reductions: images in, scores and maps out.
 
+    Everything that scores goes through :meth:`score`, which sets eval mode itself. Whoever trains
+    the same model sets training mode at the start of each epoch.
+
     Attributes:
         fabric: Device and precision.
-        model: The autoencoder, set up by Fabric.
+        model: The autoencoder on its device, without Fabric's wrapper: under DDP a forward pass
+            of the wrapper waits for the other processes, which may have fewer images.
         criterion: The test criterion.
         reductions: How maps become scores.
         static_batch: Images that every batch is filled up to; None leaves it as it comes. Compiled
@@ -73,7 +78,7 @@ class Scorer:
     """
 
     fabric: Fabric
-    model: nn.Module
+    model: QFormerAutoencoder
     criterion: WeightedCriteria
     reductions: Reductions
     static_batch: int | None = None
@@ -93,6 +98,7 @@ class Scorer:
         if self.static_batch is not None and count < self.static_batch:
             filling = images[-1:].expand(self.static_batch - count, -1, -1, -1)
             images = torch.cat([images, filling])
+        self.model.eval()
         normalised = normalise(images)
         with self.fabric.autocast():
             reconstructions = self.model(normalised)
@@ -160,8 +166,6 @@ def evaluate(
         UserError: A file cannot be read, or a score is not finite.
     """
     fabric = scorer.fabric
-    was_training = scorer.model.training
-    scorer.model.eval()
     scores: dict[int, float] = {}
     with tqdm(
         total=len(shard(len(dataset), fabric)),
@@ -173,7 +177,6 @@ def evaluate(
         for batch in interruptible(batches):
             scores |= _score_batch(scorer, dataset, batch, collectors)
             bar.update(len(batch["index"]))
-    scorer.model.train(was_training)
     merged: dict[int, float] = {}
     for part in gather(fabric, scores):
         merged |= part

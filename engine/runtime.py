@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import nn
 
 from utils.errors import UserError
@@ -45,7 +46,8 @@ def create_fabric(config: SectionConfig) -> Fabric:
                 accelerator=accelerator,
                 devices=devices,
                 num_nodes=config.num_nodes,
-                strategy="ddp" if processes > 1 else "auto",
+                # All buffers are constants, equal on all processes.
+                strategy=DDPStrategy(broadcast_buffers=False) if processes > 1 else "auto",
                 precision="bf16-mixed" if precision == "bf16" else "32-true",
             )
         except ValueError as error:

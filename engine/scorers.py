@@ -40,7 +40,7 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
         )
     check_snapshot(config, config.checkpoint_path, file=file, section="TESTING")
     fabric = create_fabric(config)
-    model = build_autoencoder(config, config.checkpoint_path).eval()
+    model = build_autoencoder(config, config.checkpoint_path)
     model.drop_unused_blocks()
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
     place(fabric, model)
@@ -49,7 +49,7 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     return_freed_memory()
     return Scorer(
         fabric,
-        fabric.setup_module(model),
+        model,
         criterion,
         Reductions.of(config),
         static_batch=config.batch_size_test if config.compile else None,

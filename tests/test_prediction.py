@@ -1,19 +1,25 @@
 """Prediction: images without labels, broken ones among them."""
 
 import csv
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.layout import find_split
 from engine.calibration import load_calibration
 from engine.prediction import predict
 from engine.scorers import calibrate_trained
 from engine.testing import test as run_test
-from engine.training import train
+from engine.training import create_trainer, train
 from utils.errors import UserError
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -77,6 +83,38 @@ def test_scores_equal_those_of_the_test(trained, phantoms, tmp_path):
         Path(row["path"]).name: float(row["score"]) for row in read(tmp_path / "out" / "scores.csv")
     }
     assert predicted == pytest.approx(tested, rel=1e-5)
+
+
+def test_an_image_has_one_score_whoever_asks(tiny, phantoms, tmp_path):
+    """Alone, in a batch of eight, after a calibration, after an epoch, in another process."""
+    source = sorted((phantoms / "test" / "Ungood" / "img").iterdir())[0]
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for index in range(8):
+        shutil.copy(source, copies / f"{index}.png")
+    config = tiny("N_EPOCHS=1", "BATCH_SIZE_TEST=8")
+    trainer = create_trainer(config)
+    assert trainer.scorer.model is trainer.model, "never Fabric's or DDP's wrapper"
+    trainer.run()
+    image = trainer.dataset.of(find_split(phantoms / "test", key="TEST_DATA_PATH"), config.testing)
+    index = [sample.path.name for sample in image.split.samples].index(source.name)
+    trainer.forward.train()
+    after_epoch = trainer.scorer.score(image[index]["image"][None], [source.name]).scores.tolist()
+
+    def scores(name: str, source: Path) -> list[float]:
+        predict(config, source, tmp_path / name, recursive=False)
+        return [float(row["score"]) for row in read(tmp_path / name / "scores.csv")]
+
+    in_eight_with_calibration = scores("eight", copies)
+    alone = scores("alone", source)
+    command = ["run_predict.py", "--config", str(tmp_path / "tiny.ini"), "--input", str(source)]
+    command += ["--output", str(tmp_path / "process"), "--set", "BATCH_SIZE_TEST=8"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=True)
+    elsewhere = [float(row["score"]) for row in read(tmp_path / "process" / "scores.csv")]
+    assert len(in_eight_with_calibration) == 8
+    found = [*after_epoch, *in_eight_with_calibration, *alone, *elsewhere]
+    assert found == pytest.approx([alone[0]] * 11, rel=1e-6)
 
 
 def test_one_file(trained, folder, tmp_path):

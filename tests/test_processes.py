@@ -57,12 +57,22 @@ def column(path: Path, name: str) -> list[str]:
         return [row[name] for row in csv.DictReader(file)]
 
 
-def test_two_processes_give_the_losses_and_scores_of_one(tiny, tmp_path, monkeypatch):
+# Its rotary embeddings are buffers, which DDP would broadcast in each forward pass.
+WITH_BUFFERS = ["MODEL_NAME=eva02_tiny_patch14_224", "FINAL_PROJ_IN_FEATURES=192"]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "num_test_images"), [([], 7), (WITH_BUFFERS, 5)], ids=["plain", "buffers"]
+)
+def test_two_processes_give_the_losses_and_scores_of_one(
+    tiny, tmp_path, monkeypatch, backbone, num_test_images
+):
     def overrides(name: str, *others: str) -> list[str]:
         folder = tmp_path / name
         # Batches of one: what else lies in a batch decides an image's last digits.
         shared = ["N_EPOCHS=2", "TESTING.BATCH_SIZE_TEST=1", f"TRAINING.RESULTS_PATH={folder}"]
-        shared += [f"TESTING.RESULTS_PATH={folder}/test"]
+        shared += [f"TESTING.RESULTS_PATH={folder}/test", f"MAX_SAMPLES_TEST={num_test_images}"]
+        shared += backbone
         return [*shared, f"CHECKPOINT_PATH={tmp_path}/one/checkpoints/last_ckpt.pth", *others]
 
     one, two = tmp_path / "one", tmp_path / "two"
@@ -79,8 +89,8 @@ def test_two_processes_give_the_losses_and_scores_of_one(tiny, tmp_path, monkeyp
             for folder in (one, two)
         ]
         np.testing.assert_allclose(*values, rtol=0, atol=1e-5)
-    # Seven test images on two processes: none twice, none dropped, the same order and bytes.
-    assert len(column(two / "test" / "scores.csv", "path")) == 7
+    # An odd number of images on two processes: none twice, none dropped, the same order and bytes.
+    assert len(column(two / "test" / "scores.csv", "path")) == num_test_images
     tables = [(folder / "test" / "scores.csv").read_bytes() for folder in (one, two)]
     assert tables[0] == tables[1]
 
