@@ -4,7 +4,7 @@
 python check_dataset.py --data data/Brain
 python check_dataset.py --config configs/brain.ini --json check.json
 
-Exit code: 0 clean, 1 something must be mended, 2 a wrong call or config.
+Exit code: 0 clean, 1 something must be fixed, 2 a wrong call or config.
 """
 
 from __future__ import annotations

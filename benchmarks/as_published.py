@@ -1,10 +1,12 @@
 """The published way to compute the same numbers, as the other side of a comparison.
 
-All blocks of all frozen ViTs run; each patch size has a whole perceptual network in memory; the
-queries are spread over the batch before their self-attention; attention is softmax(QK^T)V with
-its matrices in memory; matrix products are PyTorch's default ones; the image's perceptual features
-are computed apart from the reconstruction's, in training inside autograd; distance maps and
-attention maps of all tested images are kept until the end.
+All blocks of all frozen ViTs run; each patch size has a whole perceptual network in memory, in
+training a second one for the validation; the queries are spread over the batch before their
+self-attention; the Q-Former's attentions are softmax(QK^T)V with their matrices in memory (timm's
+blocks are fused there too); matrix products are PyTorch's default ones; the image's perceptual
+features are computed apart from the reconstruction's, in training inside autograd; images,
+reconstructions, features, attention maps and distance maps of all tested images are kept until the
+end.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from models.encoder import Encoder
 from models.linear import OneDnnLinear, OneDnnMlp, OneDnnPatchProjection
 from models.perceptual import PerceptualViT
 from models.qformer import CROSS_ATTENTION_HEAD_DIM, CrossAttention, MultiQueryAttention, QFormer
-from utils.schema import SectionConfig
+from utils.schema import SectionConfig, TrainingConfig
 from utils.weights import native_state_dict
 
 _ORIGINALS: dict[type, type] = {
@@ -152,13 +154,23 @@ def make_as_published(
         criteria: From :func:`engine.build.build_criteria`.
 
     Returns:
-        A list that attention maps and distance maps of tested images gather in.
+        A list in which features, attention maps, images, reconstructions and distance maps of
+        tested images gather, a batch in this order.
     """
     kept: list[Tensor] = []
+
+    def keep(*tensors: Tensor) -> None:
+        kept.extend(each.detach().cpu() for each in tensors)
+
+    def keep_features(junction: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if not junction.training:
+            keep(*inputs)
+
     for encoder in model.encoders:
         # The published twin has the same layers and weights; only its forward differs.
         encoder.__class__ = EveryBlockEncoder
     model.junction.__class__ = SpreadQFormer
+    model.junction.register_forward_pre_hook(keep_features)
     for module in list(model.junction.modules()):
         if isinstance(module, MultiQueryAttention):
             module.__class__ = ExplicitSelfAttention
@@ -167,7 +179,7 @@ def make_as_published(
             cast(ExplicitCrossAttention, module).kept = kept
     _separate_perceptual_networks(config, criteria)
     for criterion in criteria:
-        criterion.register_forward_hook(lambda *call: kept.append(call[-1].detach().cpu()))
+        criterion.register_forward_hook(lambda _, inputs, maps: keep(*inputs, maps))
     _use_default_kernels([model, *criteria])
     return kept
 
@@ -182,13 +194,15 @@ def _separate_perceptual_networks(
         networks = SeparateViTs(config, list(sizes))
         for part in perceptual:
             part.add_module("network", networks)
+    if isinstance(config, TrainingConfig) and "PERCEPTUAL_VIT_mae_multi" in config.criterion_val:
+        # The validation's criterion has networks of its own, which wait beside the loss's.
+        waiting = SeparateViTs(config, config.perceptual_patch_size_val)
+        criteria[0].add_module("validation_network", waiting)
 
 
 def _use_default_kernels(modules: Sequence[nn.Module]) -> None:
-    """PyTorch's own linear layers; timm's blocks compute softmax(QK^T)V step by step."""
+    """PyTorch's own linear layers and convolutions."""
     parts: list[Any] = [part for module in modules for part in module.modules()]
     for part in parts:
-        if hasattr(part, "fused_attn"):
-            part.fused_attn = False
         if type(part) in _ORIGINALS:
             part.__class__ = _ORIGINALS[type(part)]

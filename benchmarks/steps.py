@@ -85,7 +85,7 @@ def prepare(settings: SectionConfig, batch: int, *, as_published: bool) -> Setup
     model = build_autoencoder(settings)
     (criterion,) = build_criteria(settings, [CriterionSpec.of(settings, kind)])
     if as_published:
-        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = True  # PyTorch's default, which is left alone there
         make_as_published(settings, model, [criterion])
     else:
         model.drop_unused_blocks()

@@ -6,7 +6,8 @@
 Run from the repository's root. Images are noise; the data set of the config is not read. Each
 kind of step is measured in a process of its own, so that peaks of memory do not mix.
 ``--as-published`` computes the same numbers the published way (benchmarks/as_published.py), in
-fp32 without TF32. ``--compare`` measures both in turn.
+fp32 (matrix products without TF32, cuDNN's convolutions with it). ``--compare`` measures both in
+turn.
 """
 
 from __future__ import annotations

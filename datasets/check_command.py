@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
         options: ``config`` or ``data``, and ``set``, ``json`` and ``patient_pattern``.
 
     Returns:
-        0 where nothing must be mended, else 1.
+        0 where nothing must be fixed, else 1.
 
     Raises:
         UserError: The call or the config is wrong.

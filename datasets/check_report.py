@@ -14,7 +14,7 @@ Severity = Literal["error", "warning", "note"]
 
 _SHOWN = 5
 _HEADINGS: dict[Severity, str] = {
-    "error": "must be mended",
+    "error": "must be fixed",
     "warning": "to be looked at",
     "note": "good to know",
 }
@@ -26,7 +26,7 @@ class Finding:
     """One thing that is worth knowing about a data set.
 
     Attributes:
-        severity: ``error`` must be mended, ``warning`` should be looked at, ``note`` is legal.
+        severity: ``error`` must be fixed, ``warning`` should be looked at, ``note`` is legal.
         kind: What sort of thing, in one word.
         text: One line that names the file.
     """
@@ -81,7 +81,7 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing must be mended."""
+        """Whether nothing must be fixed."""
         return not any(finding.severity == "error" for finding in self.findings)
 
 

@@ -54,8 +54,11 @@ def test_the_published_way_gives_equal_reconstructions_and_maps(config):
     torch.testing.assert_close(theirs, ours, **TOLERANCE)
     torch.testing.assert_close(published_maps, maps, **TOLERANCE)
     # 16 queries see 2 · 17 tokens and the null token with 2 heads.
-    *attention_maps, distance_maps = kept
+    features, *attention_maps, held_images, held_reconstructions, distance_maps = kept
+    assert features.shape[:2] == (3, 34)
     assert {tuple(each.shape) for each in attention_maps} == {(3, 2, 16, 35)}
+    torch.testing.assert_close(held_images, images, rtol=0, atol=0)
+    torch.testing.assert_close(held_reconstructions, theirs, rtol=0, atol=0)
     assert distance_maps.shape == maps.shape
 
 
@@ -82,7 +85,26 @@ def test_the_published_way_does_more(tiny):
     assert trunks[0][0] is not trunks[1][0]
     assert len(trunks[0]) == 6
     modules = [*model.modules(), *criterion.modules()]
-    assert {each.fused_attn for each in modules if hasattr(each, "fused_attn")} == {False}
+    # timm's attention is fused on both sides.
+    assert {each.fused_attn for each in modules if hasattr(each, "fused_attn")} == {True}
+
+
+def test_the_published_training_holds_the_validation_networks_too(tiny):
+    settings = tiny().training
+    model, criterion = built(settings, "TRAIN")
+    kept = make_as_published(settings, model, [criterion])
+    loss, waiting = criterion.criteria[0].network, criterion.validation_network
+    assert set(waiting.networks) == {str(size) for size in settings.perceptual_patch_size_val}
+    assert not set(map(id, loss.parameters())) & set(map(id, waiting.parameters()))
+    images = torch.randn(2, 3, 32, 32)
+    criterion.loss(images, model.train()(images))
+    assert kept == []
+
+
+def test_the_published_way_leaves_cudnn_its_tf32(tiny, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    steps.prepare(tiny("DEVICE=cpu").testing, 1, as_published=True)
+    assert torch.backends.cudnn.allow_tf32
 
 
 @pytest.fixture

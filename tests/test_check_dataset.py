@@ -271,7 +271,7 @@ def test_the_command_on_a_folder(data, tmp_path, capsys):
     assert shown[-1] == "clean"
     leak(data)
     assert run("--data", data, "--json", tmp_path / "new/check.json") == 1
-    assert "must be mended (1)" in capsys.readouterr().out
+    assert "must be fixed (1)" in capsys.readouterr().out
     content = json.loads((tmp_path / "new/check.json").read_text())
     assert not content["clean"]
     assert content["dataset"] is None

@@ -247,6 +247,8 @@ def test_shipped_configs_hold_the_published_values(name: str) -> None:
     )
     assert values(testing, expected) == expected
     assert training.val_data_path.parent == Path("data", folder)
+    # Not the published code's precision: written out, not left to a default.
+    assert "\nPRECISION = auto\n" in (CONFIGS[0].parent / f"{name}.ini").read_text("utf-8")
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)

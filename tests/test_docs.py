@@ -193,5 +193,10 @@ def test_the_citation_names_this_version() -> None:
     assert citation["cff-version"] == "1.2.0"
     assert {"message", "title", "authors"} <= set(citation)
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
-    assert all({"type", "title", "authors"} <= set(each) for each in citation["references"])
-    assert "2507.18481" in TEXTS["README.md"]
+    assert citation["authors"] == [{"name": "QFAE contributors"}]
+    assert "QFAE contributors" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    paper = citation["preferred-citation"]
+    assert {"type", "title", "authors"} <= set(paper)
+    names = [each["family-names"] for each in paper["authors"]]
+    assert names == ["Dalmonte", "Bayar", "Akbas", "Georgescu"]
+    assert all(name in TEXTS["README.md"] for name in (*names, "2507.18481"))
