@@ -93,6 +93,10 @@ def _markdown(rows: Sequence[Row]) -> str:
     cut = dict.fromkeys(row["config"] for row in rows if row["num_left_out"])
     if cut:
         lines.append(f"MAX_SAMPLES_TEST leaves out test images of: {', '.join(cut)}.")
+    done = [row["config"] for row in rows if row["state"] == "done"]
+    single = [config for config in dict.fromkeys(done) if done.count(config) == 1]
+    if single:
+        lines.append(f"One seed shows no spread; give --seeds three or more: {', '.join(single)}.")
     unfinished = [_line_of(row) for row in rows if row["state"] != "done"]
     return "\n".join([*lines, "", *unfinished]).rstrip() + "\n"
 

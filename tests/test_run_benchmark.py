@@ -107,6 +107,7 @@ def test_two_seeds_and_a_config_that_fails(tiny, tmp_path, in_process, capsys, m
     assert row["pixel AUROC"] == f"{mean(values):.2f} ± {stdev(values):.2f}"
     assert (row["runs"], row["QFAE, paper"], row["PatchCore"]) == ("2 of 2", "94.3", "91.65")
     assert markdown_row(output, "bad")["image AUROC"] == "–"
+    assert "One seed" not in (output / "benchmark.md").read_text()
 
     before = [path.stat().st_mtime_ns for path in output.glob("tiny/*/test/metrics.json")]
     assert benchmark([good], [1, 0], output=output, overrides=SHORT) == {}
@@ -133,6 +134,7 @@ def test_training_that_was_cut_short_is_resumed(tiny, tmp_path, in_process):
     assert benchmark([Path(tiny().file)], [3], output=output, overrides=["N_EPOCHS=2"]) == {}
     assert [call[0] for call in in_process] == ["run_training.py", "run_test.py"] * 2
     assert ["--resume" in call for call in in_process] == [False, False, True, False]
+    assert "One seed shows no spread" in (output / "benchmark.md").read_text()
     with (output / "tiny" / "seed3" / "training.csv").open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
 
