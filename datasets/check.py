@@ -12,14 +12,9 @@ from tqdm import tqdm
 
 from datasets import bmad
 from datasets.check_report import Finding, Report, Severity, SplitSummary
+from datasets.folders import list_images, normal_folders
 from datasets.formats import KINDS, shown
-from datasets.layout import (
-    find_normal_images,
-    image_folder,
-    inspect_split,
-    list_images,
-    paired_masks,
-)
+from datasets.layout import inspect_normal_images, inspect_split, paired_masks
 from datasets.observation import Observation, observe
 from datasets.places import Place
 from datasets.raw import SliceAxis
@@ -100,11 +95,12 @@ class _Check:
         self._sum_up(summary)
 
     def _find(self, place: Place) -> Split:
-        if place.name == "train":
-            return find_normal_images(place.folder, key=place.key, axis=self._axis)
-        split, problems = inspect_split(place.folder, key=place.key, axis=self._axis)
+        inspect = inspect_normal_images if place.name == "train" else inspect_split
+        split, problems = inspect(place.folder, key=place.key, axis=self._axis)
         for problem in problems:
             self._note("error", "masks", problem)
+        for line in split.unread:
+            self._note("error", "unread", line)
         return split
 
     def _add_sample(self, summary: SplitSummary, sample: Sample, seen: Observation) -> None:
@@ -145,6 +141,9 @@ class _Check:
             self._note("warning", "marked_normal", text + "normal images count as unmarked")
         if sample.mask is not None and mask.num_levels and not mask.marked:
             self._note("warning", "empty_mask", mask_without_mark(sample))
+        if sample.mask is not None and mask.full:
+            text = f"{shown(sample.mask)}: marks everything; draw it anew unless that is meant"
+            self._note("warning", "full_mask", text)
 
     def _compare(self, place: Place, sample: Sample, digest: bytes) -> None:
         where, first = self._seen.setdefault(digest, (place, sample))
@@ -233,11 +232,13 @@ def _observed(
 
 def _masks_of_normal_images(folder: Path) -> dict[Path, Path]:
     """Image → mask in ``good``, which training and test never read."""
-    if not (folder / "good").is_dir():
-        return {}
-    images = list_images(image_folder(folder / "good"), KINDS)
-    masks = paired_masks(folder / "good", images, [])
-    return {path: masks[stem] for path in images if (stem := Sample(path, NORMAL).stem) in masks}
+    return {
+        image: mask
+        for each in normal_folders(folder)
+        for image, mask in paired_masks(
+            each, list_images(each.images, KINDS, tell=False), []
+        ).items()
+    }
 
 
 def _name(sample: Sample) -> str:

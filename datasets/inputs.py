@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from datasets.folders import list_images, walk_folders
 from datasets.formats import KINDS, shown
-from datasets.layout import list_images
 from datasets.raw import SliceAxis
 from datasets.samples import Sample, expand_frames
 from utils.errors import UserError
@@ -42,30 +41,10 @@ def find_inputs(
 
 def _files(folder: Path, recursive: bool) -> Iterator[Path]:
     found = False
-    for each in _folders(folder) if recursive else [folder]:
+    for each in walk_folders(folder) if recursive else [folder]:
         for path in list_images(each, KINDS):
             found = True
             yield path
     if not found:
         hint = "" if recursive else "; subfolders are searched with --recursive"
         raise UserError(f"{shown(folder)}: holds no images{hint}")
-
-
-def _folders(top: Path) -> Iterator[Path]:
-    entered = {_identity(top)}
-    for name, subfolders, _ in os.walk(top, followlinks=True):
-        folder = Path(name)
-        yield folder
-        kept = []
-        # macOS puts a folder of this name, full of what is no image, into its zips.
-        for each in sorted(set(subfolders) - {"__MACOSX"}):
-            identity = _identity(folder / each)
-            if not each.startswith(".") and identity not in entered:
-                entered.add(identity)
-                kept.append(each)
-        subfolders[:] = kept
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.folders import (
+    ClassFolder,
+    class_folders,
+    flat_folder,
+    list_images,
+    normal_folders,
+    tell_once,
+    unread_files,
+)
 from datasets.formats import (
     DICOM_SUFFIXES,
     IMAGE_SUFFIXES,
     KINDS,
     NIFTI_SUFFIXES,
-    Kind,
-    kind_of,
     may_have_frames,
     shown,
     stem_of,
@@ -38,21 +43,19 @@ from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-MASK_FOLDERS = ("label", "anomaly_mask")
 VALIDATION_NAMES = ("valid", "val", "Val", "Valid")
-ANOMALOUS_NAMES = ("Ungood", "ungood")
 
-PICTURES: tuple[Kind, ...] = ("picture",)
 _SUFFIXES = ", ".join((*IMAGE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES))
 
 
 def find_split(folder: Path, *, key: str, axis: SliceAxis = "axial") -> Split:
     """The images and masks of a split's folder, e.g. ``data/Brain/test``.
 
-    Images lie in ``good`` and ``Ungood`` (or ``ungood``), in ``img/`` or flat; masks in ``label/``
-    or ``anomaly_mask/``, matched by file stem. A validation folder may be spelled ``valid``,
-    ``val``, ``Val`` or ``Valid``. Volumes and other files of several images become one sample a
-    frame; in ``Ungood``, where there are masks, a frame without a mark is normal.
+    Images lie in ``good`` and ``Ungood`` (or folders of like names, see
+    :mod:`datasets.folders`), in ``img/`` or flat; masks in ``label/``, matched by file stem, or as
+    in MVTec's layout. A validation folder may be spelled ``valid``, ``val``, ``Val`` or ``Valid``.
+    Volumes and other files of several images become one sample a frame; in ``Ungood``, where
+    there are masks, a frame without a mark is normal. A warning tells what is not read.
 
     Args:
         folder: The split's folder.
@@ -63,10 +66,7 @@ def find_split(folder: Path, *, key: str, axis: SliceAxis = "axial") -> Split:
         UserError: The folder is missing or empty, a mask is missing or belongs to no image, or to
             several.
     """
-    split, problems = inspect_split(folder, key=key, axis=axis)
-    if problems:
-        raise UserError("\n".join(problems))
-    return split
+    return _accepted(*inspect_split(folder, key=key, axis=axis))
 
 
 def inspect_split(folder: Path, *, key: str, axis: SliceAxis = "axial") -> tuple[Split, list[str]]:
@@ -76,20 +76,7 @@ def inspect_split(folder: Path, *, key: str, axis: SliceAxis = "axial") -> tuple
         UserError: The folder is missing or empty.
     """
     folder = existing_folder(folder, key)
-    problems: list[str] = []
-    normal = _class_samples(folder / "good", NORMAL, axis, problems)
-    anomalous = [
-        sample
-        for class_folder in anomalous_folders(folder)
-        for sample in _class_samples(class_folder, ANOMALOUS, axis, problems)
-    ]
-    samples = sorted([*normal, *anomalous], key=lambda sample: sample.path)
-    if not samples:
-        raise _no_images(folder, key)
-    require_packages(sample.path for sample in samples)
-    has_masks = any(sample.mask for sample in anomalous)
-    problems += [missing_mask(sample) for sample in anomalous if has_masks and not sample.mask]
-    return Split(folder, tuple(_expanded(samples, problems)), has_masks), problems
+    return _inspect(folder, class_folders(folder), key, axis)
 
 
 def find_normal_images(folder: Path, *, key: str, axis: SliceAxis = "axial") -> Split:
@@ -98,16 +85,50 @@ def find_normal_images(folder: Path, *, key: str, axis: SliceAxis = "axial") -> 
     Raises:
         UserError: The folder is missing or holds no image, or a mask belongs to none.
     """
+    return _accepted(*inspect_normal_images(folder, key=key, axis=axis))
+
+
+def inspect_normal_images(
+    folder: Path, *, key: str, axis: SliceAxis = "axial"
+) -> tuple[Split, list[str]]:
+    """As :func:`find_normal_images`, with what is wrong about masks as a list, one line each.
+
+    Raises:
+        UserError: The folder is missing or holds no image.
+    """
     folder = existing_folder(folder, key)
-    problems: list[str] = []
-    samples = _class_samples(folder / "good", NORMAL, axis, problems)
-    samples = samples or _class_samples(folder, NORMAL, axis, problems)
-    if not samples:
-        raise _no_images(folder, key)
+    classes = normal_folders(folder)
+    if not any(list_images(each.images, KINDS, tell=False) for each in classes):
+        classes = [flat_folder(folder)]
+    return _inspect(folder, classes, key, axis)
+
+
+def _accepted(split: Split, problems: list[str]) -> Split:
     if problems:
         raise UserError("\n".join(problems))
+    for line in split.unread:
+        tell_once(line)
+    return split
+
+
+def _inspect(
+    folder: Path, classes: Iterable[ClassFolder], key: str, axis: SliceAxis
+) -> tuple[Split, list[str]]:
+    problems: list[str] = []
+    twins: list[str] = []
+    found = [(each, _class_samples(each, axis, problems, twins)) for each in classes]
+    samples = sorted((each for _, some in found for each in some), key=lambda each: each.path)
+    unread = unread_files(folder, [each for each, some in found if some])
+    if not samples:
+        raise _no_images(folder, key, unread)
     require_packages(sample.path for sample in samples)
-    return Split(folder, tuple(_expanded(samples, problems)), has_masks=False)
+    has_masks = any(sample.mask for sample in samples)
+    if has_masks:
+        problems += [
+            missing_mask(each) for each in samples if each.label == ANOMALOUS and not each.mask
+        ]
+    frames = tuple(_expanded(samples, problems))
+    return Split(folder, frames, has_masks, unread=(*unread, *twins)), problems
 
 
 def existing_folder(folder: Path, key: str) -> Path:
@@ -127,79 +148,23 @@ def existing_folder(folder: Path, key: str) -> Path:
     )
 
 
-def anomalous_folders(folder: Path) -> list[Path]:
-    """The folders of anomalous images in a split's folder, in any spelling."""
-    found = [folder / name for name in ANOMALOUS_NAMES if (folder / name).is_dir()]
-    # On a file system that ignores case both names are one folder.
-    return found[:1] if len(found) == 2 and found[0].samefile(found[1]) else found
-
-
-def list_images(folder: Path, kinds: Collection[Kind] = PICTURES) -> list[Path]:
-    """The image files directly in a folder, sorted; hidden files are left out.
-
-    Args:
-        folder: The folder.
-        kinds: Which formats to list; a warning tells of files of others.
-
-    Raises:
-        UserError: The folder cannot be listed.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if not _passed_over(entry)]
-    except OSError as error:
-        raise UserError(
-            f"{shown(folder)}: cannot be listed ({error.strerror}); mend its rights"
-        ) from error
-    files = sorted(folder / name for name in names)
-    others = [path for path in files if kind_of(path) not in kinds]
-    if others:
-        _tell_of_others(folder, len(others), others[0].name)
-    return [path for path in files if kind_of(path) in kinds]
-
-
-@cache
-def _tell_of_others(folder: Path, count: int, first: str) -> None:
-    """Once in a process, however often the folder is listed."""
-    logger.warning(
-        "%s: %d left out, no images by name: %s …", shown(folder), count, shown(Path(first))
-    )
-
-
-def _passed_over(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.name.startswith(".") or entry.is_dir()
-    except OSError:
-        # A link in a circle stays, as one that leads nowhere does: reading it says so.
-        return False
-
-
-def image_folder(class_folder: Path) -> Path:
-    """Where the images of a class folder lie: in ``img/``, or flat."""
-    return class_folder / "img" if (class_folder / "img").is_dir() else class_folder
-
-
-def mask_folder(class_folder: Path) -> Path | None:
-    """Where the masks of a class folder lie, None where it has none."""
-    for name in MASK_FOLDERS:
-        if (class_folder / name).is_dir():
-            return class_folder / name
-    return None
-
-
 def paired_masks(
-    class_folder: Path, images: Iterable[Path], problems: list[str]
-) -> dict[str, Path]:
-    """Stem → mask file of a class folder; what does not fit is appended to ``problems``."""
-    folder = mask_folder(class_folder)
-    masks = _by_stem(list_images(folder, KINDS)) if folder else {}
-    pictures = _by_stem(images) if masks else {}
+    folder: ClassFolder, images: Iterable[Path], problems: list[str]
+) -> dict[Path, Path]:
+    """Image → mask file of a class folder; what does not fit is appended to ``problems``."""
+    files = list_images(folder.masks, KINDS, tell=False) if folder.masks else []
+    pictures = _by_stem(images)
+    masks = defaultdict[str, list[Path]](list)
+    for path in files:
+        stem = stem_of(path)
+        # MVTec's masks are called 000_mask.png.
+        masks[stem if stem in pictures else stem.removesuffix("_mask")].append(path)
     for stem, files in masks.items():
         owners = pictures.get(stem, [])
         if not owners:
             problems.append(
                 f"{shown(files[0])}: this mask has no image; add one named {shown(Path(stem))}.* "
-                f"to {shown(image_folder(class_folder))}, or remove the mask"
+                f"to {shown(folder.images)}, or remove the mask"
             )
         elif len(files) > 1:
             problems.append(
@@ -210,7 +175,7 @@ def paired_masks(
                 f"{shown(files[0])}: may belong to {shown(owners[0])} or to {shown(owners[1])}; "
                 "give these images different names"
             )
-    return {stem: files[0] for stem, files in masks.items()}
+    return {image: masks[stem][0] for stem in masks for image in pictures.get(stem, [])}
 
 
 def _by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
@@ -221,22 +186,30 @@ def _by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
 
 
 def _class_samples(
-    class_folder: Path, label: int, axis: SliceAxis, problems: list[str]
+    folder: ClassFolder, axis: SliceAxis, problems: list[str], twins: list[str]
 ) -> list[Sample]:
-    if not class_folder.is_dir():
-        return []
-    images = list_images(image_folder(class_folder), KINDS)
-    masks = paired_masks(class_folder, images, problems) if images else {}
-    if label == NORMAL:
+    images = list_images(folder.images, KINDS, tell=False)
+    masks = paired_masks(folder, images, problems) if images else {}
+    alike = [
+        files for files in _by_stem(images).values() if len(files) > 1 and files[0] not in masks
+    ]
+    if alike:
+        twins.append(
+            f"{shown(folder.images)}: {len(alike)} stems have several images, such as "
+            f"{shown(Path(alike[0][0].name))} and {shown(Path(alike[0][1].name))}; rename or "
+            "remove one of each"
+        )
+    if folder.label == NORMAL:
         # Masks of normal images are empty by definition: the files are not read.
         masks = {}
-    return [Sample(path, label, masks.get(stem_of(path)), axis=axis) for path in images]
+    return [Sample(path, folder.label, masks.get(path), axis=axis) for path in images]
 
 
-def _no_images(folder: Path, key: str) -> UserError:
+def _no_images(folder: Path, key: str, unread: Sequence[str]) -> UserError:
+    beside = f"; {unread[0]}" if unread else ""
     return UserError(
         f"{key}: {shown(folder)} holds no images; expected {shown(folder / 'good')} with "
-        f"{_SUFFIXES} files, in img/ or flat"
+        f"{_SUFFIXES} files, in img/ or flat{beside}"
     )
 
 

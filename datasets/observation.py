@@ -50,6 +50,7 @@ class MaskObservation:
         unreadable: Why it cannot be read, None where it can.
         another_size: In what its size differs from the image's, None where it does not.
         marked: Whether anything is above 0.
+        full: Whether everything is.
         num_levels: How many values occur, 0 included.
         levels: The lowest of them.
     """
@@ -57,6 +58,7 @@ class MaskObservation:
     unreadable: str | None = None
     another_size: str | None = None
     marked: bool = False
+    full: bool = False
     num_levels: int = 0
     levels: tuple[float, ...] = ()
 
@@ -97,6 +99,7 @@ def _observe_mask(sample: Sample, mask: Path, size: tuple[int, ...]) -> MaskObse
     return MaskObservation(
         another_size=another_size,
         marked=bool(levels[-1] > 0),
+        full=bool((values.reshape(*values.shape[:2], -1) > 0).any(axis=2).all()),
         num_levels=len(levels),
         levels=tuple(levels[:_LEVELS].tolist()),
     )

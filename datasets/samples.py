@@ -53,12 +53,14 @@ class Split:
         samples: Sorted by path, then by frame.
         has_masks: Whether the anomalous images have masks; normal ones then have empty masks.
         num_left_out: Images that a MAX_SAMPLES key cut off.
+        unread: What the folder holds beside the samples, one line for each place.
     """
 
     folder: Path
     samples: tuple[Sample, ...]
     has_masks: bool
     num_left_out: int = 0
+    unread: tuple[str, ...] = ()
 
     @property
     def labels(self) -> list[int]:

@@ -94,7 +94,9 @@ def test_what_is_no_image_is_left_out_and_told_once(tmp_path, caplog):
     for _ in range(2):
         assert [path for path, _, _ in described(find_split(tmp_path, key=KEY))] == ["good/a.png"]
     (warning,) = caplog.messages
-    assert warning == f"{tmp_path}/good: 2 left out, no images by name: Thumbs.db …"
+    assert warning == (
+        f"{tmp_path}/good: 1 files are no images by name, such as notes.txt; convert or remove them"
+    )
 
 
 @pytest.mark.parametrize("images", ["good/img/a.png", "good/a.png", "a.png"])
