@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import UnidentifiedImageError
 
 from datasets.dicom import DicomFile
 from datasets.formats import kind_of, may_have_frames, shown
+from datasets.library_logs import kept_messages
 from datasets.nifti import NiftiFile
 from datasets.pictures import PictureFile
 from datasets.raw import ImageFile, SliceAxis, optional_package
+from datasets.tiff import TiffFile, is_tiff
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
@@ -130,28 +134,32 @@ def open_image(path: Path, axis: SliceAxis = "axial") -> Iterator[ImageFile]:
     Raises:
         UserError: The file is missing, corrupt or needs a package; names it.
     """
-    try:
-        file = _open(path, axis)
+    with kept_messages() as messages:
         try:
-            yield file
-        finally:
-            file.close()
-    except UserError:
-        raise
-    except FileNotFoundError as error:
-        raise UserError(f"{shown(path)}: no such file") from error
-    # Decoders raise anything on bytes that they did not expect.
-    except Exception as error:
-        raise UserError(
-            f"{shown(path)}: cannot be read as an image ({_reason(error)}); replace or remove it"
-        ) from error
+            file = _open(path, axis)
+            try:
+                yield file
+            finally:
+                file.close()
+        except UserError:
+            raise
+        except FileNotFoundError as error:
+            raise UserError(f"{shown(path)}: no such file") from error
+        # Decoders raise anything on bytes that they did not expect.
+        except Exception as error:
+            reason = _reason(error, messages)
+            raise UserError(
+                f"{shown(path)}: cannot be read as an image ({reason}); replace or remove it"
+            ) from error
 
 
 def _open(path: Path, axis: SliceAxis) -> ImageFile:
     kind = kind_of(path)
     if kind == "nifti":
         return NiftiFile(path, axis)
-    return DicomFile(path) if kind == "dicom" else PictureFile(path)
+    if kind == "dicom":
+        return DicomFile(path)
+    return TiffFile(path) if is_tiff(path) else PictureFile(path)
 
 
 def _frame_of(file: ImageFile, path: Path, frame: int | None) -> int:
@@ -172,7 +180,11 @@ def _frame_of(file: ImageFile, path: Path, frame: int | None) -> int:
     return index
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, messages: Sequence[str]) -> str:
+    """An error and what was logged before it, whole, on one line, without Python's objects."""
+    if isinstance(error, UnidentifiedImageError):
+        return "its content is no PNG, JPEG, BMP or TIFF"
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-    line = text.splitlines()[0]
+    told = "; ".join(dict.fromkeys([text, *messages]))
+    line = " ".join(re.sub(r"<[^<>]*>", "", told).split())
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)

@@ -13,6 +13,7 @@ from datasets.formats import kind_of
 from datasets.images import open_image, read_image, read_mask_values
 from datasets.pictures import PictureFile
 from datasets.samples import Sample, mask_of_another_size
+from datasets.tiff import TiffFile
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
@@ -109,7 +110,7 @@ def _has_alpha(path: Path) -> bool:
     if kind_of(path) != "picture":
         return False
     with open_image(path) as file:
-        return isinstance(file, PictureFile) and file.has_alpha
+        return isinstance(file, PictureFile | TiffFile) and file.has_alpha
 
 
 def _as_grey(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:

@@ -1,4 +1,4 @@
-"""PNG, JPEG, BMP and TIFF files: 8-bit pictures, grey ones of 16 or 32 bits, pages of a TIFF."""
+"""PNG, JPEG and BMP files: pictures of 8 bits, grey ones of 16."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from datasets.raw import RawImage
+from datasets.raw import RawImage, mask_of, turned
 
 # Told by content, whatever the name says; the library knows formats that start other programs.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-_DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+_DEEP_MODES = ("I", "I;16")
+# How Pillow calls grey of 16 bits with alpha, of which it keeps 8.
+_DEEP_WITH_ALPHA = "LA;16B"
 _GREY_MODES = ("1", "L", "LA")
 _ALPHA_MODES = ("LA", "PA", "RGBA")
 _ORIENTATION_TAG = 0x0112
@@ -32,19 +35,20 @@ class PictureFile:
     """
 
     def __init__(self, path: Path) -> None:
-        # Given a name, Pillow 13 maps an uncompressed TIFF into memory, and garbles one that is to
-        # be turned by a quarter.
         self._file = path.open("rb")
         try:
             self._image = Image.open(self._file, formats=_FORMATS)
         except BaseException:
             self._file.close()
             raise
+        # Asked here, for loading forgets it.
+        tiles = self._image.tile
+        self._deep_with_alpha = bool(tiles) and tiles[0][3] == _DEEP_WITH_ALPHA
 
     @property
     def num_frames(self) -> int:
-        """Pages of a TIFF, frames of an animation, else 1."""
-        return int(getattr(self._image, "n_frames", 1))
+        """Frames of an animation, else 1: cameras write previews behind their picture (MPO)."""
+        return 1 if self._image.format == "MPO" else int(getattr(self._image, "n_frames", 1))
 
     @property
     def has_alpha(self) -> bool:
@@ -55,9 +59,7 @@ class PictureFile:
         """(height, width), turned as the picture's EXIF orientation says."""
         self._image.seek(frame)
         width, height = self._image.size
-        # Of a TIFF, Pillow gives the turned size itself.
-        turned = self._image.format != "TIFF" and self._orientation() >= 5
-        return (width, height) if turned else (height, width)
+        return (width, height) if self._orientation() >= 5 else (height, width)
 
     def _orientation(self) -> int:
         # Of a PNG that does not say so at its beginning, asking would decode the pixels.
@@ -67,23 +69,24 @@ class PictureFile:
 
     def read(self, frame: int) -> RawImage:
         """Intensities: (H, W) as stored, or (H, W, 3) of 8 bits; alpha is dropped."""
-        image = self._turned(frame)
-        if image.mode in _DEEP_MODES:
-            return RawImage(np.asarray(image))
-        return RawImage(
-            np.asarray(image.convert("L") if image.mode in _GREY_MODES else _rgb(image))
-        )
+        return RawImage(self._colour_and_alpha(frame)[0])
 
     def read_mask(self, frame: int) -> NDArray[Any]:
         """Stored values, (H, W) or (H, W, 3); palettes, whose indices mean nothing, as RGB."""
-        image = self._turned(frame)
-        if image.mode in _DEEP_MODES or image.mode in ("1", "L"):
-            return np.asarray(image)
-        return np.asarray(image.convert("L") if image.mode == "LA" else _rgb(image))
+        return mask_of(*self._colour_and_alpha(frame))
 
-    def _turned(self, frame: int) -> Image.Image:
+    def _colour_and_alpha(self, frame: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
         self._image.seek(frame)
-        return ImageOps.exif_transpose(self._image)
+        if self._deep_with_alpha:
+            self._image.load()  # raises where the file is cut short, as the other decoder does not
+            self._file.seek(0)
+            pixels = turned(imagecodecs.png_decode(self._file.read()), self._orientation())
+            return pixels[..., 0], pixels[..., 1]
+        image = ImageOps.exif_transpose(self._image)
+        if image.mode in _DEEP_MODES:
+            return np.asarray(image), None
+        alpha = np.asarray(image.convert("RGBA"))[..., 3] if self.has_alpha else None
+        return np.asarray(image.convert("L") if image.mode in _GREY_MODES else _rgb(image)), alpha
 
     def close(self) -> None:
         """Let go of the file."""

@@ -55,6 +55,22 @@ class ImageFile(Protocol):
         """Let go of the file."""
 
 
+def turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """(H, W, …) as the tag Orientation of EXIF and TIFF, 1 to 8, says; others change nothing."""
+    if not 1 < orientation <= 8:
+        return values
+    values = np.swapaxes(values, 0, 1) if orientation >= 5 else values
+    upwards, leftwards = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return values[:: -1 if upwards else 1, :: -1 if leftwards else 1]
+
+
+def mask_of(colour: NDArray[Any], alpha: NDArray[Any] | None) -> NDArray[Any]:
+    """A mask's values: its colours, or its transparency where that alone says anything."""
+    if alpha is None or (colour != colour[:1, :1]).any() or (alpha == alpha[:1, :1]).all():
+        return colour
+    return alpha
+
+
 def optional_package(module: str) -> Any:
     """A module of the extra ``medical``, imported when it is first needed.
 
