@@ -73,7 +73,8 @@ class AnomalyDataset(Dataset[Item]):
         if sample.mask is None:
             mask = torch.zeros(self.size, self.size, dtype=torch.bool)
         else:
-            mask = resize_mask(read_mask(sample.mask, sample.frame, axis=sample.axis), self.size)
+            marked = read_mask(sample.mask, sample.frame, axis=sample.axis, image=sample.path)
+            mask = resize_mask(marked, self.size)
         return {"image": image, "mask": mask, "index": torch.tensor(index)}
 
     def resized(self, index: int) -> Tensor:

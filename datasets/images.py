@@ -16,6 +16,7 @@ from datasets.dicom import DicomFile
 from datasets.formats import kind_of, may_have_frames, shown
 from datasets.library_logs import kept_messages
 from datasets.nifti import NiftiFile
+from datasets.nifti_mask import NiftiMask
 from datasets.pictures import PictureFile
 from datasets.raw import ImageFile, SliceAxis, optional_package
 from datasets.tiff import TiffFile, is_tiff
@@ -54,28 +55,42 @@ def read_image(
 
 
 def read_mask(
-    path: Path, frame: int | None = None, *, axis: SliceAxis = "axial"
+    path: Path,
+    frame: int | None = None,
+    *,
+    axis: SliceAxis = "axial",
+    image: Path | None = None,
 ) -> NDArray[np.bool_]:
     """A mask as (H, W): whatever is above 0 in any channel is anomalous.
 
     BMAD's masks hold several grey levels ({0, 58, 122, 255} in its brain set).
 
+    Args:
+        path: The mask.
+        frame: Which image of a file that holds several, from 0.
+        axis: How a volume is cut.
+        image: The file of its image: a volume's mask is laid on the grid of its image.
+
     Raises:
         UserError: As for :func:`read_image`.
     """
-    marked = np.asarray(read_mask_values(path, frame, axis=axis) > 0)
+    marked = np.asarray(read_mask_values(path, frame, axis=axis, image=image) > 0)
     return np.asarray(marked.any(axis=2)) if marked.ndim == 3 else marked
 
 
 def read_mask_values(
-    path: Path, frame: int | None = None, *, axis: SliceAxis = "axial"
+    path: Path,
+    frame: int | None = None,
+    *,
+    axis: SliceAxis = "axial",
+    image: Path | None = None,
 ) -> NDArray[Any]:
     """A mask's values as its file stores them, (H, W) or (H, W, C).
 
     Raises:
         UserError: As for :func:`read_image`.
     """
-    with open_image(path, axis) as file:
+    with open_image(path, axis, mask_of=image) as file:
         values = file.read_mask(_frame_of(file, path, frame))
         if not np.isfinite(values).all():
             raise ValueError("holds NaN or infinite values")
@@ -106,13 +121,15 @@ def count_frames(path: Path, *, axis: SliceAxis = "axial") -> int:
         return file.num_frames
 
 
-def marked_frames(path: Path, *, axis: SliceAxis = "axial") -> list[bool]:
-    """Of each frame of a mask file, whether anything is marked in it.
+def marked_frames(
+    path: Path, *, axis: SliceAxis = "axial", image: Path | None = None
+) -> list[bool]:
+    """Of each frame of a mask file, as :func:`read_mask` reads it, whether it marks anything.
 
     Raises:
         UserError: As for :func:`read_image`.
     """
-    with open_image(path, axis) as file:
+    with open_image(path, axis, mask_of=image) as file:
         return [bool((file.read_mask(frame) > 0).any()) for frame in range(file.num_frames)]
 
 
@@ -128,15 +145,22 @@ def require_packages(paths: Iterable[Path]) -> None:
 
 
 @contextmanager
-def open_image(path: Path, axis: SliceAxis = "axial") -> Iterator[ImageFile]:
+def open_image(
+    path: Path, axis: SliceAxis = "axial", *, mask_of: Path | None = None
+) -> Iterator[ImageFile]:
     """An image file; whatever goes wrong with it in the block is a one-line UserError.
+
+    Args:
+        path: The file.
+        axis: How a volume is cut.
+        mask_of: The image that the file is a mask of.
 
     Raises:
         UserError: The file is missing, corrupt or needs a package; names it.
     """
     with kept_messages() as messages:
         try:
-            file = _open(path, axis)
+            file = _open(path, axis, mask_of)
             try:
                 yield file
             finally:
@@ -153,9 +177,11 @@ def open_image(path: Path, axis: SliceAxis = "axial") -> Iterator[ImageFile]:
             ) from error
 
 
-def _open(path: Path, axis: SliceAxis) -> ImageFile:
+def _open(path: Path, axis: SliceAxis, mask_of: Path | None) -> ImageFile:
     kind = kind_of(path)
     if kind == "nifti":
+        if mask_of is not None and kind_of(mask_of) == "nifti":
+            return NiftiMask(path, mask_of, axis)
         return NiftiFile(path, axis)
     if kind == "dicom":
         return DicomFile(path)

@@ -226,7 +226,7 @@ def _frames(sample: Sample, problems: list[str]) -> list[Sample]:
     if len(frames) == 1 or sample.mask is None:
         return frames
     try:
-        marked = marked_frames(sample.mask, axis=sample.axis)
+        marked = marked_frames(sample.mask, axis=sample.axis, image=sample.path)
     except UserError as error:
         problems.append(str(error))
         return []

@@ -2,13 +2,18 @@
 
 Voxels are taken in the closest canonical orientation (RAS: to the patient's right, to the front,
 upwards). Front or head is up; the patient's right is on the left of axial and coronal slices, the
-front on the left of sagittal ones.
+front on the left of sagittal ones. Values that are no numbers are background: many pipelines
+write them around the brain.
 """
 
 from __future__ import annotations
 
+import gzip
 import math
 import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +31,9 @@ _AXES: dict[SliceAxis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 # A compressed volume of up to this many bytes is kept while its slices are asked for.
 _KEPT_BYTES = 2**28
 _PERCENTILE_VOXELS = 2**18
+_CHUNK_BYTES = 2**20
+# Below any window, and far enough from the limits of a float64 to be reckoned with.
+_BACKGROUND = np.finfo(np.float32).min
 
 _unpacking = threading.Lock()
 
@@ -35,68 +43,81 @@ class NiftiFile:
 
     Args:
         path: A ``.nii`` or ``.nii.gz`` file.
-        axis: Which slices.
+        axis: Which slices; a file of one plane is shown as it is.
 
     Raises:
-        UserError: nibabel is missing, or the file is no grey volume of three dimensions.
+        UserError: nibabel is missing, or the file holds neither a plane nor one volume.
     """
 
     def __init__(self, path: Path, axis: SliceAxis) -> None:
         self._path = path
         volume = optional_package("nibabel").load(path)
         self._data = volume.dataobj
-        self._shape = tuple(int(length) for length in volume.shape)
-        _check_shape(path, self._shape, volume.get_data_dtype())
+        stored = tuple(int(length) for length in volume.shape)
+        _check_shape(path, stored, volume.get_data_dtype())
+        self.shape = (*stored, 1)[:3]
+        self.affine: NDArray[np.float64] = volume.affine
         turns = optional_package("nibabel.orientations").io_orientation(volume.affine)
         if not np.isfinite(turns).all():
             raise UserError(f"{shown(path)}: its affine names no orientation; mend its header")
         # Of each voxel axis: the axis of RAS that it follows, and whether it runs against it.
         self._ras = [int(turn) for turn in turns[:, 0]]
         self._against = [turn < 0 for turn in turns[:, 1]]
-        self._cut = self._ras.index(_AXES[axis])
+        self._cut = 2 if self.shape[2] == 1 else self._ras.index(_AXES[axis])
 
     @property
     def num_frames(self) -> int:
         """Number of slices."""
-        return self._shape[self._cut]
+        return self.shape[self._cut]
 
     def size(self, frame: int) -> tuple[int, int]:
         """(height, width), which all slices share."""
         first, second = sorted(self._plane_axes(), key=lambda each: self._ras[each])
-        return self._shape[second], self._shape[first]
+        return self.shape[second], self.shape[first]
 
     def read(self, frame: int) -> RawImage:
         """Scaled intensities; percentiles are those of the volume, so that slices compare."""
-        return RawImage(self.read_mask(frame), percentiles=self._percentiles)
+        plane = self._plane(frame)
+        return RawImage(
+            np.where(np.isfinite(plane), plane, _BACKGROUND) if plane.dtype.kind == "f" else plane,
+            percentiles=self._percentiles,
+        )
 
     def read_mask(self, frame: int) -> NDArray[Any]:
-        """A slice's values, (H, W)."""
+        """A slice's values, (H, W) or (H, W, 3)."""
+        return np.nan_to_num(self._plane(frame), posinf=0, neginf=0)
+
+    def _plane(self, frame: int) -> NDArray[Any]:
         position = self.num_frames - 1 - frame if self._against[self._cut] else frame
-        where: list[Any] = [slice(None)] * 3 + [0] * (len(self._shape) - 3)
+        where: list[Any] = [slice(None)] * 3
         where[self._cut] = position
-        plane = self._values(tuple(where))
+        plane = self.values(*where)
         first, second = self._plane_axes()
         turned = [-1 if self._against[each] else 1 for each in (first, second)]
         plane = plane[:: turned[0], :: turned[1]]
         if self._ras[first] > self._ras[second]:
-            plane = plane.T
+            plane = plane.swapaxes(0, 1)
         # (right or front, front or up) → rows downwards, columns to the patient's left or back.
-        return plane[::-1, ::-1].T
+        return plane[::-1, ::-1].swapaxes(0, 1)
 
     def _plane_axes(self) -> tuple[int, int]:
         first, second = (each for each in range(3) if each != self._cut)
         return first, second
 
-    def _values(self, where: tuple[Any, ...]) -> NDArray[Any]:
-        """Scaled values at an index; of a compressed file, by way of the whole volume."""
-        size = math.prod(self._shape) * self._data.dtype.itemsize
-        if self._path.suffix.lower() != ".gz" or size > _KEPT_BYTES:
-            return np.asanyarray(self._data[where])
+    def values(self, *where: Any) -> NDArray[Any]:
+        """Scaled values at an index of three axes; of a compressed file, its sum compared."""
+        index = (*where, *[0] * len(self._data.shape))[: len(self._data.shape)]
+        size = math.prod(self.shape) * self._data.dtype.itemsize
+        compressed, stamp = self._path.suffix.lower() == ".gz", self._path.stat().st_mtime_ns
+        if not compressed or size > _KEPT_BYTES:
+            if compressed:
+                _compare_sum(self._path, stamp)
+            return _channels(np.asanyarray(self._data[index]))
         # Unpacking starts at a file's beginning, whichever slice is asked for.
         with _unpacking:
-            stored = _unpacked(self._path, self._path.stat().st_mtime_ns)
+            stored = _unpacked(self._path, stamp)
         scale = optional_package("nibabel.volumeutils").apply_read_scaling
-        return np.asanyarray(scale(stored[where], self._data.slope, self._data.inter))
+        return _channels(scale(stored[index], self._data.slope, self._data.inter))
 
     def _percentiles(self, low: float, high: float) -> Limits:
         stamp = self._path.stat().st_mtime_ns
@@ -104,34 +125,62 @@ class NiftiFile:
 
     def sample(self) -> NDArray[Any]:
         """About 260,000 voxels from all over the volume."""
-        step = math.ceil((math.prod(self._shape) / _PERCENTILE_VOXELS) ** (1 / 3))
-        every = slice(None, None, max(step, 1))
-        return self._values((every,) * 3 + (0,) * (len(self._shape) - 3))
+        step = math.ceil((math.prod(self.shape) / _PERCENTILE_VOXELS) ** (1 / 3))
+        return self.values(*[slice(None, None, max(step, 1))] * 3)
 
     def close(self) -> None:
         """Nothing is held open."""
 
 
-@lru_cache(maxsize=1)
+# Two: slices of an image and of its mask are asked for in turns.
+@lru_cache(maxsize=2)
 def _unpacked(path: Path, stamp: int) -> NDArray[Any]:
-    return np.asanyarray(optional_package("nibabel").load(path).dataobj.get_unscaled())
+    kind = type(optional_package("nibabel").load(path))
+    with _whole_stream(path) as stream:
+        return np.asanyarray(kind.from_stream(stream).dataobj.get_unscaled())
+
+
+@lru_cache(maxsize=4096)
+def _compare_sum(path: Path, stamp: int) -> None:
+    with _whole_stream(path):
+        pass
+
+
+@contextmanager
+def _whole_stream(path: Path) -> Iterator[gzip.GzipFile]:
+    """A compressed file that is read to its end, where the sum of its bytes stands."""
+    try:
+        with gzip.open(path) as stream:
+            yield stream
+            while stream.read(_CHUNK_BYTES):
+                pass
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"its compressed data are damaged or cut off: {error}") from error
 
 
 @lru_cache(maxsize=4096)
 def _volume_percentiles(path: Path, stamp: int, low: float, high: float) -> Limits:
     voxels = NiftiFile(path, "axial").sample().astype(np.float64)
-    if not np.isfinite(voxels).all():
-        raise ValueError("holds NaN or infinite intensities")
+    voxels = voxels[np.isfinite(voxels)]
+    if not voxels.size:
+        raise ValueError("holds NaN or infinite intensities alone")
     black, white = np.percentile(voxels, (low, high))
     return float(black), float(white)
 
 
+def _channels(values: NDArray[Any]) -> NDArray[Any]:
+    """Red, green and blue as a last axis, without alpha; grey values as they are."""
+    if values.dtype.fields is None:
+        return values
+    return np.stack([values[name] for name in "RGB"], axis=-1)
+
+
 def _check_shape(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     dimensions = " × ".join(str(length) for length in shape)
-    if len(shape) < 3 or any(length != 1 for length in shape[3:]):
+    if len(shape) < 2 or any(length != 1 for length in shape[3:]):
         raise UserError(
-            f"{shown(path)}: has {len(shape)} dimensions ({dimensions}) instead of 3; save each "
-            "volume as a file of its own, for instance with nibabel.four_to_three"
+            f"{shown(path)}: has {len(shape)} dimensions ({dimensions}) instead of 2 or 3; save "
+            "each volume as a file of its own, for instance with nibabel.four_to_three"
         )
-    if dtype.fields is not None or dtype.kind not in "iufb":
+    if dtype.fields is None and dtype.kind not in "iufb":
         raise UserError(f"{shown(path)}: holds {dtype} instead of grey values; save it as grey")

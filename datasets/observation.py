@@ -89,7 +89,7 @@ def observe(sample: Sample, mask: Path | None) -> Observation:
 
 def _observe_mask(sample: Sample, mask: Path, size: tuple[int, ...]) -> MaskObservation:
     try:
-        values = read_mask_values(mask, sample.frame, axis=sample.axis)
+        values = read_mask_values(mask, sample.frame, axis=sample.axis, image=sample.path)
     except UserError as error:
         return MaskObservation(unreadable=str(error))
     another_size = None

@@ -81,7 +81,7 @@ def _look(
         size, value = read(sample)
         if sample.mask is None:
             return (value,), "", ""
-        mask = read_mask(sample.mask, sample.frame, axis=sample.axis)
+        mask = read_mask(sample.mask, sample.frame, axis=sample.axis, image=sample.path)
     except UserError as error:
         return None, str(error), ""
     if tuple(size) != mask.shape:
