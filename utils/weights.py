@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 import re
+import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,10 @@ RANDOM = "random"
 _UNUSED = re.compile(
     r"(norm|fc_norm|head|head_dist|fc|attn_pool|pre_logits|rope)\.|mask_token$|decoder_"
 )
+# What training programs put in front of a name, from the outside in.
+_PREFIXES = ("_orig_mod.", "module.", "teacher.", "module.", "backbone.")
+# Problems that a message names one by one.
+_SHOWN = 8
 # Types that can be cast to the model's own without a change of meaning.
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -84,7 +91,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         UserError: As for :func:`read_content`, or the file holds something else.
     """
     content = read_content(path)
-    for wrapper in ("state_dict", "model"):
+    for wrapper in ("state_dict", "model", "teacher"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     tensors = {}
@@ -161,20 +168,12 @@ def _fitting(
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=0)
     wanted = {key: tensor for key, tensor in model.state_dict().items() if not _UNUSED.match(key)}
-    problems = []
-    for tensor_name, tensor in wanted.items():
-        found = tensors.get(tensor_name)
-        if found is not None and _can_be_resampled(tensor_name, found, model):
-            tensor = torch.empty(found.shape, dtype=tensor.dtype, device="meta")
-        problem = misfit(found, tensor)
-        if problem:
-            problems.append(f"{tensor_name}: {problem}")
-    unknown = [each for each in tensors if each not in wanted and not _UNUSED.match(each)]
-    problems += [f"{each}: unknown, found {tuple(tensors[each].shape)}" for each in unknown]
+    tensors = _in_timm_names(tensors, model, wanted.keys())
+    problems = _problems(tensors, wanted, model)
     if problems:
         raise UserError(
-            f"{key}: {source} does not hold the weights of '{name}' in timm's names: "
-            + summary(problems)
+            f"{key}: {source} does not hold the weights of '{name}' in timm's names or in those "
+            f"of their authors: {summary(problems)}"
         )
     return {
         key: tensors[key]
@@ -183,6 +182,60 @@ def _fitting(
         else torch.zeros(tensor.shape)
         for key, tensor in model.state_dict().items()
     }
+
+
+def _in_timm_names(
+    tensors: Mapping[str, Tensor], model: Any, wanted: Collection[str]
+) -> Mapping[str, Tensor]:
+    """The tensors of a file as its authors publish it, by timm's own conversion where needed.
+
+    Where that is needed, embeddings of another size are resampled to the native one.
+    """
+    for prefix in _PREFIXES:
+        # What is beside them are a student, and heads of pretraining.
+        inside = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
+        tensors = inside or tensors
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if convert is None or all(name in tensors for name in wanted):
+        return tensors
+    try:
+        # timm prints what a model lacks, and takes names out of the dictionary that it is given.
+        with redirect_stdout(None):
+            converted = convert(dict(tensors), model)
+    except Exception:
+        # No file that timm knows, so nearly anything is raised: its own names tell what it lacks.
+        return tensors
+    return max(tensors, converted, key=lambda names: sum(name in names for name in wanted))
+
+
+def _problems(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: Any) -> list[str]:
+    """What keeps a file's tensors from being those of a model, with the names that are nearest."""
+    missing = [each for each in wanted if each not in tensors]
+    unknown = [each for each in tensors if each not in wanted and not _UNUSED.match(each)]
+    problems = []
+    for name, tensor in wanted.items():
+        found = tensors.get(name)
+        if found is not None and _can_be_resampled(name, found, model):
+            tensor = torch.empty(found.shape, dtype=tensor.dtype, device="meta")
+        problem = misfit(found, tensor)
+        if problem:
+            problems.append((name, problem))
+    problems += [(name, f"unknown, found {tuple(tensors[name].shape)}") for name in unknown]
+    nearest = dict.fromkeys(missing, unknown or list(tensors))
+    nearest |= dict.fromkeys(unknown, missing or list(wanted))
+    # Only for what is shown: the search is slow where whole models differ.
+    near = [_near(name, nearest.get(name, [])) for name, _ in problems[:_SHOWN]]
+    near += [""] * (len(problems) - len(near))
+    return [f"{name}: {what}{names}" for (name, what), names in zip(problems, near, strict=True)]
+
+
+def _near(name: str, names: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.0)
+    return f" (nearest: {', '.join(near)})" if near else ""
 
 
 def _can_be_resampled(name: str, found: Tensor, model: Any) -> bool:
@@ -215,7 +268,7 @@ def misfit(found: Tensor | None, wanted: Tensor) -> str:
     return "" if found.to(wanted.dtype).isfinite().all() else "holds NaN or infinity"
 
 
-def summary(problems: list[str], most: int = 8) -> str:
+def summary(problems: list[str], most: int = _SHOWN) -> str:
     """The first problems in one line, and how many more there are."""
     rest = f"; and {len(problems) - most} more" if len(problems) > most else ""
     return printable("; ".join(problems[:most])) + rest
