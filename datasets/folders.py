@@ -53,24 +53,28 @@ class ClassFolder:
 def class_folders(split: Path) -> list[ClassFolder]:
     """The class folders of a split.
 
-    Where ``ground_truth`` lies in or beside the split, as in MVTec's layout, every folder is a
-    class of anomalous images, whatever its name.
+    Where ``ground_truth`` lies in or beside the split, as in MVTec's layout, each folder that has
+    one of its name in there is a class of anomalous images.
 
     Raises:
         UserError: A folder cannot be listed, or two could be meant.
     """
     truth = _ground_truth(split)
-    classes = normal_folders(split)
+    classes = normal_folders(split, truth)
     for folder in subfolders(split):
         name = folder.name.casefold()
-        defect = truth is not None and name not in (*NORMAL_NAMES, *MASK_FOLDERS)
-        if defect or name in ANOMALOUS_NAMES:
+        defect = truth is not None and (truth / folder.name).is_dir()
+        if name in ANOMALOUS_NAMES or (defect and name not in NORMAL_NAMES):
             classes.append(_class_folder(folder, ANOMALOUS, truth))
     return classes
 
 
-def normal_folders(split: Path) -> list[ClassFolder]:
+def normal_folders(split: Path, truth: Path | None = None) -> list[ClassFolder]:
     """The folder of a split's normal images, none where it has none.
+
+    Args:
+        split: The split's folder.
+        truth: Where MVTec's layout has the masks.
 
     Raises:
         UserError: There are two, or one cannot be listed.
@@ -81,7 +85,7 @@ def normal_folders(split: Path) -> list[ClassFolder]:
             f"{shown(split)}: {shown(Path(found[0].name))} and {shown(Path(found[1].name))} may "
             "both hold the normal images; keep one of them"
         )
-    return [_class_folder(each, NORMAL) for each in found]
+    return [_class_folder(each, NORMAL, truth) for each in found]
 
 
 def flat_folder(folder: Path) -> ClassFolder:
@@ -136,11 +140,11 @@ def list_images(
     Raises:
         UserError: The folder cannot be listed.
     """
-    files = [path for path, is_folder in _listed(folder) if not is_folder]
-    others = [path for path in files if kind_of(path) not in kinds]
+    found = {path: kind_of(path) for path, is_folder in _listed(folder) if not is_folder}
+    others = [path for path, kind in found.items() if kind not in kinds]
     if others and tell:
         tell_once(_line(folder, len(others), Path(others[0].name), _NO_IMAGES))
-    return [path for path in files if kind_of(path) in kinds]
+    return [path for path, kind in found.items() if kind in kinds]
 
 
 def _listed(folder: Path) -> list[tuple[Path, bool]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.folders import normal_folders
 from datasets.formats import shown
 from datasets.layout import VALIDATION_NAMES
 from utils.config import Config
@@ -48,7 +49,7 @@ def places_of_folder(folder: Path) -> list[Place]:
     for name, spellings in named.items():
         there = [folder / spelling for spelling in spellings if (folder / spelling).is_dir()]
         places += [Place(name, each, "--data") for each in there[:1]]
-    if not places and (folder / "good").is_dir():
+    if not places and folder.is_dir() and normal_folders(folder):
         places = [Place("test", folder, "--data")]
     if not places:
         raise UserError(

@@ -1,5 +1,8 @@
 """Whatever a split holds is used or told: names of folders, MVTec's layout, what lies elsewhere."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +10,8 @@ from PIL import Image
 from datasets.check import check_dataset
 from datasets.layout import find_normal_images, find_split
 from datasets.places import places_of_folder
+from engine.testing import test as run_test
+from engine.training import train
 from utils.errors import UserError
 
 KEY = "TEST_DATA_PATH"
@@ -152,6 +157,11 @@ def test_class_folders_of_other_names(tmp_path, caplog, normal, anomalous):
     assert caplog.messages == []
 
 
+def test_a_split_of_another_name_is_checked_alone(data):
+    (data / "test/good").rename(data / "test/NORMAL")
+    assert [place.folder.name for place in places_of_folder(data / "test")] == ["test"]
+
+
 def test_two_folders_of_normal_images_are_ambiguous(data):
     put(data, "train/NORMAL/x.png")
     with pytest.raises(UserError, match="train: NORMAL and good may both hold the normal images"):
@@ -188,6 +198,18 @@ def test_the_layout_of_mvtec(mvtec, caplog):
     assert found(mvtec) == []
 
 
+def test_masks_of_normal_images_in_the_layout_of_mvtec(mvtec):
+    put(mvtec, "ground_truth/good/000_mask.png", levels=(0,))
+    assert found(mvtec) == []
+
+
+def test_a_defect_without_ground_truth_is_not_guessed(mvtec):
+    put(mvtec, "test/odd/000.png")
+    ((_, kind, text),) = found(mvtec)
+    assert kind == "unread"
+    assert text.startswith("test: 1 images are not read, such as odd/000.png")
+
+
 def test_validation_in_the_layout_of_mvtec(mvtec):
     put(mvtec, "valid/good/002.png", "valid/crack/002.png")
     put_masks(mvtec, "valid/ground_truth/crack/002_mask.png")
@@ -220,3 +242,30 @@ def test_a_mask_that_marks_everything_is_a_finding(data):
     ((severity, kind, text),) = found(data)
     assert (severity, kind) == ("warning", "full_mask")
     assert text.startswith("test/Ungood/label/e.png: marks everything")
+
+
+def test_training_and_testing_on_the_layout_of_mvtec(tiny, phantoms, tmp_path, caplog):
+    source, target = phantoms / "test/Ungood", tmp_path / "bottle"
+    images = sorted((source / "img").iterdir())
+    shutil.copytree(phantoms / "train", target / "train")
+    shutil.copytree(phantoms / "test/good", target / "test/good")
+    for image, defect in zip(images, ("crack", "crack", "hole"), strict=True):
+        for folder in ("test", "ground_truth"):
+            (target / folder / defect).mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, target / "test" / defect)
+        (mask,) = (source / "label").glob(f"{image.stem}.*")
+        shutil.copy(mask, target / "ground_truth" / defect / f"{mask.stem}_mask{mask.suffix}")
+    paths = (
+        f"TRAINING.TRAIN_DATA_PATH={target}/train",
+        f"TESTING.TEST_DATA_PATH={target}/test",
+        "N_EPOCHS=1",
+    )
+    train(tiny(*paths))
+    figures = []
+    for overrides in (paths, ("N_EPOCHS=1",)):
+        run = run_test(tiny(*overrides))
+        metrics = json.loads((run.config.testing.results_path / "metrics.json").read_text())
+        figures.append({key: metrics[key] for key in ("image_auroc", "pixel_ap", "num_anomalous")})
+    assert figures[0]["num_anomalous"] == 3
+    assert figures[0] == pytest.approx(figures[1])
+    assert not [line for line in caplog.messages if "not read" in line]
