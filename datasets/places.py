@@ -42,12 +42,17 @@ def places_of_folder(folder: Path) -> list[Place]:
     """The splits below a folder, or the folder itself where it is one.
 
     Raises:
-        UserError: There are none.
+        UserError: There are none, or two may be the same split.
     """
     named = {"train": ("train",), "valid": VALIDATION_NAMES, "test": ("test",)}
     places = []
     for name, spellings in named.items():
         there = [folder / spelling for spelling in spellings if (folder / spelling).is_dir()]
+        if there and not there[0].samefile(there[-1]):
+            raise UserError(
+                f"--data: {shown(folder)} holds {there[0].name} and {there[-1].name}; keep one of "
+                "them, or name the splits in a config"
+            )
         places += [Place(name, each, "--data") for each in there[:1]]
     if not places and folder.is_dir() and normal_folders(folder):
         places = [Place("test", folder, "--data")]

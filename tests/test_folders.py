@@ -162,6 +162,12 @@ def test_a_split_of_another_name_is_checked_alone(data):
     assert [place.folder.name for place in places_of_folder(data / "test")] == ["test"]
 
 
+def test_two_folders_of_validation_are_ambiguous(data):
+    put(data, "val/good/x.png")
+    with pytest.raises(UserError, match="data holds valid and val; keep one"):
+        places_of_folder(data)
+
+
 def test_two_folders_of_normal_images_are_ambiguous(data):
     put(data, "train/NORMAL/x.png")
     with pytest.raises(UserError, match="train: NORMAL and good may both hold the normal images"):
