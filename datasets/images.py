@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ from utils.intensity import IntensityWindow
 
 MAX_PIXELS = 100_000_000
 _PACKAGES = {"dicom": "pydicom", "nifti": "nibabel"}
+# What decoders run into on headers that they did not expect; the words mean nothing to a user.
+_SURPRISES = (TypeError, AttributeError, LookupError, ArithmeticError, struct.error)
+_PYTHON_WORDS = re.compile(r"<[^<>]*>|Use force=True[^.]*\.")
 
 
 def read_image(
@@ -211,6 +215,8 @@ def _reason(error: Exception, messages: Sequence[str]) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "its content is no PNG, JPEG, BMP or TIFF"
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    if isinstance(error, _SURPRISES):
+        text = "its header is damaged"
     told = "; ".join(dict.fromkeys([text, *messages]))
-    line = " ".join(re.sub(r"<[^<>]*>", "", told).split())
+    line = " ".join(_PYTHON_WORDS.sub("", told).split())
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)

@@ -120,7 +120,7 @@ class TiffFile:
         if spare not in (0, 1):
             raise ValueError(f"holds {page.samplesperpixel} channels; save it as grey or RGB")
         end = self._file.filehandle.size
-        parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+        parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
         whole = all(size > 0 and start + size <= end for start, size in parts)
         if len(parts) < math.prod(page.chunked) or not whole:
             raise ValueError("cut short, or parts of the picture are missing")

@@ -313,6 +313,35 @@ def test_a_reason_of_several_lines_is_given_whole(
         read_image(tmp_path / "x.png", AUTO)
 
 
+SURPRISES = [
+    AttributeError("'FileMetaDataset' object has no attribute 'TransferSyntaxUID'"),
+    TypeError("'>' not supported between instances of 'tuple' and 'int'"),
+    IndexError("tuple index out of range"),
+    ZeroDivisionError("division by zero"),
+]
+
+
+@pytest.mark.parametrize("error", SURPRISES, ids=repr)
+def test_what_surprises_a_decoder_is_a_damaged_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    Image.fromarray(GREY).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(UserError, match=r"\(its header is damaged\)"):
+        read_image(tmp_path / "x.png", AUTO)
+
+
+def test_no_one_is_told_to_force_a_library(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    (tmp_path / "x.dcm").write_bytes(b"no image" * 40)
+    with pytest.raises(UserError) as caught:
+        read_image(tmp_path / "x.dcm", AUTO)
+    assert "force=" not in str(caught.value)
+
+
 def test_damage_that_a_library_logs_is_not_printed(tmp_path: Path, terminal: io.StringIO) -> None:
     content = io.BytesIO()
     tifffile.imwrite(content, GREY, photometric="minisblack", metadata=None)
