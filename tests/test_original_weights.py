@@ -131,6 +131,20 @@ def test_original_names_go_through_timms_conversion(
     assert capsys.readouterr().out == ""
 
 
+def test_biases_that_the_model_lacks_may_be_left_out_only_where_they_are_zero(
+    tmp_path: Path,
+) -> None:
+    without = "vit_small_patch16_dinov3"
+    content = state_dict_of(f"{without}_qkvb", num_classes=0)
+    published = dinov3(content)
+    message = refusal(saved(tmp_path, published), without)
+    assert "blocks.0.attn.qkv.bias: unknown, found (1152,)" in message
+    for name, tensor in published.items():
+        if name.endswith("qkv.bias"):
+            tensor.zero_()
+    assert_same(load(saved(tmp_path, published), without), content, without)
+
+
 def test_half_floats_of_a_distributed_run(tmp_path: Path) -> None:
     content = {key: value.half() for key, value in state_dict_of(CLIP, num_classes=0).items()}
     file = saved(tmp_path, prefixed("module.", clip(content)), ".safetensors")

@@ -209,6 +209,14 @@ def _in_timm_names(
     except Exception:
         # No file that timm knows, so nearly anything is raised: its own names tell what it lacks.
         return tensors
+    # timm leaves out DINOv3's biases where the model has none; only zeros may be left out.
+    converted |= {
+        name: bias
+        for name, bias in tensors.items()
+        if name.endswith("attn.qkv.bias")
+        and not {name, name.replace("qkv.bias", "q_bias")} & converted.keys()
+        and bias.any()
+    }
     return max(tensors, converted, key=lambda names: sum(name in names for name in wanted))
 
 
