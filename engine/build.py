@@ -15,6 +15,7 @@ from models.criteria import (
     Criterion,
     MultiPatchPerceptual,
     MultiScaleDissimilarity,
+    PatchEmbeddingDistance,
     PixelDistance,
     ResNetPerceptual,
     SinglePatchPerceptual,
@@ -27,6 +28,7 @@ from models.linear import use_onednn
 from models.perceptual import PerceptualResNet, PerceptualViT
 from models.qformer import QFormer
 from utils.checkpoints import holds_encoder, load_model
+from utils.checks import of_encoder
 from utils.schema import SectionConfig
 from utils.weights import native_state_dict, read_tensors
 
@@ -73,11 +75,6 @@ def build_autoencoder(config: SectionConfig, checkpoint: Path | None = None) -> 
     return model
 
 
-def _of_encoder(values: Sequence[str], index: int) -> str:
-    """The value of one encoder, from a list that may hold one for all."""
-    return values[index] if len(values) > 1 else values[0]
-
-
 def _build_encoder(config: SectionConfig, index: int, given: Mapping[str, Tensor]) -> Encoder:
     name = config.model_name[index]
     geometry = backbone_geometry(name)
@@ -85,24 +82,27 @@ def _build_encoder(config: SectionConfig, index: int, given: Mapping[str, Tensor
     if not holds_encoder(given, index):
         state_dict = native_state_dict(
             name,
-            _of_encoder(config.model_weights, index),
+            of_encoder(config.model_weights, index),
             key="MODEL_WEIGHTS",
-            cache_dir=_of_encoder(config.cache_dir, index),
+            cache_dir=of_encoder(config.cache_dir, index),
             seed=config.seed,
         )
     additional_block = projection = None
     if config.additional_block_dim:
         additional_block = (
-            config.additional_block_dim[index],
-            config.additional_block_num_heads[index],
-            config.additional_block_mlp_ratio[index],
+            of_encoder(config.additional_block_dim, index),
+            of_encoder(config.additional_block_num_heads, index),
+            of_encoder(config.additional_block_mlp_ratio, index),
         )
     if config.final_proj_in_features:
-        projection = (config.final_proj_in_features[index], config.final_proj_out_features[index])
+        projection = (
+            of_encoder(config.final_proj_in_features, index),
+            of_encoder(config.final_proj_out_features, index),
+        )
     return Encoder(
         name,
         img_size=config.resize,
-        patch_size=config.patch_size[index],
+        patch_size=of_encoder(config.patch_size, index),
         block_indices=_block_indices(geometry, config.use_hidden_state),
         state_dict=state_dict,
         additional_block=additional_block,
@@ -129,7 +129,7 @@ def build_criteria(config: SectionConfig, specs: Sequence[CriterionSpec]) -> lis
 
     def build(name: str, spec: CriterionSpec) -> Criterion:
         if name in resnets:
-            return ResNetPerceptual(resnets[name], spec.metric)
+            return ResNetPerceptual(resnets[name], spec.hidden_states, spec.metric)
         if name in _PIXEL_METRICS:
             return PixelDistance(_PIXEL_METRICS[name])
         if name == "SSIM":
@@ -138,16 +138,14 @@ def build_criteria(config: SectionConfig, specs: Sequence[CriterionSpec]) -> lis
             return MultiScaleDissimilarity()
         assert network is not None
         assert geometry is not None
-        if name == "PERCEPTUAL_VIT_mae_multi":
-            kind, sizes = MultiPatchPerceptual, spec.patch_sizes
-        else:
-            kind, sizes = SinglePatchPerceptual, (SINGLE_PATCH_SIZE,)
-        last_block = name == "EMBED_MSE"
-        return kind(
+        if name == "EMBED_MSE":
+            return PatchEmbeddingDistance(network, SINGLE_PATCH_SIZE)
+        multi = name == "PERCEPTUAL_VIT_mae_multi"
+        return (MultiPatchPerceptual if multi else SinglePatchPerceptual)(
             network,
-            patch_sizes=sizes,
-            block_indices=_block_indices(geometry, (-1,) if last_block else spec.hidden_states),
-            metric="L2" if last_block else spec.metric,
+            patch_sizes=spec.patch_sizes if multi else (SINGLE_PATCH_SIZE,),
+            block_indices=_block_indices(geometry, spec.hidden_states),
+            metric=spec.metric,
         )
 
     return [
@@ -163,14 +161,12 @@ def _perceptual_vit(
         return None, None
     name = config.perceptual_model_name
     geometry = backbone_geometry(name)
-    states = {state for spec in specs for state in spec.hidden_states if spec.vit_patch_sizes}
-    if any("EMBED_MSE" in spec.names for spec in specs):
-        states.add(-1)
+    states = {state for spec in specs for state in spec.hidden_states if spec.looks_at_blocks}
     network = PerceptualViT(
         name,
         img_size=config.resize,
         patch_sizes=sizes,
-        deepest_block=max(_block_indices(geometry, sorted(states))),
+        deepest_block=max(_block_indices(geometry, sorted(states)), default=-1),
         state_dict=_perceptual_weights(config, name),
     )
     use_onednn(network)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from utils.schema import SectionConfig
 
 SINGLE_PATCH_SIZE = 16
+NUM_RESNET_STAGES = 5
 RESNETS = {
     "PERCEPTUAL_RESNET18": "resnet18.tv_in1k",
     "PERCEPTUAL_RESNET34": "resnet34.tv_in1k",
@@ -46,6 +47,11 @@ class CriterionSpec:
             hidden_states=getattr(config, f"perceptual_hstate_{suffix}"),
             patch_sizes=getattr(config, f"perceptual_patch_size_{suffix}"),
         )
+
+    @property
+    def looks_at_blocks(self) -> bool:
+        """Whether ``hidden_states`` are blocks of the perceptual ViT."""
+        return any(name.startswith("PERCEPTUAL_VIT") for name in self.names)
 
     @property
     def vit_patch_sizes(self) -> list[int]:

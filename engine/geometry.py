@@ -9,17 +9,15 @@ from contextlib import suppress
 
 import timm
 
-from engine.criterion_spec import RESNETS, CriterionSpec
+from engine.criterion_spec import NUM_RESNET_STAGES, RESNETS, CriterionSpec
 from models.backbone import BackboneGeometry, backbone_geometry
+from utils.checks import of_encoder
 from utils.errors import ConfigError, Problem
 from utils.schema import SectionConfig
 from utils.weights import HUB, RANDOM
 
 # Pairs of an INI key and what its backbone says to it.
 Found = list[tuple[str, str]]
-
-# Criteria that look at the configured blocks of the perceptual ViT; EMBED_MSE looks at the last.
-_LOOK_AT_BLOCKS = {"PERCEPTUAL_VIT_mae_multi", "PERCEPTUAL_VIT_mae"}
 
 
 class _UnfitBackboneError(Exception):
@@ -99,7 +97,7 @@ def _encoder_problems(config: SectionConfig) -> Found:
     problems: Found = []
     for index, name in enumerate(config.model_name):
         try:
-            geometry = _geometry(name, config.resize, config.patch_size[index])
+            geometry = _geometry(name, config.resize, of_encoder(config.patch_size, index))
         except _UnfitBackboneError as error:
             problems.append(("MODEL_NAME", str(error)))
             continue
@@ -111,10 +109,11 @@ def _encoder_problems(config: SectionConfig) -> Found:
 
 def _prefix_problem(config: SectionConfig, index: int, geometry: BackboneGeometry) -> Found:
     registers = max(geometry.num_prefix_tokens - 1, 0)
-    if config.n_reg_tokens[index] == registers:
+    found = of_encoder(config.n_reg_tokens, index)
+    if found == registers:
         return []
     text = (
-        f"found {config.n_reg_tokens[index]}; {config.model_name[index]} has "
+        f"found {found}; {config.model_name[index]} has "
         f"{geometry.num_prefix_tokens} prefix tokens, so give {registers}"
     )
     return [("N_REG_TOKENS", text)]
@@ -136,8 +135,9 @@ def _width_problems(config: SectionConfig, index: int, geometry: BackboneGeometr
     problems: Found = []
     for key in ("ADDITIONAL_BLOCK_DIM", "FINAL_PROJ_IN_FEATURES"):
         widths = getattr(config, key.lower())
-        if widths and widths[index] != geometry.dim:
-            problems.append((key, f"found {widths[index]}; {name} has width {geometry.dim}"))
+        width = of_encoder(widths, index) if widths else geometry.dim
+        if width != geometry.dim:
+            problems.append((key, f"found {width}; {name} has width {geometry.dim}"))
     if not config.final_proj_in_features and config.junction_dim != geometry.dim:
         text = (
             f"found {config.junction_dim}; {name} has width {geometry.dim} and FINAL_PROJ_* is "
@@ -149,8 +149,8 @@ def _width_problems(config: SectionConfig, index: int, geometry: BackboneGeometr
 
 def _criterion_problems(config: SectionConfig, spec: CriterionSpec) -> Found:
     name = config.perceptual_model_name
-    states = spec.hidden_states if _LOOK_AT_BLOCKS & set(spec.names) else ()
-    problems: Found = []
+    states = spec.hidden_states if spec.looks_at_blocks else ()
+    problems = _stage_problems(spec)
     for size in dict.fromkeys(spec.vit_patch_sizes):
         try:
             geometry = _geometry(name, config.resize, size)
@@ -159,6 +159,19 @@ def _criterion_problems(config: SectionConfig, spec: CriterionSpec) -> Found:
             continue
         problems += _state_problems(f"PERCEPTUAL_HSTATE_{spec.kind}", name, geometry, states)
     return problems
+
+
+def _stage_problems(spec: CriterionSpec) -> Found:
+    resnet = next((name for name in spec.names if name in RESNETS), None)
+    most = NUM_RESNET_STAGES
+    return [
+        (
+            f"PERCEPTUAL_HSTATE_{spec.kind}",
+            f"{resnet} has no stage {stage}; give {-most} to {most - 1}, 0 is the stem",
+        )
+        for stage in spec.hidden_states
+        if resnet and not -most <= stage < most
+    ]
 
 
 def _trunk_problems(config: SectionConfig, specs: Sequence[CriterionSpec]) -> Found:

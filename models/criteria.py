@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from math import prod
 
 import torch
-from pytorch_msssim import ms_ssim
-from pytorch_msssim.ssim import _fspecial_gauss_1d, gaussian_filter
+from pytorch_msssim import ms_ssim, ssim
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.distances import at_least_fp32, feature_distance
+from models.distances import feature_distance, in_full_precision
 from models.perceptual import PerceptualResNet, PerceptualViT
-from utils.normalisation import PIXEL_MEAN, PIXEL_STD
 
-SSIM_WINDOW = 7
+_SSIM_WINDOW = 7
 
 
 class Criterion(nn.Module):
@@ -88,44 +86,51 @@ class SinglePatchPerceptual(MultiPatchPerceptual):
         return self.distance(images, reconstructions, self.patch_sizes[0])
 
 
+class PatchEmbeddingDistance(Criterion):
+    """Squared difference of the patch embeddings, before positions are added.
+
+    Args:
+        network: The perceptual ViT.
+        patch_size: One of its patch sizes.
+    """
+
+    def __init__(self, network: PerceptualViT, patch_size: int) -> None:
+        super().__init__()
+        self.network = network
+        self.patch_size = patch_size
+
+    def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
+        """(B, 3, H, W) twice → (1, B, 1, H/patch_size, W/patch_size)."""
+        both = (self.network.embed(each, self.patch_size) for each in (images, reconstructions))
+        return feature_distance(*both, "L2")[None, :, None]
+
+
 class ResNetPerceptual(Criterion):
-    """Distance of a ResNet's stages, resized to the largest and averaged.
+    """Distance of some of a ResNet's stages, resized to the largest and averaged.
 
     Args:
         network: The perceptual ResNet.
-        metric: A key of :data:`models.distances.DISTANCES`, or ``content+style``: the mean
-            squared difference plus that of the Gram matrices (Gatys et al., arXiv 1508.06576),
-            the latter one number an image.
+        stages: Which of its five feature maps: 0 is the stem, negative ones count from the end.
+        metric: A key of :data:`models.distances.DISTANCES`.
     """
 
-    def __init__(self, network: PerceptualResNet, metric: str) -> None:
+    def __init__(self, network: PerceptualResNet, stages: Sequence[int], metric: str) -> None:
         super().__init__()
         self.network = network
+        self.stages = tuple(stages)
         self.metric = metric
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
-        """(B, 3, H, W) twice → (1, B, 1, H/4, W/4)."""
+        """(B, 3, H, W) twice → (1, B, 1, h, w), the size of the largest stage."""
         with torch.no_grad():
             targets = self.network(images)
         features = self.network(reconstructions)
         maps = [
-            self._distance(at_least_fp32(target), at_least_fp32(feature))[:, None]
-            for target, feature in zip(targets, features, strict=True)
+            feature_distance(targets[stage], features[stage], self.metric)[:, None]
+            for stage in self.stages
         ]
-        size = maps[0].shape[-2:]
+        size = max((stage.shape[-2:] for stage in maps), key=prod)
         return torch.stack([_upsample(stage, size) for stage in maps]).mean(dim=0, keepdim=True)
-
-    def _distance(self, target: Tensor, feature: Tensor) -> Tensor:
-        if self.metric != "content+style":
-            return feature_distance(target, feature, self.metric)
-        style = (_gram(target) - _gram(feature)).square().mean(dim=(1, 2))
-        return feature_distance(target, feature, "L2") + style[:, None, None]
-
-
-def _gram(features: Tensor) -> Tensor:
-    """(B, C, h, w) → (B, C, C), averaged over positions."""
-    flat = features.flatten(2)
-    return flat @ flat.mT / flat.shape[-1]
 
 
 class PixelDistance(Criterion):
@@ -145,44 +150,37 @@ class PixelDistance(Criterion):
 
 
 class StructuralDissimilarity(Criterion):
-    """1 − SSIM at each pixel, Gaussian window of 7 (Wang et al. 2004), on intensities in [0, 1]."""
+    """1 − SSIM (Wang et al. 2004) of the normalised tensors: one number per image, spread.
+
+    ``data_range`` is 1 although normalised values span more, as in published configs' runs.
+    """
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """(B, 3, H, W) twice → (1, B, 1, H, W)."""
-        x, y = _intensities(images), _intensities(reconstructions)
-        window = _fspecial_gauss_1d(SSIM_WINDOW, 1.5).to(x).repeat(3, 1, 1, 1)
-
-        def local_mean(values: Tensor) -> Tensor:
-            padded = F.pad(values, [SSIM_WINDOW // 2] * 4, mode="reflect")
-            return gaussian_filter(padded, window)
-
-        mean_x, mean_y = local_mean(x), local_mean(y)
-        variance_x = local_mean(x * x) - mean_x.square()
-        variance_y = local_mean(y * y) - mean_y.square()
-        covariance = local_mean(x * y) - mean_x * mean_y
-        luminance = (2 * mean_x * mean_y + 0.01**2) / (mean_x**2 + mean_y**2 + 0.01**2)
-        structure = (2 * covariance + 0.03**2) / (variance_x + variance_y + 0.03**2)
-        return (1 - luminance * structure).mean(dim=1)[None, :, None]
+        return _spread(1 - _ssim(images, reconstructions), images)
 
 
 class MultiScaleDissimilarity(Criterion):
-    """1 − MS-SSIM (pytorch-msssim, window 7): one number an image, spread over its map."""
+    """1 − MS-SSIM of the normalised tensors: one number per image, spread over its map."""
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
-        """(B, 3, H, W) twice, H and W above 96 → (1, B, 1, H, W)."""
-        similarity = ms_ssim(
-            _intensities(images),
-            _intensities(reconstructions),
-            data_range=1.0,
-            size_average=False,
-            win_size=SSIM_WINDOW,
-        )
-        per_image = (1 - similarity)[None, :, None, None, None]
-        return per_image.expand(-1, -1, -1, *images.shape[-2:])
+        """(B, 3, H, W) twice, H and W above 160 → (1, B, 1, H, W)."""
+        return _spread(1 - _ms_ssim(images, reconstructions), images)
 
 
-def _intensities(images: Tensor) -> Tensor:
-    return at_least_fp32(images) * PIXEL_STD + PIXEL_MEAN
+@in_full_precision
+def _ssim(images: Tensor, others: Tensor) -> Tensor:
+    return ssim(images, others, data_range=1.0, size_average=False, win_size=_SSIM_WINDOW)
+
+
+@in_full_precision
+def _ms_ssim(images: Tensor, others: Tensor) -> Tensor:
+    return ms_ssim(images, others, data_range=1.0, size_average=False)
+
+
+def _spread(per_image: Tensor, images: Tensor) -> Tensor:
+    """(B,) → (1, B, 1, H, W)."""
+    return per_image[None, :, None, None, None].expand(-1, -1, -1, *images.shape[-2:])
 
 
 class WeightedCriteria(Criterion):

@@ -60,7 +60,9 @@ class PixelDecoder(nn.Module):
         self.num_registers = num_registers
         self.out_channels = out_channels
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim) * 1e-3)
-        self.reg_tokens = nn.Parameter(torch.randn(1, num_registers, dim) * 1e-3)
+        # Without registers published checkpoints hold no such name.
+        registers = torch.randn(1, num_registers, dim) * 1e-3
+        self.reg_tokens = nn.Parameter(registers) if num_registers else None
         self.decoder_pos_embed = nn.Parameter(
             sincos_position_embedding(dim, num_patches), requires_grad=False
         )
@@ -74,7 +76,9 @@ class PixelDecoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, n², input_dim) → (B, 3, n·p, n·p) in normalised intensities."""
         patches = self.decoder_embed(tokens) + self.decoder_pos_embed
-        prefix = torch.cat([self.reg_tokens, self.cls_token], dim=1)
+        prefix: Tensor = self.cls_token
+        if self.reg_tokens is not None:
+            prefix = torch.cat([self.reg_tokens, prefix], dim=1)
         sequence = torch.cat([prefix.expand(len(tokens), -1, -1), patches], dim=1)
         for block in self.decoder_blocks:
             sequence = block(sequence)

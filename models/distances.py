@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,6 +22,22 @@ def _squared(features: Tensor, other: Tensor) -> Tensor:
 
 def _absolute(features: Tensor, other: Tensor) -> Tensor:
     return (features - other).abs().mean(dim=1)
+
+
+def _absolute_total(features: Tensor, other: Tensor) -> Tensor:
+    return _spread((features - other).abs().flatten(1).mean(dim=1), features)
+
+
+def _content_and_style(features: Tensor, other: Tensor) -> Tensor:
+    """Gatys et al., arXiv 1508.06576, with the mean in place of the sum."""
+    style = (_gram(features) - _gram(other)).square().mean(dim=(1, 2))
+    return _squared_total(features, other) + _spread(style, features)
+
+
+def _gram(features: Tensor) -> Tensor:
+    """(B, C, h, w) → (B, C, C), averaged over positions."""
+    flat = features.flatten(2)
+    return flat @ flat.mT / flat.shape[-1]
 
 
 def _squared_total(features: Tensor, other: Tensor) -> Tensor:
@@ -41,26 +59,44 @@ DISTANCES: dict[str, Distance] = {
     "cosine": _cosine,
     "L2": _squared,
     "L1": _absolute,
+    "L1tot": _absolute_total,
     "L2tot": _squared_total,
     "cosinetot": _cosine_total,
+    "content+style": _content_and_style,
 }
 
 
+def in_full_precision(distance: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Have a distance of two tensors computed in fp32 or better, under autocast too.
+
+    In bf16 the difference of two close tensors is noise.
+    """
+
+    @functools.wraps(distance)
+    def computed(features: Tensor, other: Tensor, *arguments: str) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return distance(_at_least_fp32(features), _at_least_fp32(other), *arguments)
+
+    return computed
+
+
+@in_full_precision
 def feature_distance(features: Tensor, other: Tensor, metric: str) -> Tensor:
     """Distance map of two feature maps, computed in fp32 or better whatever comes in.
 
     Args:
         features: (B, C, h, w).
         other: (B, C, h, w).
-        metric: ``cosine`` (1 − cos over channels), ``L2`` or ``L1`` (mean over channels), or
-            ``cosinetot`` and ``L2tot`` (one number an image, spread over its map).
+        metric: ``cosine`` (1 − cos over channels), ``L2`` or ``L1`` (mean over channels); or one
+            number per image, spread over its map: ``cosinetot``, ``L2tot``, ``L1tot``, and
+            ``content+style``, L2tot plus the mean squared difference of the Gram matrices.
 
     Returns:
         (B, h, w), from 0 up.
     """
-    return DISTANCES[metric](at_least_fp32(features), at_least_fp32(other))
+    return DISTANCES[metric](features, other)
 
 
-def at_least_fp32(values: Tensor) -> Tensor:
+def _at_least_fp32(values: Tensor) -> Tensor:
     """Half precision widened to fp32; fp32 and fp64 as they are."""
     return values.float() if values.element_size() < 4 else values

@@ -22,6 +22,7 @@ class PerceptualViT(nn.Module):
         img_size: Pixels along each side of the input.
         patch_sizes: Pixels along each side of a patch, for every size that is asked for later.
         deepest_block: Index of the deepest block asked for later; the ones behind it are not built.
+            -1 where none is.
         state_dict: Native weights in timm's names.
     """
 
@@ -63,9 +64,15 @@ class PerceptualViT(nn.Module):
         side = images.shape[-1] // patch_size
         return [tokens.mT.unflatten(-1, (-1, side)) for tokens in outputs]
 
+    def embed(self, images: Tensor, patch_size: int) -> Tensor:
+        """(B, 3, H, W) → patch embeddings (B, C, H/patch_size, W/patch_size), no positions."""
+        view: Any = self.views[str(patch_size)]
+        tokens = view.patch_embed(images).flatten(1, -2)
+        return tokens.mT.unflatten(-1, (-1, images.shape[-1] // patch_size))
+
 
 class PerceptualResNet(nn.Module):
-    """The outputs of a frozen ResNet's four stages.
+    """The outputs of a frozen ResNet's stem (after its activation) and four stages.
 
     Args:
         name: timm tag.
@@ -77,7 +84,7 @@ class PerceptualResNet(nn.Module):
 
     def __init__(self, name: str, state_dict: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.model = timm.create_model(name, features_only=True, out_indices=(1, 2, 3, 4))
+        self.model = timm.create_model(name, features_only=True)
         wanted = self.model.state_dict()
         self.model.load_state_dict({name: state_dict.get(name, torch.empty(0)) for name in wanted})
         self.requires_grad_(False)
@@ -88,5 +95,5 @@ class PerceptualResNet(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) → four feature maps (B, C, H/2^k, W/2^k), k from 2 to 5."""
+        """(B, 3, H, W) → five feature maps (B, C, H/2^k, W/2^k), k from 1 to 5."""
         return self.model(images)

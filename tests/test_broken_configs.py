@@ -83,7 +83,7 @@ VALUES: list[Row] = [
     ("TRAINING.CRITERION_TRAIN", "PERCEPTUAL_VIT", ("'PERCEPTUAL_VIT'", "MS_SSIM")),
     ("TRAINING.CRITERION_TRAIN", "", ("''", "criteria")),
     ("TRAINING.CRITERION_TRAIN", "MSE,", ("'MSE,'", "criteria")),
-    ("TRAINING.CRITERION_TRAIN", "MS_SSIM", ("above 96", "found 96")),
+    ("TRAINING.CRITERION_TRAIN", "MS_SSIM", ("above 160", "found 96")),
     # Lists.
     ("TRAINING.CRITERION_TRAIN_WEIGHTS", "1, 2", ("found 2 weights", "give 1")),
     ("TRAINING.CRITERION_TRAIN_WEIGHTS", "-1", ("'-1'", "from 0")),

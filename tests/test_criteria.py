@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from engine.build import build_criteria
 from engine.criterion_spec import CriterionSpec
-from models.criteria import StructuralDissimilarity, WeightedCriteria
+from models.criteria import WeightedCriteria
 from models.distances import DISTANCES, feature_distance
 
 PIXEL_CRITERIA = ("MSE", "MAE", "COSSIM", "SSIM")
@@ -42,6 +42,11 @@ def test_distances_equal_their_twins(metric):
     features, other = torch.randn(2, 5, 3, 4), torch.randn(2, 5, 3, 4)
     result = feature_distance(features, other, metric)
     assert result.shape == (2, 3, 4)
+
+    def style_of(b: int) -> torch.Tensor:
+        grams = [torch.einsum("ihw,jhw->ij", each[b], each[b]) / 12 for each in (features, other)]
+        return (grams[0] - grams[1]).square().mean()
+
     for b in range(2):
         for y in range(3):
             for x in range(4):
@@ -50,6 +55,8 @@ def test_distances_equal_their_twins(metric):
                     "cosine": 1 - u @ v / (u.norm() * v.norm()),
                     "L2": ((u - v) ** 2).mean(),
                     "L1": (u - v).abs().mean(),
+                    "L1tot": (features[b] - other[b]).abs().mean(),
+                    "content+style": ((features[b] - other[b]) ** 2).mean() + style_of(b),
                     "L2tot": ((features[b] - other[b]) ** 2).mean(),
                     "cosinetot": 1 - F.cosine_similarity(
                         features[b].flatten(), other[b].flatten(), dim=0
@@ -95,41 +102,12 @@ def test_multi_multiplies_upsampled_maps_of_the_patch_sizes(build):
 
 
 @torch.no_grad()
-def test_multi_scale_ssim_is_one_number_an_image(build):
-    images, other = pair(112)
-    maps = build("MS_SSIM", resize=112)(images, other)
-    assert maps.shape == (1, 2, 1, 112, 112)
+def test_multi_scale_ssim_is_one_number_per_image(build):
+    images, other = pair(176)
+    maps = build("MS_SSIM", resize=176)(images, other)
+    assert maps.shape == (1, 2, 1, 176, 176)
     assert (maps == maps[..., :1, :1]).all()
     assert maps.min() > 0
-
-
-@torch.no_grad()
-def test_ssim_map_equals_a_windowed_twin():
-    images, other = pair(12)
-    maps = StructuralDissimilarity()(images, other)[0, :, 0]
-    x, y = (value * 0.226 + 0.449 for value in (images, other))
-    weights = torch.exp(-(torch.arange(-3, 4).float() ** 2) / (2 * 1.5**2))
-    window = torch.outer(weights, weights) / weights.sum() ** 2
-    expected = torch.zeros(3)
-    for channel in range(3):
-        u, v = x[0, channel, 2:9, 3:10], y[0, channel, 2:9, 3:10]
-        mu, mv = (window * u).sum(), (window * v).sum()
-        variance_u, variance_v = (window * u * u).sum() - mu**2, (window * v * v).sum() - mv**2
-        covariance = (window * u * v).sum() - mu * mv
-        similarity = (2 * mu * mv + 1e-4) * (2 * covariance + 9e-4)
-        similarity /= (mu**2 + mv**2 + 1e-4) * (variance_u + variance_v + 9e-4)
-        expected[channel] = 1 - similarity
-    torch.testing.assert_close(maps[0, 5, 6], expected.mean(), rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_content_and_style_of_resnets(build):
-    images, other = pair()
-    content = build("PERCEPTUAL_RESNET18", "L2")(images, other)
-    both = build("PERCEPTUAL_RESNET18", "content+style")(images, other)
-    style = both - content
-    assert (style > 0).all()
-    torch.testing.assert_close(style, style[..., :1, :1].expand_as(style), rtol=1e-3, atol=1e-6)
 
 
 @torch.no_grad()
@@ -167,7 +145,7 @@ def test_zero_features_have_finite_distances_and_gradients(metric):
     assert features.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("metric", ["cosine", "L2", "cosinetot", "L2tot"])
+@pytest.mark.parametrize("metric", ["cosine", "L2", "cosinetot", "L2tot", "content+style"])
 def test_gradients_of_distances_against_finite_differences(metric):
     torch.manual_seed(0)
     target = torch.randn(2, 4, 3, 3, dtype=torch.float64)
@@ -177,7 +155,7 @@ def test_gradients_of_distances_against_finite_differences(metric):
 
 @pytest.mark.parametrize("name", [*PIXEL_CRITERIA, *VIT_CRITERIA, "PERCEPTUAL_RESNET18", "MS_SSIM"])
 def test_gradient_of_each_criterion_against_finite_differences(build, name):
-    size = 112 if name == "MS_SSIM" else 32
+    size = 176 if name == "MS_SSIM" else 32
     criterion = build(name, resize=size).double()
     images, other = (value.double() for value in pair(size, count=1))
     direction = torch.randn(other.shape, generator=torch.Generator().manual_seed(1)).double()

@@ -108,7 +108,8 @@ def load_model(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: Pa
     given = {
         name: tensor
         for name, tensor in state_dict.items()
-        if name in wanted or not _HEAD.match(name)
+        # Empty ones are the registers of a decoder that has none.
+        if tensor.numel() and (name in wanted or not _HEAD.match(name))
     }
     problems = _differences(wanted, given)
     if problems:

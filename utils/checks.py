@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from utils.schema import SectionConfig
 
 Contradiction = tuple[str, str]
+Value = TypeVar("Value")
 
 _PER_ENCODER = (
     "patch_size",
@@ -19,8 +20,10 @@ _PER_ENCODER = (
     "additional_block_dim",
     "additional_block_num_heads",
     "additional_block_mlp_ratio",
+    "cache_dir",
+    "model_weights",
 )
-_BROADCAST = ("cache_dir", "model_weights")
+_RESNET_METRICS = ("L1tot", "content+style")
 
 
 def contradictions(config: Any, kinds: Sequence[str]) -> list[Contradiction]:
@@ -54,15 +57,23 @@ def _until_missing(check: Iterator[Contradiction]) -> Iterator[Contradiction]:
 
 def _list_lengths(config: SectionConfig) -> Iterator[Contradiction]:
     encoders = len(config.model_name)
-    for name in (*_PER_ENCODER, *_BROADCAST):
+    for name in _PER_ENCODER:
         length = len(getattr(config, name, ()))
-        allowed = {encoders}
-        if name in _BROADCAST:
-            allowed.add(1)
+        allowed = {1, encoders}
         if not hasattr(config, name) or name.startswith(("final_proj", "additional_block")):
             allowed.add(0)
         if length not in allowed:
-            yield name.upper(), f"found {length} values; give {encoders}, one for each MODEL_NAME"
+            text = f"found {length} values; give {encoders}, one for each MODEL_NAME"
+            yield name.upper(), text + (", or one for all" if encoders > 1 else "")
+
+
+def of_encoder(values: Sequence[Value], index: int) -> Value:
+    """The value of one encoder, from a list that may hold one for all."""
+    return values[index] if len(values) > 1 else values[0]
+
+
+def _of_each(values: Sequence[Value], config: SectionConfig) -> Sequence[Value]:
+    return [*values] * len(config.model_name) if len(values) == 1 else values
 
 
 def _final_projection(config: SectionConfig) -> Iterator[Contradiction]:
@@ -76,7 +87,8 @@ def _final_projection(config: SectionConfig) -> Iterator[Contradiction]:
 def _additional_block(config: SectionConfig) -> Iterator[Contradiction]:
     names = ("additional_block_dim", "additional_block_num_heads", "additional_block_mlp_ratio")
     yield from _both_or_none(config, names)
-    blocks = zip(config.additional_block_dim, config.additional_block_num_heads, strict=False)
+    widths = _of_each(config.additional_block_dim, config)
+    blocks = zip(widths, _of_each(config.additional_block_num_heads, config), strict=False)
     for width, heads in blocks:
         if width % heads:
             yield "ADDITIONAL_BLOCK_NUM_HEADS", f"{heads} heads do not divide the width {width}"
@@ -90,7 +102,8 @@ def _both_or_none(config: SectionConfig, names: Sequence[str]) -> Iterator[Contr
 
 
 def _encoder_geometry(config: SectionConfig) -> Iterator[Contradiction]:
-    sizes = zip(config.model_name, config.n_patches, config.patch_size, strict=False)
+    patches_of, size_of = (_of_each(each, config) for each in (config.n_patches, config.patch_size))
+    sizes = zip(config.model_name, patches_of, size_of, strict=False)
     for model, patches, size in sizes:
         if patches * size != config.resize:
             text = (
@@ -153,8 +166,8 @@ def _patch_sizes(config: SectionConfig, kind: str) -> Iterator[Contradiction]:
     if fixed and config.resize % 16:
         text = f"{fixed[0]} uses patches of 16, which do not divide RESIZE = {config.resize}"
         yield f"CRITERION_{kind}", text
-    if "MS_SSIM" in names and config.resize <= 96:
-        text = f"MS_SSIM needs RESIZE above 96 (five scales, window 7); found {config.resize}"
+    if "MS_SSIM" in names and config.resize <= 160:
+        text = f"MS_SSIM needs RESIZE above 160 (five scales, window 11); found {config.resize}"
         yield f"CRITERION_{kind}", text
 
 
@@ -162,6 +175,9 @@ def _metric(config: SectionConfig, kind: str) -> Iterator[Contradiction]:
     names = getattr(config, f"criterion_{kind.lower()}")
     metric = getattr(config, f"perceptual_metric_{kind.lower()}")
     vits = [name for name in names if name.startswith("PERCEPTUAL_VIT")]
-    if metric == "content+style" and vits:
-        text = f"content+style is for PERCEPTUAL_RESNET*, not for {vits[0]}; give cosine, L1 or L2"
+    if metric in _RESNET_METRICS and vits:
+        text = (
+            f"{metric} is for PERCEPTUAL_RESNET*, not for {vits[0]}; give cosine, L1, L2, L2tot "
+            "or cosinetot"
+        )
         yield f"PERCEPTUAL_METRIC_{kind}", text

@@ -112,7 +112,7 @@ Counts = Annotated[tuple[Width, ...], List, Filled]
 OptionalCounts = Annotated[tuple[Width, ...], List]
 Ratios = Annotated[tuple[Annotated[float, Field(gt=0, lt=64)], ...], List]
 
-Metric = Literal["cosine", "L2", "L1", "L2tot", "cosinetot", "content+style"]
+Metric = Literal["cosine", "L2", "L1", "L2tot", "cosinetot", "L1tot", "content+style"]
 CriterionName = Literal[
     "PERCEPTUAL_VIT_mae_multi",
     "PERCEPTUAL_VIT_mae",
