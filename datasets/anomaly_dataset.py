@@ -82,7 +82,9 @@ class AnomalyDataset(Dataset[Item]):
         if self.images is not None:
             return self.images[index].clone()
         sample = self.split.samples[index]
-        pixels = read_image(sample.path, self.window, sample.frame, axis=sample.axis)
+        pixels = read_image(
+            sample.path, self.window, sample.frame, axis=sample.axis, volume=sample.volume
+        )
         return resize_image(pixels, self.size)
 
 

@@ -19,6 +19,7 @@ from datasets.observation import Observation, observe
 from datasets.places import Place
 from datasets.raw import SliceAxis
 from datasets.samples import ANOMALOUS, NORMAL, Sample, Split, mask_without_mark
+from datasets.volumes import choose_volume
 from utils.errors import UserError
 from utils.patients import patient_of
 
@@ -35,6 +36,7 @@ def check_dataset(
     names: tuple[str, ...] = (),
     patient_pattern: str | None = None,
     axis: SliceAxis = "axial",
+    volume: int = 0,
 ) -> Report:
     """Look at every image and mask; nothing that is wrong stops the check.
 
@@ -46,8 +48,9 @@ def check_dataset(
         patient_pattern: Tells the patient of a file name, see
             :func:`utils.patients.patient_of`; None to leave patients alone.
         axis: How volumes are cut.
+        volume: Which volume of NIfTI files of four dimensions.
     """
-    check = _Check(patient_pattern, axis)
+    check = _Check(patient_pattern, axis, volume)
     for place in places:
         check.add(place)
     return check.report(names)
@@ -56,8 +59,9 @@ def check_dataset(
 class _Check:
     """What is known so far; splits are added one after another."""
 
-    def __init__(self, patient_pattern: str | None, axis: SliceAxis) -> None:
+    def __init__(self, patient_pattern: str | None, axis: SliceAxis, volume: int) -> None:
         self._pattern = patient_pattern
+        self._volume = volume
         self._axis = axis
         self._folders: dict[Path, Place] = {}
         self._summaries: list[SplitSummary] = []
@@ -90,7 +94,8 @@ class _Check:
         self._summaries.append(summary)
         self._add_patients(place, split)
         masks = _masks_of_normal_images(split.folder)
-        for sample, seen in _observed(split.samples, masks, place.name):
+        samples = choose_volume(split.samples, self._volume)
+        for sample, seen in _observed(samples, masks, place.name):
             self._add_sample(summary, sample, seen)
         self._sum_up(summary)
 

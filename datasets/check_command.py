@@ -46,6 +46,7 @@ def _check_config(options: argparse.Namespace) -> Report:
         names=(settings.experiment_name, settings.object),
         patient_pattern=options.patient_pattern or pattern,
         axis=settings.slice_axis,
+        volume=settings.volume_index,
     )
 
 

@@ -72,7 +72,9 @@ def _read(dataset: AnomalyDataset) -> Iterator[Tensor]:
     """(1 or 3, size, size) of each image, one channel where three are equal."""
 
     def read(sample: Sample) -> tuple[Sequence[int], Tensor]:
-        pixels = read_image(sample.path, dataset.window, sample.frame, axis=sample.axis)
+        pixels = read_image(
+            sample.path, dataset.window, sample.frame, axis=sample.axis, volume=sample.volume
+        )
         image = resize_image(pixels, dataset.size)
         return pixels.shape[:2], image[:1] if (image == image[:1]).all() else image
 

@@ -24,7 +24,7 @@ def cache_key(dataset: AnomalyDataset) -> str:
     """32 hexadecimal digits of files, sizes, times of change, settings, code and versions."""
     state = cache(_state)  # volumes hold many images
     files = [
-        (each.path.absolute().as_posix(), each.frame, each.axis, state(each.path))
+        (each.path.absolute().as_posix(), each.frame, each.axis, each.volume, state(each.path))
         for each in dataset.split.samples
     ]
     parts = (code_version(), dataset.size, dataset.window, files)

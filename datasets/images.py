@@ -32,7 +32,12 @@ _PYTHON_WORDS = re.compile(r"<[^<>]*>|Use force=True[^.]*\.")
 
 
 def read_image(
-    path: Path, window: IntensityWindow, frame: int | None = None, *, axis: SliceAxis = "axial"
+    path: Path,
+    window: IntensityWindow,
+    frame: int | None = None,
+    *,
+    axis: SliceAxis = "axial",
+    volume: int = 0,
 ) -> NDArray[np.uint8]:
     """An image as (H, W) grey or (H, W, 3) RGB, 8 bits.
 
@@ -44,12 +49,13 @@ def read_image(
         window: How intensities become 8 bits.
         frame: Which image of a file that holds several, from 0.
         axis: How a volume is cut.
+        volume: Which volume of a file of four dimensions, from 0.
 
     Raises:
         UserError: The file is missing, corrupt, empty, too large, of several frames where none is
             asked for, or needs a package that is not installed; names it.
     """
-    with open_image(path, axis) as file:
+    with open_image(path, axis, volume=volume) as file:
         raw = file.read(_frame_of(file, path, frame))
         if raw.display is not None and window.kind == "auto":
             pixels = raw.display
@@ -125,6 +131,16 @@ def count_frames(path: Path, *, axis: SliceAxis = "axial") -> int:
         return file.num_frames
 
 
+def count_volumes(path: Path) -> int:
+    """How many volumes a NIfTI file holds, 1 for files of other kinds.
+
+    Raises:
+        UserError: The header cannot be read; names the file.
+    """
+    with open_image(path) as file:
+        return file.num_volumes if isinstance(file, NiftiFile) else 1
+
+
 def marked_frames(
     path: Path, *, axis: SliceAxis = "axial", image: Path | None = None
 ) -> list[bool]:
@@ -150,13 +166,14 @@ def require_packages(paths: Iterable[Path]) -> None:
 
 @contextmanager
 def open_image(
-    path: Path, axis: SliceAxis = "axial", *, mask_of: Path | None = None
+    path: Path, axis: SliceAxis = "axial", *, volume: int = 0, mask_of: Path | None = None
 ) -> Iterator[ImageFile]:
     """An image file; whatever goes wrong with it in the block is a one-line UserError.
 
     Args:
         path: The file.
         axis: How a volume is cut.
+        volume: Which volume of a file of four dimensions, from 0.
         mask_of: The image that the file is a mask of.
 
     Raises:
@@ -164,7 +181,7 @@ def open_image(
     """
     with kept_messages() as messages:
         try:
-            file = _open(path, axis, mask_of)
+            file = _open(path, axis, volume, mask_of)
             try:
                 yield file
             finally:
@@ -181,12 +198,12 @@ def open_image(
             ) from error
 
 
-def _open(path: Path, axis: SliceAxis, mask_of: Path | None) -> ImageFile:
+def _open(path: Path, axis: SliceAxis, volume: int, mask_of: Path | None) -> ImageFile:
     kind = kind_of(path)
     if kind == "nifti":
         if mask_of is not None and kind_of(mask_of) == "nifti":
             return NiftiMask(path, mask_of, axis)
-        return NiftiFile(path, axis)
+        return NiftiFile(path, axis, volume)
     if kind == "dicom":
         return DicomFile(path)
     return TiffFile(path) if is_tiff(path) else PictureFile(path)

@@ -44,20 +44,28 @@ class NiftiFile:
     Args:
         path: A ``.nii`` or ``.nii.gz`` file.
         axis: Which slices; a file of one plane is shown as it is.
+        volume: Which one of several volumes, from 0.
 
     Raises:
-        UserError: nibabel is missing, or the file holds neither a plane nor one volume.
+        UserError: nibabel is missing, or the file holds no such plane or volume.
     """
 
-    def __init__(self, path: Path, axis: SliceAxis) -> None:
+    def __init__(self, path: Path, axis: SliceAxis, volume: int = 0) -> None:
         self._path = path
-        volume = optional_package("nibabel").load(path)
-        self._data = volume.dataobj
-        stored = tuple(int(length) for length in volume.shape)
-        _check_shape(path, stored, volume.get_data_dtype())
+        header = optional_package("nibabel").load(path)
+        self._data = header.dataobj
+        stored = tuple(int(length) for length in header.shape)
+        _check_shape(path, stored, header.get_data_dtype())
         self.shape = (*stored, 1)[:3]
-        self.affine: NDArray[np.float64] = volume.affine
-        turns = optional_package("nibabel.orientations").io_orientation(volume.affine)
+        self.num_volumes = math.prod(stored[3:])
+        if volume >= self.num_volumes:
+            raise UserError(
+                f"{shown(path)}: has no volume {volume}, it holds {self.num_volumes}; lower "
+                "VOLUME_INDEX"
+            )
+        self._volume = volume
+        self.affine: NDArray[np.float64] = header.affine
+        turns = optional_package("nibabel.orientations").io_orientation(header.affine)
         if not np.isfinite(turns).all():
             raise UserError(f"{shown(path)}: its affine names no orientation; mend its header")
         # Of each voxel axis: the axis of RAS that it follows, and whether it runs against it.
@@ -85,6 +93,8 @@ class NiftiFile:
 
     def read_mask(self, frame: int) -> NDArray[Any]:
         """A slice's values, (H, W) or (H, W, 3)."""
+        if self.num_volumes > 1:
+            raise ValueError(f"a mask of {self.num_volumes} volumes instead of one")
         return np.nan_to_num(self._plane(frame), posinf=0, neginf=0)
 
     def _plane(self, frame: int) -> NDArray[Any]:
@@ -106,8 +116,8 @@ class NiftiFile:
 
     def values(self, *where: Any) -> NDArray[Any]:
         """Scaled values at an index of three axes; of a compressed file, its sum compared."""
-        index = (*where, *[0] * len(self._data.shape))[: len(self._data.shape)]
-        size = math.prod(self.shape) * self._data.dtype.itemsize
+        index = (*where, self._volume, *[0] * len(self._data.shape))[: len(self._data.shape)]
+        size = math.prod(self._data.shape) * self._data.dtype.itemsize
         compressed, stamp = self._path.suffix.lower() == ".gz", self._path.stat().st_mtime_ns
         if not compressed or size > _KEPT_BYTES:
             if compressed:
@@ -121,7 +131,7 @@ class NiftiFile:
 
     def _percentiles(self, low: float, high: float) -> Limits:
         stamp = self._path.stat().st_mtime_ns
-        return _volume_percentiles(self._path, stamp, low, high)
+        return _volume_percentiles(self._path, stamp, low, high, self._volume)
 
     def sample(self) -> NDArray[Any]:
         """About 260,000 voxels from all over the volume."""
@@ -159,8 +169,8 @@ def _whole_stream(path: Path) -> Iterator[gzip.GzipFile]:
 
 
 @lru_cache(maxsize=4096)
-def _volume_percentiles(path: Path, stamp: int, low: float, high: float) -> Limits:
-    voxels = NiftiFile(path, "axial").sample().astype(np.float64)
+def _volume_percentiles(path: Path, stamp: int, low: float, high: float, volume: int = 0) -> Limits:
+    voxels = NiftiFile(path, "axial", volume).sample().astype(np.float64)
     voxels = voxels[np.isfinite(voxels)]
     if not voxels.size:
         raise ValueError("holds NaN or infinite intensities alone")
@@ -177,10 +187,10 @@ def _channels(values: NDArray[Any]) -> NDArray[Any]:
 
 def _check_shape(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     dimensions = " × ".join(str(length) for length in shape)
-    if len(shape) < 2 or any(length != 1 for length in shape[3:]):
+    if len(shape) < 2 or any(length != 1 for length in shape[4:]):
         raise UserError(
-            f"{shown(path)}: has {len(shape)} dimensions ({dimensions}) instead of 2 or 3; save "
-            "each volume as a file of its own, for instance with nibabel.four_to_three"
+            f"{shown(path)}: has {len(shape)} dimensions ({dimensions}) instead of 2 to 4; save "
+            "each volume as a file of its own"
         )
     if dtype.fields is None and dtype.kind not in "iufb":
         raise UserError(f"{shown(path)}: holds {dtype} instead of grey values; save it as grey")

@@ -34,6 +34,7 @@ class NiftiMask(NiftiFile):
     def __init__(self, path: Path, image: Path, axis: SliceAxis) -> None:
         super().__init__(image, axis)
         self._mask = NiftiFile(path, axis)
+        self.num_volumes = self._mask.num_volumes
         self._same = _same_grid(self._mask, self)
         gap = 0 if self._same else _gap(self._mask, self)
         if gap:

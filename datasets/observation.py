@@ -72,7 +72,9 @@ def observe(sample: Sample, mask: Path | None) -> Observation:
         mask: Its mask's file: of normal images too, whose samples know none.
     """
     try:
-        pixels = read_image(sample.path, IntensityWindow(), sample.frame, axis=sample.axis)
+        pixels = read_image(
+            sample.path, IntensityWindow(), sample.frame, axis=sample.axis, volume=sample.volume
+        )
         alpha = _has_alpha(sample.path)
     except UserError as error:
         return Observation(unreadable=str(error))

@@ -55,7 +55,9 @@ class PredictionDataset(Dataset[Input]):
     def __getitem__(self, index: int) -> Input:
         sample = self.samples[index]
         try:
-            pixels = read_image(sample.path, self.window, sample.frame, axis=sample.axis)
+            pixels = read_image(
+                sample.path, self.window, sample.frame, axis=sample.axis, volume=sample.volume
+            )
         except UserError as error:
             return Input(sample, None, None, str(error))
         return Input(sample, pixels, resize_image(pixels, self.size).expand(3, -1, -1))

@@ -25,6 +25,7 @@ class Sample:
         mask: The mask's file; None where the image is normal or the set has no masks.
         frame: Which image of a volume or multi-frame file, from 0; None for a file of one image.
         axis: How a volume is cut into frames.
+        volume: Which volume of a NIfTI file of four dimensions, from 0.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Sample:
     mask: Path | None = None
     frame: int | None = None
     axis: SliceAxis = "axial"
+    volume: int = 0
 
     @property
     def name(self) -> str:

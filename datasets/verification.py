@@ -32,7 +32,9 @@ def verify_samples(split: Split, window: IntensityWindow) -> None:
     """
 
     def read(sample: Sample) -> tuple[Sequence[int], None]:
-        image = read_image(sample.path, window, sample.frame, axis=sample.axis)
+        image = read_image(
+            sample.path, window, sample.frame, axis=sample.axis, volume=sample.volume
+        )
         return image.shape[:2], None
 
     for _ in verified(split.samples, read, "checking files"):

@@ -19,6 +19,7 @@ from datasets.prediction_dataset import Input, PredictionDataset, prediction_loa
 from datasets.reading import loader_deaths_told
 from datasets.samples import Sample
 from datasets.transforms import to_bytes
+from datasets.volumes import choose_volume
 from engine.calibration import Calibration
 from engine.evaluation import ScoredBatch, Scorer
 from engine.prediction_files import PredictionFiles
@@ -145,7 +146,8 @@ def predict(config: Config, source: Path, output: Path | None, *, recursive: boo
     check_results_folder(config, folder, key="--output" if output else "RESULTS_PATH")
     if TestFiles(folder).metrics.exists():
         raise UserError(f"--output: {shown(folder)} holds the results of a test; give another one")
-    samples = list(find_inputs(source, recursive, axis=settings.slice_axis))
+    inputs = find_inputs(source, recursive, axis=settings.slice_axis)
+    samples = list(choose_volume(inputs, settings.volume_index))
     scorer = create_scorer(settings, file=config.file)
     calibration = calibration_for(config, scorer)
     if calibration is None:

@@ -9,6 +9,7 @@ from datasets.anomaly_dataset import AnomalyDataset
 from datasets.image_cache import verified_dataset
 from datasets.layout import find_split
 from datasets.reading import loader_deaths_told
+from datasets.volumes import of_volume
 from engine.build import build_autoencoder, build_criteria
 from engine.calibration import Calibration, calibrate, load_calibration
 from engine.criterion_spec import CriterionSpec
@@ -76,6 +77,7 @@ def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
         if stored is None:
             logger.warning("no threshold is learnt: %s", error)
         return stored
+    split = of_volume(split, testing.volume_index)
     split = split.cut(config.training.max_samples_val, testing.seed)
     if stored is not None and stored.is_of(split):
         return stored

@@ -23,6 +23,7 @@ _KEYS = {
     "RESIZE",
     "INTENSITY_WINDOW",
     "SLICE_AXIS",
+    "VOLUME_INDEX",
 }
 
 

@@ -15,6 +15,7 @@ from datasets.anomaly_dataset import AnomalyDataset
 from datasets.image_cache import verified_dataset
 from datasets.layout import ANOMALOUS, NORMAL, Split, find_split
 from datasets.reading import loader_deaths_told
+from datasets.volumes import of_volume
 from engine.calibration import Calibration, ColourScale, colour_scale
 from engine.cases import Case, chosen_cases, render_cases
 from engine.collectors import Collector, NormalPixels, PixelCollector
@@ -80,6 +81,7 @@ def test(config: Config) -> TestRun:
     files = TestFiles(settings.results_path)
     check_results_folder(config, files.folder)
     split = find_split(settings.test_data_path, key="TEST_DATA_PATH", axis=settings.slice_axis)
+    split = of_volume(split, settings.volume_index)
     split = split.cut(settings.max_samples_test, settings.seed)
     if split.num_left_out:
         logger.warning(

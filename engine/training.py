@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from datasets.anomaly_dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
 from datasets.image_cache import verified_dataset
 from datasets.layout import find_normal_images, find_split
+from datasets.volumes import of_volume
 from engine.batch_size import find_batch_size
 from engine.build import build_autoencoder, build_criteria
 from engine.criterion_spec import CriterionSpec
@@ -45,7 +46,9 @@ def create_trainer(config: Config) -> Trainer:
         settings.train_data_path, key="TRAIN_DATA_PATH", axis=settings.slice_axis
     )
     val_split = find_split(settings.val_data_path, key="VAL_DATA_PATH", axis=settings.slice_axis)
+    train_split = of_volume(train_split, settings.volume_index)
     train_split = train_split.cut(settings.max_samples_train, settings.seed)
+    val_split = of_volume(val_split, settings.volume_index)
     val_split = val_split.cut(settings.max_samples_val, settings.seed)
     fabric = create_fabric(settings)
     # Before the weights: what is wrong with the images is told sooner.

@@ -193,9 +193,11 @@ def test_missing_keys(tmp_path: Path, place: str) -> None:
 
 
 SEVERAL: list[tuple[Mapping[str, str], set[str]]] = [
-    # Two encoders, and lists that were left at one entry.
+    # Three encoders, and lists that were left at two entries.
     (
-        {"TRAINING.MODEL_NAME": "test_vit, test_vit2"},
+        {"TRAINING.MODEL_NAME": "test_vit, test_vit2, test_vit", "TRAINING.PATCH_SIZE": "16, 16",
+         "TRAINING.N_PATCHES": "6, 6", "TRAINING.N_REG_TOKENS": "0, 0",
+         "TRAINING.FINAL_PROJ_IN_FEATURES": "64, 64", "TRAINING.FINAL_PROJ_OUT_FEATURES": "48, 48"},
         {"PATCH_SIZE", "N_PATCHES", "N_REG_TOKENS", "FINAL_PROJ_IN_FEATURES",
          "FINAL_PROJ_OUT_FEATURES"},
     ),

@@ -372,7 +372,7 @@ def without_orientation(path):
 
 
 BROKEN_NIFTI = {
-    "4-D": (lambda path: write_nifti(path, np.zeros((4, 5, 6, 2), np.int16)), "has 4 dim.*four_to"),
+    "5-D": (lambda path: write_nifti(path, np.zeros((4, 5, 6, 1, 2), np.int16)), "has 5 dim"),
     "1-D": (lambda path: write_nifti(path, np.zeros(4, np.int16)), "has 1 dimensions"),
     "complex": (lambda path: write_nifti(path, np.zeros((2, 2, 2), np.complex64)), "complex64"),
     "text": (lambda path: path.write_text("no image"), "cannot be read"),

@@ -21,6 +21,7 @@ from datasets.layout import find_split
 from datasets.places import Place
 from datasets.raw import SliceAxis
 from datasets.verification import verify_samples
+from datasets.volumes import of_volume
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
@@ -195,3 +196,34 @@ def test_the_forms_of_a_headers_affine_are_resolved_as_nibabel_does(tmp_path: Pa
     np.testing.assert_array_equal(
         read_image(tmp_path / "x.nii", AUTO, 2), read_image(expected, AUTO, 2)
     )
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_one_volume_of_several_is_read_and_the_others_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
+) -> None:
+    volumes = np.stack([VOLUME, 3 * VOLUME[::-1], VOLUME[:, ::-1]], axis=3)
+    for k in range(2):
+        write_nifti(tmp_path / f"Ungood/img/{k}{suffix}", volumes)
+        write_nifti(tmp_path / f"Ungood/label/{k}.nii.gz", MARKS)
+    write_nifti(tmp_path / "good/x.nii", VOLUME)
+    split = of_volume(find_split(tmp_path, key="TEST_DATA_PATH"), 1)
+    assert [record.message for record in caplog.records] == [
+        f"2 files hold several volumes, such as {tmp_path}/Ungood/img/0{suffix} (3): VOLUME_INDEX "
+        "= 1 is read, the others are left out"
+    ]
+    verify_samples(split, AUTO)
+    alone = write_nifti(tmp_path / "alone.nii", volumes[..., 1])
+    for index in range(6):
+        sample = split.samples[index]
+        pixels = read_image(sample.path, AUTO, sample.frame, volume=sample.volume)
+        np.testing.assert_array_equal(pixels, read_image(alone, AUTO, index))
+    assert AnomalyDataset(split, 16, AUTO)[2]["mask"].any()
+    with pytest.raises(UserError, match=r"has no volume 3, it holds 3; lower VOLUME_INDEX"):
+        verify_samples(of_volume(split, 3), AUTO)
+
+
+def test_a_mask_of_several_volumes_is_an_error(tmp_path: Path) -> None:
+    several = np.stack([MARKS, MARKS], axis=3)
+    with pytest.raises(UserError, match=r"label/case\.nii\.gz: .*a mask of 2 volumes"):
+        find_split(masked_set(tmp_path, several, np.eye(4), np.eye(4)), key="TEST_DATA_PATH")

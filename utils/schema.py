@@ -222,6 +222,7 @@ class SectionConfig(BaseModel):
     slice_axis: Annotated[Literal["axial", "coronal", "sagittal"], BeforeValidator(_lower)] = Field(
         "axial", description="axial, coronal or sagittal"
     )
+    volume_index: CountOrZero = Field(0, description=_COUNT_OR_ZERO)
     resize: int = Field(224, ge=8, le=4096, description="a whole number from 8 to 4096")
     batch_size_test: Count = Field(64, description=_COUNT)
 
