@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets.images import count_frames, read_image, read_mask, read_size
+from datasets.samples import ANOMALOUS, Sample, mask_marked_all_over
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
@@ -355,3 +356,18 @@ def test_damage_that_a_library_logs_is_not_printed(tmp_path: Path, terminal: io.
     with pytest.raises(UserError, match="pages are missing"):
         read_image(path, AUTO)
     assert terminal.getvalue() == ""
+
+
+def test_a_mask_marked_all_over_is_told_with_both_files() -> None:
+    sample = Sample(Path("img/x.png"), ANOMALOUS, Path("label/x.png"))
+    text = mask_marked_all_over(sample)
+    assert text.startswith("label/x.png: marks every pixel of img/x.png")
+    assert text.isprintable()
+
+
+def test_a_tiff_whose_channels_differ_in_depth_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tif", RGB, photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages.first.tags["BitsPerSample"].overwrite((5, 6, 5))
+    with pytest.raises(UserError, match=r"different depths|damaged"):
+        read_image(path, AUTO)
