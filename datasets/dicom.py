@@ -93,12 +93,14 @@ class DicomFile:
 
     def _stored(self, frame: int) -> NDArray[Any]:
         syntax = self._header.file_meta.TransferSyntaxUID
+        # Floats have neither.
+        high, bits = self._header.get("HighBit"), self._header.get("BitsStored")
         if syntax.is_compressed:
             self._check_decoder(syntax)
-        elif (high := int(self._header.HighBit)) != int(self._header.BitsStored) - 1:
+        elif None not in (high, bits) and high != bits - 1:
             raise UserError(
                 f"{shown(self._path)}: HighBit (0028,0102) is {high}, which does not fit "
-                f"BitsStored (0028,0101), {self._header.BitsStored}; save the file anew"
+                f"BitsStored (0028,0101), {bits}; save the file anew"
             )
         # By its path a frame's bytes are read alone; what is deflated is read as a whole.
         source = optional_package("pydicom").dcmread(self._path) if syntax.is_deflated else None

@@ -230,6 +230,17 @@ def test_signed_pixels_of_12_bits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels, shades(values.astype(float), -2048, 2047))
 
 
+def test_floats(tmp_path: Path) -> None:
+    dataset = dicom_dataset(CT)
+    values = CT.astype(np.float32) / 7
+    del dataset.PixelData, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
+    dataset.BitsAllocated, dataset.FloatPixelData = 32, values.tobytes()
+    dataset.save_as(tmp_path / "x.dcm", enforce_file_format=True)
+    ends = np.percentile(values.astype(float), (0.5, 99.5))
+    expected = shades(values.astype(float), ends[0], ends[1])
+    np.testing.assert_array_equal(read_image(tmp_path / "x.dcm", AUTO), expected)
+
+
 def test_frames_of_a_compressed_file() -> None:
     path = packaged("SC_rgb_rle_2frame.dcm")
     expected = dcmread(path).pixel_array
