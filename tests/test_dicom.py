@@ -130,8 +130,9 @@ def test_one_bit_is_black_and_white(tmp_path: Path) -> None:
 
 
 def test_a_window_of_width_1_is_a_threshold(tmp_path: Path) -> None:
-    path = write_dicom(tmp_path / "x.dcm", CT, WindowCenter=1500, WindowWidth=1)
-    np.testing.assert_array_equal(read_image(path, AUTO), np.where(CT > 1499.5, 255, 0))
+    values = np.array([[0, 1499, 1500, 1501]], np.uint16)
+    path = write_dicom(tmp_path / "x.dcm", values, WindowCenter=1500, WindowWidth=1)
+    assert read_image(path, AUTO).tolist() == [[0, 0, 255, 255]]
 
 
 def test_a_sigmoid_window(tmp_path: Path) -> None:
