@@ -24,14 +24,13 @@ _PREAMBLE, _MAGIC = 128, b"DICM"
 def kind_of(path: Path) -> Kind | None:
     """The kind of an image file by its suffix, or as DICOM by its first bytes; None for others.
 
-    DICOM files are often named by a number, ``1.2.840.113619.2``, or without any dot.
+    DICOM files are often named by a number, ``1.2.840.113619.2``, ``x.IMA``, or without any dot.
     """
     name = path.name.lower()
     for kind, suffixes in _SUFFIXES.items():
         if name.endswith(suffixes):
             return kind
-    unnamed = not path.suffix or path.suffix[1:].isdigit()
-    return "dicom" if unnamed and _begins_as_dicom(path) else None
+    return "dicom" if _begins_as_dicom(path) else None
 
 
 def stem_of(path: Path) -> str:
@@ -55,7 +54,7 @@ def shown(path: Path) -> str:
 
 def _begins_as_dicom(path: Path) -> bool:
     # An index of other files, which begins alike, and pipes, which block, are no images.
-    if path.name == "DICOMDIR" or not path.is_file():
+    if path.name.upper() == "DICOMDIR" or not path.is_file():
         return False
     try:
         with path.open("rb") as file:

@@ -17,7 +17,10 @@ _CODE = (
     *(f"datasets/{name}.py" for name in ("formats", "pictures", "raw", "transforms")),
     "utils/intensity.py",
 )
-_PACKAGES = ("numpy", "torch", "torchvision", "pillow", "pydicom", "nibabel")
+_PACKAGES = (
+    *("numpy", "torch", "torchvision", "pillow", "pydicom", "nibabel"),
+    *("pylibjpeg-libjpeg", "pylibjpeg-openjpeg"),
+)
 
 
 def cache_key(dataset: AnomalyDataset) -> str:

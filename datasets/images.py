@@ -60,8 +60,9 @@ def read_image(
         if raw.display is not None and window.kind == "auto":
             pixels = raw.display
         else:
-            pixels = window.apply(raw.values, raw.window, raw.percentiles)
-        return 255 - pixels if raw.inverted else pixels
+            pixels = window.apply(raw.values, raw.percentiles)
+        pixels = 255 - pixels if raw.inverted else pixels
+        return pixels if raw.padding is None else np.where(raw.padding, np.uint8(0), pixels)
 
 
 def read_mask(

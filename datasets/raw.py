@@ -22,17 +22,18 @@ class RawImage:
 
     Attributes:
         values: (H, W) grey or (H, W, 3) RGB.
-        window: Intensities that the file itself wants black and white.
-        percentiles: Two percentiles of the volume that the image is a slice of.
-        display: (H, W) uint8, as the file's own look-up table shows it.
+        percentiles: Two percentiles of the volume that the image is a slice of, or of the
+            image without its padding.
+        display: (H, W) uint8, as the file's own window or look-up table shows it.
         inverted: Low intensities are bright.
+        padding: (H, W) bool, where there is no picture; shown black.
     """
 
     values: NDArray[Any]
-    window: Limits | None = None
     percentiles: Callable[[float, float], Limits] | None = None
     display: NDArray[np.uint8] | None = None
     inverted: bool = False
+    padding: NDArray[np.bool_] | None = None
 
 
 class ImageFile(Protocol):

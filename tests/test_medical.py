@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.pixels import apply_color_lut
+from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import JPEGLSLossless, RLELossless, SegmentationStorage
 
 from datasets import nifti
@@ -61,10 +62,9 @@ def test_the_files_window_in_rescaled_units(tmp_path):
     assert read_size(path) == (5, 8)
 
 
-@pytest.mark.parametrize("function", ["LINEAR_EXACT", "SIGMOID"])
-def test_an_exact_window_runs_from_end_to_end(tmp_path, function):
+def test_an_exact_window_runs_from_end_to_end(tmp_path):
     path = write_dicom(
-        tmp_path / "x.dcm", CT, WindowCenter=1000, WindowWidth=500, VOILUTFunction=function
+        tmp_path / "x.dcm", CT, WindowCenter=1000, WindowWidth=500, VOILUTFunction="LINEAR_EXACT"
     )
     np.testing.assert_array_equal(read_image(path, AUTO), windowed(CT, 750, 1250))
 
@@ -96,8 +96,8 @@ def test_monochrome1_is_inverted_after_the_window(tmp_path):
 def test_8_bits_stay_unless_the_file_names_a_window(tmp_path):
     plain = write_dicom(tmp_path / "plain.dcm", GREY)
     np.testing.assert_array_equal(read_image(plain, AUTO), GREY)
-    own = write_dicom(tmp_path / "own.dcm", GREY, WindowCenter=100.5, WindowWidth=101)
-    np.testing.assert_array_equal(read_image(own, AUTO), windowed(GREY.astype(float), 50, 150))
+    own = write_dicom(tmp_path / "own.dcm", GREY, WindowCenter=101, WindowWidth=52)
+    np.testing.assert_array_equal(read_image(own, AUTO), windowed(GREY.astype(float), 75, 126))
 
 
 def test_a_voi_table_shows_what_no_window_does(tmp_path):
@@ -176,7 +176,10 @@ def test_compression_that_is_installed(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "x.dcm", AUTO), stretched(CT))
 
 
-def test_compression_that_is_not_installed_names_the_plugin(tmp_path):
+def test_compression_that_is_not_installed_names_the_plugin(tmp_path, monkeypatch):
+    plugin = "pylibjpeg - requires pylibjpeg>=2.0 and pylibjpeg-libjpeg>=2.1"
+    monkeypatch.setattr(Decoder, "is_available", False)
+    monkeypatch.setattr(Decoder, "missing_dependencies", [plugin])
     dataset = dicom_dataset(CT)
     dataset.compress(RLELossless)
     dataset.file_meta.TransferSyntaxUID = JPEGLSLossless

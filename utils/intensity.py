@@ -19,8 +19,8 @@ class IntensityWindow:
     """The key INTENSITY_WINDOW: which intensities become black and white.
 
     Attributes:
-        kind: ``auto`` (8-bit images as they are; else the file's own window, else its 0.5th and
-            99.5th percentile), ``percentiles`` or ``range``.
+        kind: ``auto`` (8-bit images as they are; else the 0.5th and 99.5th percentile),
+            ``percentiles`` or ``range``.
         low: Percentile or intensity that becomes 0.
         high: Percentile or intensity that becomes 255.
     """
@@ -50,26 +50,24 @@ class IntensityWindow:
     def apply(
         self,
         values: NDArray[np.generic],
-        own: Limits | None = None,
         percentiles: Callable[[float, float], Limits] | None = None,
     ) -> NDArray[np.uint8]:
         """Window intensities to 8 bits.
 
         Args:
             values: Any shape; must be finite.
-            own: The window that the file itself names, for ``auto``.
             percentiles: Two percentiles of the volume that ``values`` are cut from; by default
                 they are taken of ``values``.
 
         Raises:
             ValueError: A value is NaN or infinite.
         """
-        if self.kind == "auto" and own is None and values.dtype == np.uint8:
+        if self.kind == "auto" and values.dtype == np.uint8:
             return values.astype(np.uint8, copy=False)
         exact = values.astype(np.float64)
         if not np.isfinite(exact).all():
             raise ValueError("holds NaN or infinite intensities")
-        low, high = self._limits(exact, own, percentiles)
+        low, high = self._limits(exact, percentiles)
         # A constant image has no contrast to stretch: it becomes black.
         scaled = (exact - low) / (high - low) if high > low else np.zeros_like(exact)
         return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
@@ -77,13 +75,10 @@ class IntensityWindow:
     def _limits(
         self,
         values: NDArray[np.float64],
-        own: Limits | None,
         percentiles: Callable[[float, float], Limits] | None,
     ) -> Limits:
         if self.kind == "range":
             return self.low, self.high
-        if self.kind == "auto" and own is not None:
-            return own
         chosen = (self.low, self.high) if self.kind == "percentiles" else _AUTO_PERCENTILES
         if percentiles is not None:
             return percentiles(*chosen)
