@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -75,6 +77,15 @@ class Split:
         if len(labels) < len(self.samples):
             raise ValueError(f"{self.folder}: holds images without a label")
         return labels
+
+    @property
+    def summary(self) -> str:
+        """Count of the samples and a digest of their names below the folder, and of labels."""
+        names = "\n".join(
+            f"{os.path.relpath(sample.name, self.folder)} {sample.label}" for sample in self.samples
+        )
+        digest = hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        return f"{len(self.samples)} images, names {digest}"
 
     def cut(self, max_samples: int, seed: int) -> Split:
         """At most ``max_samples`` samples, drawn by a seeded shuffle where there are more."""

@@ -89,7 +89,12 @@ def _device(name: str, processes: int) -> tuple[str, list[int] | int]:
 def _precision(name: str, accelerator: str) -> str:
     if name != "auto":
         return name
-    return "bf16" if accelerator == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if accelerator == "cuda" and _bf16_in_hardware() else "fp32"
+
+
+def _bf16_in_hardware() -> bool:
+    # Older cards emulate it, slower than fp32.
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def place(fabric: Fabric, module: nn.Module, *, keep_frozen: bool = False) -> None:

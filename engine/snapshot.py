@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from utils.config import ini_values, load_config
+from engine.geometry import check_geometry
+from utils.config import Config, ini_values, load_config
 from utils.errors import ConfigError, Problem
 from utils.run_files import TrainingFiles
 from utils.schema import SectionConfig
@@ -45,6 +46,27 @@ def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, sectio
     trained = load_config(snapshot).training
     if trained is None:
         return
+    _refuse_differences(config, trained, f"{checkpoint} was trained with", file, section)
+
+
+def check_sections(config: Config) -> None:
+    """Compare [TESTING] with [TRAINING], where it is to test the checkpoints of that run.
+
+    Raises:
+        ConfigError: With every key that decides what the model computes and differs.
+    """
+    if config.training is None or config.testing is None:
+        return
+    if TrainingFiles(config.training.results_path).holds(config.testing.checkpoint_path):
+        check_geometry(config.testing, ("VAL",), file=config.file, section="TESTING")
+        _refuse_differences(
+            config.testing, config.training, "[TRAINING] has", config.file, "TESTING"
+        )
+
+
+def _refuse_differences(
+    config: SectionConfig, trained: SectionConfig, origin: str, file: str, section: str
+) -> None:
     was, found = ini_values(trained), ini_values(config)
     differing = [
         key
@@ -52,10 +74,9 @@ def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, sectio
         if (key in _KEYS or key.startswith(_PREFIXES)) and found[key] != was.get(key, found[key])
     ]
     if differing:
-        trained_with = f"{checkpoint} was trained with"
         raise ConfigError(
             [
-                Problem(file, section, key, f"found {found[key]!r}; {trained_with} {was[key]!r}")
+                Problem(file, section, key, f"found {found[key]!r}; {origin} {was[key]!r}")
                 for key in differing
             ]
         )

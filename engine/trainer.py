@@ -225,7 +225,8 @@ class Trainer:
         self.progress.epoch, self.progress.unfinished = int(row["epoch"] or 0), None
         self.progress.rows.append(row)
         auroc = row.get("val_image_auroc")
-        best = auroc is not None and auroc > (self.progress.best_auroc or -1.0)
+        best_so_far = self.progress.best_auroc
+        best = auroc is not None and (best_so_far is None or auroc > best_so_far)
         if best:
             self.progress.best_auroc = auroc
         if self.fabric.is_global_zero:
@@ -265,7 +266,15 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
         }
-        save_state(self.files.state, progress, ini_values(self.settings), parts)
+        save_state(self.files.state, progress, self._compared(), parts)
+
+    def _compared(self) -> dict[str, str]:
+        """What must be equal where the run is resumed: keys, and the images of both splits."""
+        images = {
+            "TRAIN_IMAGES": self.dataset.split.summary,
+            "VAL_IMAGES": self.validation.split.summary,
+        }
+        return ini_values(self.settings) | images
 
     def _validates_on_test_split(self) -> bool:
         testing = self.config.testing
@@ -279,7 +288,7 @@ class Trainer:
         Raises:
             UserError: There is none, or it was written with another config.
         """
-        self.progress, parts = load_state(self.files.state, ini_values(self.settings))
+        self.progress, parts = load_state(self.files.state, self._compared())
         load_model(self.model, parts.get("model", {}), source=self.files.state)
         try:
             self.optimizer.load_state_dict(parts["optimizer"])

@@ -21,7 +21,7 @@ from engine.evaluation import Reductions, Scorer, create_batches
 from engine.geometry import check_geometry
 from engine.results_folder import check_results_folder, one_trainer_in
 from engine.runtime import create_fabric, place
-from engine.snapshot import check_snapshot
+from engine.snapshot import check_sections, check_snapshot
 from engine.trainer import Trainer
 from engine.training_state import Progress, saved_batch_size
 from utils.checkpoints import write_text
@@ -40,6 +40,7 @@ def create_trainer(config: Config) -> Trainer:
     """
     settings = config.need_training()
     check_geometry(settings, ("TRAIN", "VAL"), file=config.file, section="TRAINING")
+    check_sections(config)
     if settings.model_ckpt_path:
         check_snapshot(settings, settings.model_ckpt_path, file=config.file, section="TRAINING")
     train_split = find_normal_images(

@@ -36,7 +36,13 @@ _MAY_DIFFER = {
     "CACHE_DIR",
     "CACHE_IMAGES",
     "EXPERIMENT_NAME",
+    "BATCH_SIZE_TEST",
+    "OBJECT",
+    "SCHEDULER_STEPS",
+    "SCHEDULER_GAMMA",
 }
+_DATA = {"TRAIN_DATA_PATH", "VAL_DATA_PATH"}
+_IMAGES = {"TRAIN_IMAGES", "VAL_IMAGES"}
 
 Row = dict[str, float | int | None]
 
@@ -119,7 +125,7 @@ def save_state(
     Args:
         path: The file.
         progress: What is done.
-        config: INI keys of [TRAINING], to compare on resuming.
+        config: INI keys of [TRAINING] and what the images are, to compare on resuming.
         parts: State dicts of model, optimizer and scheduler.
     """
     content = {
@@ -137,7 +143,7 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
 
     Args:
         path: The file.
-        config: INI keys of [TRAINING] of this run.
+        config: The same of this run.
 
     Returns:
         What is done, and the state dicts that were saved.
@@ -160,10 +166,12 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
         raise _damaged(path, error) from error
     if not sound:
         raise _damaged(path, "rows and epochs differ")
+    # A folder may move, its images not change; older states hold its path alone.
+    may_differ = _MAY_DIFFER | (_DATA if saved.keys() >= _IMAGES else _IMAGES)
     differing = [
         f"{key}: was {saved.get(key, '')!r}, is {config.get(key, '')!r}"
         for key in sorted(set(saved) | set(config))
-        if saved.get(key, "") != config.get(key, "") and key not in _MAY_DIFFER
+        if saved.get(key, "") != config.get(key, "") and key not in may_differ
     ]
     if differing:
         raise UserError(

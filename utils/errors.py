@@ -101,7 +101,8 @@ def run_script(main: Callable[[], int | None]) -> None:
     """Run a script's ``main`` and leave with its exit code.
 
     A :class:`UserError` is printed to stderr and gives 2; an interrupt, by Ctrl-C or SIGTERM,
-    gives 130. Anything else is a fault of the program and keeps its traceback.
+    gives 130, a GPU whose memory is full gives 1. Anything else is a fault of the program and
+    keeps its traceback.
     """
     _stops.clear()
     heard = [signal.SIGTERM]
@@ -125,4 +126,14 @@ def run_script(main: Callable[[], int | None]) -> None:
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         code = 130
+    except RuntimeError as error:
+        # torch.cuda.OutOfMemoryError, by its name: this module does without torch.
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        print(
+            "error: the GPU's memory is full; lower BATCH_SIZE_TRAIN and raise ACCUMULATE, in "
+            "testing and prediction lower BATCH_SIZE_TEST",
+            file=sys.stderr,
+        )
+        code = 1
     sys.exit(code or 0)
