@@ -23,8 +23,9 @@ ANOMALOUS_NAMES = ("ungood", "abnormal", "anomaly", "anomalous", "defect")
 _BMAD_MASKS = ("label", "anomaly_mask")
 GROUND_TRUTH = "ground_truth"
 MASK_FOLDERS = (*_BMAD_MASKS, "labels", "mask", "masks", "segmentation", GROUND_TRUTH, "gt")
-# What systems leave behind. macOS puts a folder of the last name into its zips.
-_JUNK = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
+# An index of the files around it, and what systems leave behind: macOS puts a folder of the last
+# name into its zips.
+_JUNK = ("dicomdir", "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
 
 # What is not read, and what to do.
 _UNREAD = ("images are not read", "docs/data.md says where images are looked for")
