@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _LIBRARIES = ("PIL", "pydicom", "nibabel", "tifffile")
 _here = threading.local()
@@ -21,19 +23,33 @@ class _Keep(logging.Handler):
             messages.append(record.getMessage())
 
 
+def _show(elsewhere: Callable[..., None], message: Warning | str, *place: Any, **more: Any) -> None:
+    """Keep a warning for the file that this thread reads; show it where there is none."""
+    messages: list[str] | None = getattr(_here, "messages", None)
+    if messages is None:
+        elsewhere(message, *place, **more)
+    else:
+        messages.append(str(message))
+
+
 def _silence() -> None:
     keep = _Keep()
     for library in _LIBRARIES:
         logger = logging.getLogger(library)
         logger.addHandler(keep)
         logger.propagate = False
-    # One filter for good: around each call, threads would disturb one another.
-    warnings.filterwarnings("ignore", module=rf"({'|'.join(_LIBRARIES)})(\.|$)")
+
+
+def keep_warnings() -> None:
+    """Have warnings kept from now on, in all threads."""
+    # For good: filters around each call would disturb those of other threads.
+    warnings.filterwarnings("always", module=rf"({'|'.join(_LIBRARIES)})(\.|$)")
+    warnings.showwarning = functools.partial(_show, warnings.showwarning)
 
 
 @contextmanager
 def kept_messages() -> Iterator[list[str]]:
-    """What libraries log in the block, in this thread."""
+    """What libraries log and warn of in the block, in this thread."""
     outer = getattr(_here, "messages", None)
     messages: list[str] = []
     _here.messages = messages
@@ -44,3 +60,4 @@ def kept_messages() -> Iterator[list[str]]:
 
 
 _silence()
+keep_warnings()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,6 @@ _DEEP_WITH_ALPHA = "LA;16B"
 _GREY_MODES = ("1", "L", "LA")
 _ALPHA_MODES = ("LA", "PA", "RGBA")
 _ORIENTATION_TAG = 0x0112
-
-# Sizes are checked by the caller. Here and not around each call, where threads would disturb one
-# another.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 class PictureFile:

@@ -6,7 +6,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.criteria import resize_maps
-from utils.errors import UserError
 
 _WINDOW = 8
 
@@ -42,17 +41,9 @@ def pixel_scores(maps: Tensor, reduction: str, multi_hstate_reduction: str) -> T
 
     Returns:
         (B, H, W).
-
-    Raises:
-        UserError: The maps are too small for ``downsample_8x8``.
     """
     maps = maps.squeeze(2)  # (R, B, H, W)
     if reduction == "downsample_8x8":
-        if min(maps.shape[-2:]) < _WINDOW:
-            raise UserError(
-                f"REDUCTION: downsample_8x8 needs maps of at least 8 × 8 values, found "
-                f"{maps.shape[-1]} × {maps.shape[-2]}; give mean or max, or a larger RESIZE"
-            )
         coarse = F.avg_pool2d(maps, _WINDOW).amax(dim=0)[None, :, None]
         return resize_maps(coarse, maps.shape[-2:])[0, :, 0]
     over_states = {"pixelwise_mean_max": "mean", "pixelwise_max_mean": "max"}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets.images import count_frames, read_image, read_mask, read_size
+from datasets.library_logs import keep_warnings
 from datasets.samples import ANOMALOUS, Sample, mask_marked_all_over
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
@@ -371,3 +372,16 @@ def test_a_tiff_whose_channels_differ_in_depth_is_refused(tmp_path: Path) -> Non
         file.pages.first.tags["BitsPerSample"].overwrite((5, 6, 5))
     with pytest.raises(UserError, match=r"different depths|damaged"):
         read_image(path, AUTO)
+
+
+def test_a_warning_of_the_library_is_part_of_the_reason(tmp_path, capsys):
+    file = tmp_path / "cut.jpg"
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0"
+    noise = np.random.default_rng(0).integers(256, size=(64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(file, exif=exif)
+    file.write_bytes(file.read_bytes()[:-200])
+    # pytest takes warnings for itself; afterwards it puts back what was there.
+    keep_warnings()
+    with pytest.raises(UserError, match=r"truncated.*; Corrupt EXIF data"):
+        read_image(file, IntensityWindow())
+    assert capsys.readouterr().err == ""

@@ -7,7 +7,6 @@ import torch
 
 from engine import runtime
 from engine.runtime import create_fabric
-from engine.scoring import image_scores
 from engine.training import create_trainer, train
 from utils.errors import ConfigError, UserError, run_script
 
@@ -67,9 +66,15 @@ def test_a_full_gpu_is_one_line_and_exit_code_1(capsys):
     assert "lower BATCH_SIZE_TRAIN and raise ACCUMULATE" in said
 
 
-def test_maps_too_small_for_averages_are_told():
-    with pytest.raises(UserError, match=r"downsample_8x8 needs maps of at least 8 × 8.*7 × 7"):
-        image_scores(torch.zeros(1, 1, 1, 7, 7), "downsample_8x8", "mean")
+@pytest.mark.parametrize(
+    ("criterion", "state", "side"),
+    [("PERCEPTUAL_VIT_mae", 1, 2), ("PERCEPTUAL_RESNET18", 2, 4), ("EMBED_MSE", 1, 2)],
+)
+def test_maps_too_small_for_averages_are_told_at_the_start(tiny, criterion, state, side):
+    keys = [f"CRITERION_VAL={criterion}", f"PERCEPTUAL_HSTATE_VAL={state}"]
+    keys += ["CRITERION_VAL_WEIGHTS=1", "TESTING.IMAGE_REDUCTION=downsample_8x8"]
+    with pytest.raises(ConfigError, match=rf"IMAGE_REDUCTION: .*8 × 8.*have {side} × {side}"):
+        tiny(*keys)
 
 
 @pytest.mark.parametrize("in_hardware", [True, False])

@@ -43,6 +43,7 @@ def contradictions(config: Any, kinds: Sequence[str]) -> list[Contradiction]:
         _junction_queries(config),
         _decoder(config),
         _decoder_width(config),
+        _downsampling(config),
     ]
     for kind in kinds:
         checks += [_weights(config, kind), _patch_sizes(config, kind), _metric(config, kind)]
@@ -169,6 +170,25 @@ def _patch_sizes(config: SectionConfig, kind: str) -> Iterator[Contradiction]:
     if "MS_SSIM" in names and config.resize <= 160:
         text = f"MS_SSIM needs RESIZE above 160 (five scales, window 11); found {config.resize}"
         yield f"CRITERION_{kind}", text
+
+
+def _downsampling(config: SectionConfig) -> Iterator[Contradiction]:
+    side = max(_map_side(config, name) for name in config.criterion_val)
+    for name in ("reduction", "image_reduction", "pixel_reduction"):
+        if getattr(config, name, None) == "downsample_8x8" and side < 8:
+            text = (
+                f"downsample_8x8 needs maps of 8 × 8 or more; CRITERION_VAL's have {side} × {side}"
+            )
+            yield name.upper(), f"{text}: give mean or max"
+
+
+def _map_side(config: SectionConfig, criterion: str) -> int:
+    if criterion in ("PERCEPTUAL_VIT_mae", "EMBED_MSE"):
+        return config.resize // 16
+    if criterion.startswith("PERCEPTUAL_RESNET"):
+        # Five stages, from half the size down; -1 is the last.
+        return max(config.resize // 2 ** (stage % 5 + 1) for stage in config.perceptual_hstate_val)
+    return config.resize
 
 
 def _metric(config: SectionConfig, kind: str) -> Iterator[Contradiction]:
