@@ -184,11 +184,14 @@ class DicomFile:
 
     def _padding(self, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
         """Where there is no picture: outside the circle of a CT, beside the film of a scan."""
-        value = self._header.get("PixelPaddingValue")
+        kind = {"f4": "Float", "f8": "DoubleFloat"}.get(stored.dtype.str[1:], "")
+        value = self._header.get(f"{kind}PixelPaddingValue")
         if value is None:
             return None
-        limit = self._header.get("PixelPaddingRangeLimit")
-        low, high = sorted((int(value), int(value if limit is None else limit)))
+        limit = self._header.get(f"{kind}PixelPaddingRangeLimit")
+        ends = np.array([value, value if limit is None else limit])
+        # Some write the bits of a signed number in a type without sign.
+        low, high = np.sort(ends.astype(stored.dtype))
         return np.asarray((stored >= low) & (stored <= high))
 
     def _through_palette(self, stored: NDArray[Any]) -> NDArray[np.uint8]:

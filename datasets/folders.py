@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,8 +29,12 @@ MASK_FOLDERS = (*_BMAD_MASKS, "labels", "mask", "masks", "segmentation", GROUND_
 _JUNK = ("dicomdir", "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
 
 # What is not read, and what to do.
-_UNREAD = ("images are not read", "docs/data.md says where images are looked for")
-_NO_IMAGES = ("files are no images by name", "convert or remove them")
+_UNREAD = (
+    "image is not read",
+    "images are not read",
+    "docs/data.md says where images are looked for",
+)
+_NO_IMAGES = ("file is no image by name", "files are no images by name", "convert or remove them")
 
 PICTURES: tuple[Kind, ...] = ("picture",)
 
@@ -64,7 +69,7 @@ def class_folders(split: Path) -> list[ClassFolder]:
     classes = normal_folders(split, truth)
     for folder in subfolders(split):
         name = folder.name.casefold()
-        defect = truth is not None and (truth / folder.name).is_dir()
+        defect = truth is not None and _inner_folder(truth, name) is not None
         if name in ANOMALOUS_NAMES or (defect and name not in NORMAL_NAMES):
             classes.append(_class_folder(folder, ANOMALOUS, truth))
     return classes
@@ -95,16 +100,25 @@ def flat_folder(folder: Path) -> ClassFolder:
 
 
 def _ground_truth(split: Path) -> Path | None:
-    places = (split / GROUND_TRUTH, split.parent / GROUND_TRUTH)
-    return next((place for place in places if place.is_dir()), None)
+    found = _inner_folder(split, GROUND_TRUTH)
+    # The folder around it may be closed to us, and be none of the data set's.
+    with suppress(UserError):
+        found = found or _inner_folder(split.parent, GROUND_TRUTH)
+    return found
+
+
+def _inner_folder(folder: Path, name: str) -> Path | None:
+    """The folder of a name in another one, in any case of letters."""
+    inner = subfolders(folder)
+    return next((each for each in inner if each.name.casefold() == name.casefold()), None)
 
 
 def _class_folder(folder: Path, label: int, truth: Path | None = None) -> ClassFolder:
     inner = subfolders(folder)
-    images = next((each for each in inner if each.name.casefold() == "img"), folder)
+    images = _inner_folder(folder, "img") or folder
     masks = _mask_folder(folder, inner)
-    if masks is None and truth is not None and (truth / folder.name).is_dir():
-        masks = truth / folder.name
+    if masks is None and truth is not None:
+        masks = _inner_folder(truth, folder.name)
     return ClassFolder(folder, label, images, masks)
 
 
@@ -214,8 +228,8 @@ def unread_files(split: Path, classes: Iterable[ClassFolder]) -> list[str]:
         read |= used
         anchors |= used | {each.folder}
     outside = {path.parent for path in read if not path.is_relative_to(split)}
-    counts = Counter[tuple[Path, tuple[str, str]]]()
-    examples: dict[tuple[Path, tuple[str, str]], Path] = {}
+    counts = Counter[tuple[Path, tuple[str, str, str]]]()
+    examples: dict[tuple[Path, tuple[str, str, str]], Path] = {}
     for root in (split, *sorted(outside)):
         for folder in walk_folders(root):
             anchor = next((up for up in (folder, *folder.parents) if up in anchors), root)
@@ -230,6 +244,7 @@ def unread_files(split: Path, classes: Iterable[ClassFolder]) -> list[str]:
     ]
 
 
-def _line(folder: Path, count: int, example: Path, sort: tuple[str, str]) -> str:
-    what, remedy = sort
+def _line(folder: Path, count: int, example: Path, sort: tuple[str, str, str]) -> str:
+    one, several, remedy = sort
+    what = one if count == 1 else several
     return f"{shown(folder)}: {count} {what}, such as {shown(example)}; {remedy}"

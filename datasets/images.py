@@ -233,6 +233,8 @@ def _reason(error: Exception, messages: Sequence[str]) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "its content is no PNG, JPEG, BMP or TIFF"
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    if "cannot reshape array" in text:
+        text = "its pixels are cut short"
     if isinstance(error, _SURPRISES):
         text = "its header is damaged"
     told = "; ".join(dict.fromkeys([text, *messages]))

@@ -71,7 +71,8 @@ class NiftiFile:
         # Of each voxel axis: the axis of RAS that it follows, and whether it runs against it.
         self._ras = [int(turn) for turn in turns[:, 0]]
         self._against = [turn < 0 for turn in turns[:, 1]]
-        self._cut = 2 if self.shape[2] == 1 else self._ras.index(_AXES[axis])
+        flat = [each for each in (2, 1, 0) if self.shape[each] == 1]
+        self._cut = flat[0] if flat else self._ras.index(_AXES[axis])
 
     @property
     def num_frames(self) -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.folders import normal_folders
+from datasets.folders import normal_folders, subfolders
 from datasets.formats import shown
-from datasets.layout import VALIDATION_NAMES
 from utils.config import Config
 from utils.errors import UserError
 
@@ -44,17 +43,18 @@ def places_of_folder(folder: Path) -> list[Place]:
     Raises:
         UserError: There are none, or two may be the same split.
     """
-    named = {"train": ("train",), "valid": VALIDATION_NAMES, "test": ("test",)}
+    named = {"train": ("train",), "valid": ("valid", "val"), "test": ("test",)}
+    inner = subfolders(folder) if folder.is_dir() else []
     places = []
     for name, spellings in named.items():
-        there = [folder / spelling for spelling in spellings if (folder / spelling).is_dir()]
-        if there and not there[0].samefile(there[-1]):
+        there = [each for each in inner if each.name.casefold() in spellings]
+        if len(there) > 1:
             raise UserError(
                 f"--data: {shown(folder)} holds {there[0].name} and {there[-1].name}; keep one of "
                 "them, or name the splits in a config"
             )
         places += [Place(name, each, "--data") for each in there[:1]]
-    if not places and folder.is_dir() and normal_folders(folder):
+    if not places and inner and normal_folders(folder):
         places = [Place("test", folder, "--data")]
     if not places:
         raise UserError(

@@ -136,12 +136,3 @@ def mask_without_mark(sample: Sample) -> str:
         f"{shown(sample.mask)}: marks nothing, though {shown(sample.path)} is filed as anomalous; "
         "move the image to good/, or draw the mask"
     )
-
-
-def mask_marked_all_over(sample: Sample) -> str:
-    """What to say where a mask marks every pixel of its image, in one line."""
-    assert sample.mask is not None
-    return (
-        f"{shown(sample.mask)}: marks every pixel of {shown(sample.path)}; draw the anomaly in "
-        "white on black, or as transparency of one colour"
-    )

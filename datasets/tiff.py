@@ -139,6 +139,10 @@ def _full_pages(path: Path, changed: int, size: int) -> tuple[int, ...]:
         pages = range(len(file.pages))
         if not pages or any("TiffPages" in message for message in messages):
             raise ValueError("pages are missing or cut short")
+        if len(pages) == 1 and file.series[0].size > file.pages.first.size:
+            raise ValueError(
+                "holds several images behind one header; save them as files of their own"
+            )
         full = tuple(each for each in pages if not _is_no_page(file, each))
         return full or tuple(pages)
 

@@ -248,3 +248,44 @@ def test_frames_of_a_compressed_file() -> None:
     assert count_frames(path) == 2
     for frame in range(2):
         np.testing.assert_array_equal(read_image(path, AUTO, frame), expected[frame])
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_padding_written_without_a_sign_counts_in_signed_files(
+    tmp_path: Path, inverted: bool
+) -> None:
+    values = CT.astype(np.int16)
+    values[:2] = -20000
+    dataset = dicom_dataset(values)
+    if inverted:
+        dataset.PhotometricInterpretation = "MONOCHROME1"
+    # As many scanners write it: the bits of a signed number in a type without sign.
+    dataset.add_new("PixelPaddingValue", "US", 2**16 - 20000)
+    dataset.save_as(tmp_path / "x.dcm", enforce_file_format=True)
+    picture = values[2:].astype(float)
+    expected = shades(picture, *np.percentile(picture, (0.5, 99.5)))
+    pixels = read_image(tmp_path / "x.dcm", AUTO)
+    assert not pixels[:2].any()
+    np.testing.assert_array_equal(pixels[2:], 255 - expected if inverted else expected)
+
+
+def test_padding_of_floats(tmp_path: Path) -> None:
+    values = CT.astype(np.float32)
+    values[:, :2] = -9999
+    dataset = dicom_dataset(CT)
+    del dataset.PixelData, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
+    dataset.BitsAllocated, dataset.FloatPixelData = 32, values.tobytes()
+    dataset.FloatPixelPaddingValue = -9999.0
+    dataset.save_as(tmp_path / "x.dcm", enforce_file_format=True)
+    picture = values[:, 2:].astype(float)
+    pixels = read_image(tmp_path / "x.dcm", AUTO)
+    assert not pixels[:, :2].any()
+    expected = shades(picture, *np.percentile(picture, (0.5, 99.5)))
+    np.testing.assert_array_equal(pixels[:, 2:], expected)
+
+
+def test_a_file_that_is_cut_short_is_told_in_our_words(tmp_path: Path) -> None:
+    path = tmp_path / "x.dcm"
+    path.write_bytes(packaged("MR_truncated.dcm").read_bytes())
+    with pytest.raises(UserError, match=r"x\.dcm: .*its pixels are cut short"):
+        read_image(path, AUTO)

@@ -67,19 +67,19 @@ UNREAD = {
         ["train/good/p7/x.png", "train/good/p7/y.png", "train/good/p8/z.png"],
         "train/good: 3 images are not read, such as p7/x.png; ",
     ),
-    "beside img": (["test/good/x.png"], "test/good: 1 images are not read, such as x.png; "),
+    "beside img": (["test/good/x.png"], "test/good: 1 image is not read, such as x.png; "),
     "an unknown class": (
         ["test/crack/x.png", "test/hole/y.png"],
         "test: 2 images are not read, such as crack/x.png; ",
     ),
-    "beside the classes": (["test/x.png"], "test: 1 images are not read, such as x.png; "),
+    "beside the classes": (["test/x.png"], "test: 1 image is not read, such as x.png; "),
     "a second mask folder": (
         ["test/Ungood/gt/e.png"],
-        "test/Ungood: 1 images are not read, such as gt/e.png; ",
+        "test/Ungood: 1 image is not read, such as gt/e.png; ",
     ),
     "masks of no image": (
         ["train/abnormal/label/x.png"],
-        "train: 1 images are not read, such as abnormal/label/x.png; ",
+        "train: 1 image is not read, such as abnormal/label/x.png; ",
     ),
     "two of one stem": (
         ["train/good/a.bmp"],
@@ -108,7 +108,7 @@ def test_files_of_unknown_suffix(data):
         (data / name).write_bytes(b"x")
     assert [text for *_, text in found(data)] == [
         "train/good: 2 files are no images by name, such as x.webp; convert or remove them",
-        "test/Ungood/label: 1 files are no images by name, such as z.npy; convert or remove them",
+        "test/Ungood/label: 1 file is no image by name, such as z.npy; convert or remove them",
     ]
 
 
@@ -164,7 +164,7 @@ def test_a_split_of_another_name_is_checked_alone(data):
 
 def test_two_folders_of_validation_are_ambiguous(data):
     put(data, "val/good/x.png")
-    with pytest.raises(UserError, match="data holds valid and val; keep one"):
+    with pytest.raises(UserError, match="data holds val and valid; keep one"):
         places_of_folder(data)
 
 
@@ -176,7 +176,7 @@ def test_two_folders_of_normal_images_are_ambiguous(data):
 
 def test_a_split_whose_images_all_lie_elsewhere_says_where(tmp_path):
     put(tmp_path, "good/p7/x.png")
-    with pytest.raises(UserError, match=r"holds no images; expected .*: 1 images are not read"):
+    with pytest.raises(UserError, match=r"holds no images; expected .*: 1 image is not read"):
         find_split(tmp_path, key=KEY)
 
 
@@ -213,7 +213,7 @@ def test_a_defect_without_ground_truth_is_not_guessed(mvtec):
     put(mvtec, "test/odd/000.png")
     ((_, kind, text),) = found(mvtec)
     assert kind == "unread"
-    assert text.startswith("test: 1 images are not read, such as odd/000.png")
+    assert text.startswith("test: 1 image is not read, such as odd/000.png")
 
 
 def test_validation_in_the_layout_of_mvtec(mvtec):
@@ -235,10 +235,10 @@ def test_faults_in_the_layout_of_mvtec(mvtec):
             "masks",
             "test/hole/005.png: has no mask, while other images of test/hole have one",
         ),
-        ("unread", "test/hole: 1 images are not read, such as more/006.png"),
+        ("unread", "test/hole: 1 image is not read, such as more/006.png"),
         (
             "unread",
-            "ground_truth: 1 images are not read, such as bent/000_mask.png",
+            "ground_truth: 1 image is not read, such as bent/000_mask.png",
         ),
     ]
 
@@ -275,3 +275,30 @@ def test_training_and_testing_on_the_layout_of_mvtec(tiny, phantoms, tmp_path, c
     assert figures[0]["num_anomalous"] == 3
     assert figures[0] == pytest.approx(figures[1])
     assert not [line for line in caplog.messages if "not read" in line]
+
+
+def test_splits_in_any_case_of_letters_are_checked(data):
+    (data / "test").rename(data / "Test")
+    (data / "train").rename(data / "TRAIN")
+    report = check_dataset(places_of_folder(data))
+    assert [each.place.name for each in report.splits] == ["train", "valid", "test"]
+
+
+def test_mvtec_in_any_case_of_letters(tmp_path):
+    put(tmp_path, "test/good/a.png", "test/Crack/b.png")
+    put_masks(tmp_path, "Ground_Truth/crack/b_mask.png")
+    split = find_split(tmp_path / "test", key=KEY)
+    assert described(split) == [
+        ("test/Crack/b.png", 1, "Ground_Truth/crack/b_mask.png"),
+        ("test/good/a.png", 0, None),
+    ]
+
+
+def test_one_file_is_told_in_the_singular(data):
+    put(data, "test/elsewhere/x.png")
+    (data / "test" / "notes.txt").touch()
+    texts = [text for _, kind, text in found(data) if kind == "unread"]
+    assert [text.partition(",")[0] for text in sorted(texts)] == [
+        "test: 1 file is no image by name",
+        "test: 1 image is not read",
+    ]

@@ -95,7 +95,7 @@ def test_what_is_no_image_is_left_out_and_told_once(tmp_path, caplog):
         assert [path for path, _, _ in described(find_split(tmp_path, key=KEY))] == ["good/a.png"]
     (warning,) = caplog.messages
     assert warning == (
-        f"{tmp_path}/good: 1 files are no images by name, such as notes.txt; convert or remove them"
+        f"{tmp_path}/good: 1 file is no image by name, such as notes.txt; convert or remove them"
     )
 
 

@@ -227,3 +227,13 @@ def test_a_mask_of_several_volumes_is_an_error(tmp_path: Path) -> None:
     several = np.stack([MARKS, MARKS], axis=3)
     with pytest.raises(UserError, match=r"label/case\.nii\.gz: .*a mask of 2 volumes"):
         find_split(masked_set(tmp_path, several, np.eye(4), np.eye(4)), key="TEST_DATA_PATH")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("cut", ["axial", "coronal", "sagittal"])
+def test_a_single_plane_is_a_picture_along_any_axis(tmp_path: Path, axis: int, cut: str) -> None:
+    shape = [7, 9, 11]
+    shape[axis] = 1
+    path = write_nifti(tmp_path / "plane.nii", RNG.integers(0, 900, shape, dtype=np.int16))
+    assert count_frames(path, axis=cut) == 1
+    assert sorted(read_image(path, AUTO, axis=cut).shape) == sorted(set(shape) - {1})

@@ -17,7 +17,6 @@ from PIL import Image
 
 from datasets.images import count_frames, read_image, read_mask, read_size
 from datasets.library_logs import keep_warnings
-from datasets.samples import ANOMALOUS, Sample, mask_marked_all_over
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
@@ -359,13 +358,6 @@ def test_damage_that_a_library_logs_is_not_printed(tmp_path: Path, terminal: io.
     assert terminal.getvalue() == ""
 
 
-def test_a_mask_marked_all_over_is_told_with_both_files() -> None:
-    sample = Sample(Path("img/x.png"), ANOMALOUS, Path("label/x.png"))
-    text = mask_marked_all_over(sample)
-    assert text.startswith("label/x.png: marks every pixel of img/x.png")
-    assert text.isprintable()
-
-
 def test_a_tiff_whose_channels_differ_in_depth_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "x.tif", RGB, photometric="rgb")
     with tifffile.TiffFile(path, mode="r+") as file:
@@ -385,3 +377,12 @@ def test_a_warning_of_the_library_is_part_of_the_reason(tmp_path, capsys):
     with pytest.raises(UserError, match=r"truncated.*; Corrupt EXIF data"):
         read_image(file, IntensityWindow())
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("options", [{}, {"imagej": True}])
+def test_a_stack_behind_one_header_is_no_single_picture(tmp_path, options):
+    file = tmp_path / "stack.tif"
+    stack = np.arange(5 * 40 * 56, dtype=np.uint8).reshape(5, 40, 56)
+    tifffile.imwrite(file, stack, photometric="minisblack", truncate=True, **options)
+    with pytest.raises(UserError, match="several images behind one header; save them as files"):
+        read_image(file, IntensityWindow())
