@@ -29,7 +29,7 @@ def plot_curves(rows: Sequence[Mapping[str, float | int | None]], path: Path) ->
     """Loss and validation metrics by epoch.
 
     Args:
-        rows: One an epoch, with ``epoch``, ``train_loss`` and maybe ``val_*``.
+        rows: One per epoch, with ``epoch``, ``train_loss`` and maybe ``val_*``.
         path: The PNG file.
     """
     figure = Figure(figsize=(8, 3), layout="constrained")

@@ -46,7 +46,7 @@ def roc_figure(
     """
     figure, axes = _chart("1 − specificity", "sensitivity", _SHARES, _SHARES)
     if len(set(labels)) < 2:
-        axes.text(0.5, 0.5, "needs both classes", ha="center", va="center", color=_COLOURS["text"])
+        axes.text(0.5, 0.5, "needs both classes", ha="center", va="center", size=12)
         return figure
     fpr, tpr, _ = roc_curve(labels, scores)
     _curve(axes, fpr, tpr, f"ROC curve, AUROC {auc(fpr, tpr):.3f}")
