@@ -35,7 +35,6 @@ def main() -> None:
     from utils.config import load_config
 
     config = load_config(arguments.config, arguments.set)
-    from engine.figures import summary
     from engine.results_folder import check_same_test
     from engine.testing import test
     from utils.console import setup_logging
@@ -43,10 +42,7 @@ def main() -> None:
     setup_logging()
     if not arguments.overwrite:
         check_same_test(config)
-    run = test(config)
-    if run.scorer.fabric.is_global_zero:
-        print(summary(run.metrics))
-        print(f"pictures and figures: {config.need_testing().results_path / 'report.html'}")
+    test(config)
 
 
 if __name__ == "__main__":

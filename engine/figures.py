@@ -1,4 +1,4 @@
-"""The figures of a test run: metrics, their intervals, counts."""
+"""The metrics of a test run, their intervals, counts."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def figures(
     threshold: float | None,
     seed: int,
 ) -> Metrics:
-    """All figures of scored images, as metrics.json holds them.
+    """All metrics of scored images, as metrics.json holds them.
 
     Args:
         split: The images.
-        scores: One a sample.
+        scores: One per image.
         pixel: Filled pixel metrics, None where the split has no masks.
-        groups: What the bootstrap draws, one name a sample.
+        groups: What the bootstrap draws, one name per image.
         threshold: Learnt on validation images, None where there is none.
         seed: Seed of the bootstrap.
 
@@ -64,7 +64,7 @@ def figures(
 
 
 def summary(metrics: Metrics) -> str:
-    """The figures of a test run in a few lines for the terminal."""
+    """The metrics of a test run in a few lines for the terminal."""
     lines = [f"{metrics['num_images']} images, {metrics['num_anomalous']} of them anomalous"]
     for name, value in metrics.items():
         if name.startswith(("image_", "pixel_")) and not name.endswith("threshold"):

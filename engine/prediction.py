@@ -23,12 +23,11 @@ from datasets.volumes import choose_volume
 from engine.calibration import Calibration
 from engine.evaluation import ScoredBatch, Scorer
 from engine.prediction_files import PredictionFiles
-from engine.reporting import PredictedImage, Prediction, write_prediction_report
+from engine.reporting import PredictedImage, write_prediction_report
 from engine.results_folder import check_results_folder
-from engine.runtime import versions
 from engine.scorers import calibration_for, create_scorer
 from models.criteria import resize_maps
-from utils.config import Config, ini_text
+from utils.config import Config
 from utils.errors import UserError, interruptible
 from utils.run_files import TestFiles
 
@@ -95,7 +94,6 @@ class Predictor:
         picture = PredictedImage(
             name=each.sample.name,
             score=score,
-            predicted=self.verdict(score),
             image=_pixels(image),
             reconstruction=_pixels(reconstruction),
             anomaly_map=scored.anomaly_maps[position].cpu().numpy(),
@@ -161,7 +159,14 @@ def predict(config: Config, source: Path, output: Path | None, *, recursive: boo
     _run(predictor, samples, config)
     predictor.files.write_tables(calibration.colours if calibration else None)
     if calibration is not None:
-        _write_report(predictor, calibration, config, folder)
+        write_prediction_report(
+            config,
+            calibration,
+            predictor.files.scores,
+            predictor.gallery(),
+            predictor.files.errors,
+            folder / "report.html",
+        )
     num_errors = len(predictor.files.errors)
     print(f"{predictor.files.num_images} images scored, {num_errors} not readable; see {folder}")
     return num_errors
@@ -178,21 +183,3 @@ def _run(predictor: Predictor, samples: Sequence[Sample], config: Config) -> Non
         for inputs in interruptible(loader):
             predictor.take(inputs)
             bar.update(len(inputs))
-
-
-def _write_report(
-    predictor: Predictor, calibration: Calibration, config: Config, folder: Path
-) -> None:
-    settings, files = config.need_testing(), predictor.files
-    prediction = Prediction(
-        experiment=settings.experiment_name,
-        scores=files.scores,
-        images=predictor.gallery(),
-        threshold=calibration.threshold,
-        threshold_source=f"{calibration.method} on {calibration.val_data_path}.",
-        colours=calibration.colours,
-        config_text=ini_text(config),
-        versions=versions() | {"seed": str(settings.seed)},
-        unreadable=files.errors,
-    )
-    write_prediction_report(prediction, folder / "report.html")

@@ -13,7 +13,6 @@ from PIL import Image
 
 from engine.calibration import ColourScale
 from utils.plots import COLOUR_MAP
-from utils.report import ColourKey
 
 # 200 images of three pictures each stay below 20 MB, in base64, whatever they show.
 _PICTURE_BYTES = 22_000
@@ -70,12 +69,11 @@ def _contour_path(points: NDArray[np.number], scale: int) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in centres) + "Z"
 
 
-def colour_key(colours: ColourScale) -> ColourKey:
-    """The legend of a scale, with a strip of its colours."""
+def colour_strip(colours: ColourScale) -> str:
+    """A strip of a scale's colours, as a data URI."""
     # The strip is made as the maps are, on a middle grey: it shows the colours as they appear.
     ramp = np.linspace(colours.low, colours.high, 256, dtype=np.float32)[None].repeat(8, axis=0)
     strip = overlay(np.full((8, 256, 3), 110, np.uint8), ramp, colours)
     content = io.BytesIO()
     Image.fromarray(strip).save(content, "PNG")
-    uri = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
-    return ColourKey(colours.low, colours.high, colours.source, uri)
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

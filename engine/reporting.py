@@ -1,37 +1,28 @@
-"""The reports of a test and of a prediction: which images they show, and their pictures."""
+"""The reports of a test and of a prediction: what they show and say."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from datasets.layout import ANOMALOUS
-from engine.calibration import ColourScale
-from engine.cases import Case, chosen_cases, render_cases, worst_first
-from engine.report_pictures import colour_key, mask_path, overlay, picture
+from datasets.layout import Split
+from engine.calibration import Calibration, ColourScale
+from engine.cases import Case
+from engine.figures import Metrics
+from engine.report_gallery import gallery_note, is_wrong, shown_note
+from engine.report_pictures import colour_strip, mask_path, overlay, picture
+from engine.runtime import versions
 from utils.checkpoints import write_text
-from utils.config import ini_text
-from utils.report import Card, Confusion, Figure, PredictionPage, TestPage, render
-from utils.report_charts import (
-    NAMES,
-    Chart,
-    histogram_chart,
-    precision_recall_chart,
-    roc_chart,
-)
+from utils.config import Config, ini_text
+from utils.report import render
+from utils.report_charts import NAMES, chart_svg, histogram_figure, precision_recall_figure
 from utils.run_files import same_folder
-
-if TYPE_CHECKING:
-    from engine.testing import TestRun
-
-# One in so many images of a gallery is one of the best, and one in so many is a random one.
-_PART = 5
 
 _EXPLANATIONS = {
     "auroc": ("AUROC", "area under the ROC curve: 0.5 is chance, 1 is perfect"),
@@ -47,13 +38,35 @@ _EXPLANATIONS = {
 
 
 @dataclass(frozen=True)
+class TestRun:
+    """A finished test run, as its files and its report show it.
+
+    Attributes:
+        config: The configuration.
+        split: The test images.
+        scores: One per image.
+        metrics: The content of metrics.json.
+        threshold: Learnt on validation images, None where there is none.
+        colours: The colour scale of all maps.
+    """
+
+    __test__ = False
+
+    config: Config
+    split: Split
+    scores: list[float]
+    metrics: Metrics
+    threshold: float | None
+    colours: ColourScale
+
+
+@dataclass(frozen=True)
 class PredictedImage:
     """One image of a prediction.
 
     Attributes:
         name: The image's path.
         score: Its anomaly score.
-        predicted: Whether it is called anomalous, None without a threshold.
         image: (H, W, 3) uint8.
         reconstruction: (H, W, 3) uint8.
         anomaly_map: (H, W) float32.
@@ -61,242 +74,159 @@ class PredictedImage:
 
     name: str
     score: float
-    predicted: bool | None
     image: NDArray[np.uint8]
     reconstruction: NDArray[np.uint8]
     anomaly_map: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """A finished prediction, for its report.
-
-    Attributes:
-        experiment: Name of the experiment.
-        scores: Of all images that could be read.
-        images: Those that the gallery shows; taken one by one, so that a generator does.
-        threshold: Learnt on validation images, None where there is none.
-        threshold_source: Where it came from, or why there is none, as a sentence.
-        colours: The colour scale of all maps.
-        config_text: The resolved configuration.
-        versions: Versions of what numbers depend on, and the seed.
-        unreadable: Path and error of each file that could not be read.
-    """
-
-    experiment: str
-    scores: Sequence[float]
-    images: Iterable[PredictedImage]
-    threshold: float | None
-    threshold_source: str
-    colours: ColourScale
-    config_text: str
-    versions: dict[str, str]
-    unreadable: Sequence[tuple[str, str]]
-
-
-def write_report(run: TestRun, path: Path) -> None:
+def write_report(
+    run: TestRun, cases: Iterable[Case], roc: Figure, histogram: Figure, path: Path
+) -> None:
     """Write the report of a test.
 
     Args:
-        run: The finished test; the images of its gallery are scored once more for their pictures.
-        path: The HTML file.
-
-    Raises:
-        UserError: An image cannot be read any more, or the report cannot be written.
-    """
-    labels, scores, metrics = run.split.labels, run.scores, run.metrics
-    charts, charts_missing = _test_charts(labels, scores, run.threshold, metrics["confusion"])
-    cards, cards_note = _test_cards(run)
-    page = TestPage(
-        experiment=run.config.need_testing().experiment_name,
-        made=_now(),
-        counts=_test_counts(metrics),
-        threshold=run.threshold,
-        threshold_source=_threshold_source(run),
-        charts=charts,
-        charts_missing=charts_missing,
-        colours=colour_key(run.colours),
-        cards=cards,
-        cards_note=cards_note,
-        config_text=ini_text(run.config),
-        setup=(
-            ("checkpoint", metrics["checkpoint"]),
-            ("seed", str(metrics["seed"])),
-            *metrics["versions"].items(),
-        ),
-        figures=_figures(metrics),
-        figures_note=_figures_note(metrics, has_masks=run.split.has_masks),
-        confusion=_confusion(metrics["confusion"]),
-    )
-    write_text(path, render(page))
-
-
-def write_prediction_report(prediction: Prediction, path: Path) -> None:
-    """Write the report of a prediction.
-
-    Args:
-        prediction: The finished prediction.
+        run: The finished test.
+        cases: The images of the gallery, the most misleading first; taken one by one.
+        roc: The ROC curve; left out where a class is missing.
+        histogram: The histogram of image scores.
         path: The HTML file.
 
     Raises:
         UserError: The report cannot be written.
     """
-    scores, threshold = prediction.scores, prediction.threshold
-    cards = tuple(_predicted_card(image, prediction.colours) for image in prediction.images)
-    counts = [("images", len(scores))]
-    if threshold is not None:
-        num_anomalous = sum(score >= threshold for score in scores)
-        counts += [("called anomalous", num_anomalous)]
-        counts += [("called normal", len(scores) - num_anomalous)]
-    histogram = histogram_chart(scores, None, threshold)
-    page = PredictionPage(
-        experiment=prediction.experiment,
-        made=_now(),
-        counts=(*counts, ("not readable", len(prediction.unreadable))),
-        threshold=threshold,
-        threshold_source=prediction.threshold_source,
-        charts=(histogram,) if histogram else (),
-        charts_missing="" if histogram else "No image was scored.",
-        colours=colour_key(prediction.colours),
-        cards=cards,
-        cards_note=_showing(len(cards), len(scores)),
-        config_text=prediction.config_text,
-        setup=tuple(prediction.versions.items()),
-        unreadable=tuple(prediction.unreadable),
+    metrics = run.metrics
+    shown = {case.index: _test_card(run, case) for case in cases}
+    charts, charts_missing = _test_charts(run, roc, histogram)
+    content = render(
+        "test.html.j2",
+        experiment=run.config.need_testing().experiment_name,
+        counts=_test_counts(metrics),
+        threshold=run.threshold,
+        threshold_source=_threshold_source(run),
+        charts=charts,
+        charts_missing=charts_missing,
+        colours=run.colours,
+        colour_strip=colour_strip(run.colours),
+        cards=list(shown.values()),
+        cards_note=gallery_note(run.split.labels, run.scores, run.threshold, list(shown)),
+        config_text=ini_text(run.config),
+        setup=[
+            ("checkpoint", metrics["checkpoint"]),
+            ("seed", str(metrics["seed"])),
+            *metrics["versions"].items(),
+        ],
+        metrics=_metric_rows(metrics),
+        metrics_note=_metrics_note(metrics, has_masks=run.split.has_masks),
+        confusion=metrics["confusion"],
     )
-    write_text(path, render(page))
+    write_text(path, content)
 
 
-def misleading_first(
-    labels: Sequence[int], scores: Sequence[float], threshold: float | None
-) -> list[int]:
-    """All indices: wrong decisions, then the rest, both with the most misleading image first."""
-    order = worst_first(labels, scores)
-    # Sorting is stable: within right and within wrong ones the order stays.
-    return sorted(order, key=lambda index: not _is_wrong(labels[index], scores[index], threshold))
-
-
-def _is_wrong(label: int, score: float, threshold: float | None) -> bool:
-    return threshold is not None and (score >= threshold) != (label == ANOMALOUS)
-
-
-def gallery_indices(
-    labels: Sequence[int],
+def write_prediction_report(
+    config: Config,
+    calibration: Calibration,
     scores: Sequence[float],
-    threshold: float | None,
-    *,
-    limit: int,
-    seed: int,
-) -> list[int]:
-    """At most ``limit`` different indices to show, the most misleading first.
+    images: Iterable[PredictedImage],
+    unreadable: Sequence[tuple[str, str]],
+    path: Path,
+) -> None:
+    """Write the report of a prediction.
 
-    Some of the best images and some random ones are among them, since a gallery of failures alone
-    would mislead as well.
+    Args:
+        config: A config with a section [TESTING].
+        calibration: Threshold and colour scale.
+        scores: Of all images that could be read.
+        images: Those that the gallery shows; taken one by one.
+        unreadable: Path and error of each file that could not be read.
+        path: The HTML file.
+
+    Raises:
+        UserError: The report cannot be written.
     """
-    order = misleading_first(labels, scores, threshold)
-    each = limit // _PART
-    if limit >= len(order) or not each:
-        return order[:limit]
-    chosen = chosen_cases(labels, scores, each=each, seed=seed)
-    others = {*chosen["best"], *chosen["random"]}
-    worst = [index for index in order if index not in others][: limit - len(others)]
-    shown = others.union(worst)
-    return [index for index in order if index in shown]
+    settings, threshold = config.need_testing(), calibration.threshold
+    source = f"{calibration.method} on {calibration.val_data_path}"
+    cards = [_predicted_card(image, calibration) for image in images]
+    num_anomalous = sum(score >= threshold for score in scores)
+    title, charts = "Image scores", []
+    if scores:
+        charts = [(title, chart_svg(histogram_figure(scores, None, threshold), title))]
+    content = render(
+        "prediction.html.j2",
+        experiment=settings.experiment_name,
+        counts=[
+            ("images", len(scores)),
+            ("called anomalous", num_anomalous),
+            ("called normal", len(scores) - num_anomalous),
+            ("not readable", len(unreadable)),
+        ],
+        threshold=threshold,
+        threshold_source=f"Learnt on validation images: {source}.",
+        charts=charts,
+        charts_missing="" if charts else "No image was scored.",
+        colours=calibration.colours,
+        colour_strip=colour_strip(calibration.colours),
+        cards=cards,
+        cards_note=shown_note(len(cards), len(scores)),
+        config_text=ini_text(config),
+        setup=[*versions().items(), ("seed", str(settings.seed))],
+        unreadable=unreadable,
+    )
+    write_text(path, content)
 
 
-def _test_cards(run: TestRun) -> tuple[tuple[Card, ...], str]:
-    settings = run.config.need_testing()
-    labels, scores, limit = run.split.labels, run.scores, settings.report_images
-    indices = gallery_indices(labels, scores, run.threshold, limit=limit, seed=settings.seed)
-    order = misleading_first(labels, scores, run.threshold)
-    ranks = {index: rank for rank, index in enumerate(order)}
-    cases = render_cases(run.scorer, run.dataset, indices, batch_size=settings.batch_size_test)
-    cards = tuple(_test_card(run, case, ranks[case.index]) for case in cases)
-    return cards, _test_cards_note(run, indices)
-
-
-def _test_cards_note(run: TestRun, indices: Sequence[int]) -> str:
-    labels, scores = run.split.labels, run.scores
-    note = _showing(len(indices), len(scores))
-    if not indices or len(indices) == len(scores):
-        return note
-    if each := len(indices) // _PART:
-        note += f" Besides the most misleading ones, these are {each:,} of the best and {each:,} "
-        note += "drawn at random."
-    if run.threshold is None:
-        return note
-    wrong = {i for i, s in enumerate(scores) if _is_wrong(labels[i], s, run.threshold)}
-    num_shown = len(wrong.intersection(indices))
-    return f"{note} {num_shown:,} of {len(wrong):,} wrong decisions are among them."
-
-
-def _showing(shown: int, total: int) -> str:
-    if not shown and total:
-        return f"The gallery is left out, since REPORT_IMAGES is 0. The set has {total:,} images."
-    return f"Showing {shown:,} of {total:,} images."
-
-
-def _test_card(run: TestRun, case: Case, rank: int) -> Card:
-    verdict = "none"
+def _test_card(run: TestRun, case: Case) -> dict[str, object]:
     # The score of the table: scored again in another batch, its last digits may differ.
-    score = run.scores[case.index]
+    score, verdict = run.scores[case.index], "none"
     if run.threshold is not None:
-        right = "f" if _is_wrong(case.label, score, run.threshold) else "t"
+        right = "f" if is_wrong(case.label, score, run.threshold) else "t"
         verdict = right + ("p" if score >= run.threshold else "n")
-    return Card(
-        name=case.name,
-        score=score,
-        label=NAMES[case.label],
-        verdict=verdict,
-        rank=rank,
-        size=(case.image.shape[1], case.image.shape[0]),
-        image=picture(case.image),
-        reconstruction=picture(case.reconstruction),
-        overlay=picture(overlay(case.image, case.anomaly_map, run.colours)),
-        mask_path=mask_path(case.mask) if run.split.has_masks else None,
-    )
+    return _pictures(case, run.colours) | {
+        "score": score,
+        "label": NAMES[case.label],
+        "verdict": verdict,
+        "group": NAMES[case.label] if run.threshold is None else verdict,
+        "mask_path": mask_path(case.mask) if run.split.has_masks else None,
+    }
 
 
-def _predicted_card(image: PredictedImage, colours: ColourScale) -> Card:
-    return Card(
-        name=image.name,
-        score=image.score,
-        label=None,
-        verdict="none" if image.predicted is None else NAMES[image.predicted],
-        rank=None,
-        size=(image.image.shape[1], image.image.shape[0]),
-        image=picture(image.image),
-        reconstruction=picture(image.reconstruction),
-        overlay=picture(overlay(image.image, image.anomaly_map, colours)),
-        mask_path=None,
-    )
+def _predicted_card(image: PredictedImage, calibration: Calibration) -> dict[str, object]:
+    verdict = NAMES[image.score >= calibration.threshold]
+    return _pictures(image, calibration.colours) | {
+        "score": image.score,
+        "label": None,
+        "verdict": verdict,
+        "group": verdict,
+        "mask_path": None,
+    }
+
+
+def _pictures(image: Case | PredictedImage, colours: ColourScale) -> dict[str, object]:
+    height, width = image.image.shape[:2]
+    return {
+        "name": image.name,
+        "size": (width, height),
+        "image": picture(image.image),
+        "reconstruction": picture(image.reconstruction),
+        "overlay": picture(overlay(image.image, image.anomaly_map, colours)),
+    }
 
 
 def _test_charts(
-    labels: Sequence[int],
-    scores: Sequence[float],
-    threshold: float | None,
-    confusion: dict[str, Any] | None,
-) -> tuple[tuple[Chart, ...], str]:
-    histogram = histogram_chart(scores, labels, threshold)
-    charts = (histogram,) if histogram else ()
+    run: TestRun, roc: Figure, histogram: Figure
+) -> tuple[list[tuple[str, Markup]], str]:
+    labels, scores = run.split.labels, run.scores
+    charts = {"Image scores": histogram}
+    missing = ""
     if len(set(labels)) < 2:
-        missing = NAMES[1 - labels[0]]
-        return charts, f"ROC and precision-recall curves need both classes: no image is {missing}."
-    at_roc = at_recall = None
-    if confusion:
-        at_roc = (1 - confusion["specificity"], confusion["sensitivity"])
-        # Where nothing is called anomalous, precision is not defined and has no place.
-        if confusion["precision"] is not None:
-            at_recall = (confusion["sensitivity"], confusion["precision"])
-    curves = (
-        roc_chart(labels, scores, at_roc),
-        precision_recall_chart(labels, scores, at_recall),
-    )
-    return (*curves, *charts), ""
+        name = NAMES[1 - labels[0]]
+        missing = f"ROC and precision-recall curves need both classes: no image is {name}."
+    else:
+        curve = precision_recall_figure(labels, scores, run.metrics["confusion"])
+        charts = {"ROC curve": roc, "Precision-recall curve": curve} | charts
+    return [(title, chart_svg(figure, title)) for title, figure in charts.items()], missing
 
 
-def _test_counts(metrics: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+def _test_counts(metrics: Metrics) -> tuple[tuple[str, int], ...]:
     counts = [(name, metrics[f"num_{name}"]) for name in ("images", "normal", "anomalous")]
     if metrics["interval_unit"] == "patient":
         counts.append(("patients", metrics["num_groups"]))
@@ -322,35 +252,24 @@ def _threshold_source(run: TestRun) -> str:
     return f"There is no threshold: {training.val_data_path} has no normal images to learn it on."
 
 
-def _figures(metrics: dict[str, Any]) -> tuple[Figure, ...]:
-    figures = []
+def _metric_rows(
+    metrics: Metrics,
+) -> list[tuple[str, float | None, tuple[float, float] | None, str]]:
+    rows = []
     for key, value in metrics.items():
         kind, _, name = key.partition("_")
         if kind in ("image", "pixel") and name in _EXPLANATIONS:
             title, explanation = _EXPLANATIONS[name]
             interval = metrics["intervals_95"].get(key)
-            bounds = (interval[0], interval[1]) if interval else None
-            figures.append(Figure(f"{kind.title()} {title}", value, bounds, explanation))
-    return tuple(figures)
+            rows.append((f"{kind.title()} {title}", value, interval, explanation))
+    return rows
 
 
-def _figures_note(metrics: dict[str, Any], *, has_masks: bool) -> str:
+def _metrics_note(metrics: Metrics, *, has_masks: bool) -> str:
     unit = metrics["interval_unit"]
     note = f"95 % intervals come from drawing the test set's {unit}s anew (bootstrap by {unit})."
     if not (metrics["num_normal"] and metrics["num_anomalous"]):
-        note += " Figures that compare normal with anomalous images need both."
+        note += " Metrics that compare normal with anomalous images need both."
     elif not has_masks:
-        note += " The set has no masks, so that pixel figures are not defined."
+        note += " The set has no masks, so that pixel metrics are not defined."
     return note
-
-
-def _confusion(counts: dict[str, Any] | None) -> Confusion | None:
-    if counts is None:
-        return None
-    four = {name: counts[name] for name in ("tp", "fp", "tn", "fn")}
-    rates = {name.replace("_", " ").replace("f1", "F1"): counts[name] for name in counts}
-    return Confusion(**four, rates=tuple(item for item in rates.items() if item[0] not in four))
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")

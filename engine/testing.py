@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from datasets.anomaly_dataset import AnomalyDataset
 from datasets.image_cache import verified_dataset
@@ -20,9 +17,10 @@ from engine.calibration import Calibration, ColourScale, colour_scale
 from engine.cases import Case, chosen_cases, render_cases
 from engine.collectors import Collector, NormalPixels, PixelCollector
 from engine.evaluation import Scorer, create_batches, evaluate
-from engine.figures import Metrics, figures
+from engine.figures import figures, summary
 from engine.interrupts import lost_processes_told
-from engine.reporting import write_report
+from engine.report_gallery import gallery_indices
+from engine.reporting import TestRun, write_report
 from engine.results_folder import check_results_folder
 from engine.runtime import versions
 from engine.scorers import calibration_apart_from, calibration_for, create_scorer
@@ -30,40 +28,14 @@ from utils.checkpoints import file_digest, write_csv, write_text
 from utils.config import Config, ini_text
 from utils.errors import UserError
 from utils.patients import patient_of
-from utils.plots import CaseRow, plot_cases, plot_histogram, plot_roc
+from utils.plots import CaseRow, plot_cases, save_figure
+from utils.report_charts import histogram_figure, roc_figure
 from utils.run_files import TestFiles, remove
 
 logger = logging.getLogger(__name__)
 
 CASES_EACH = 4
 PIXEL_REPLICATES = 200
-
-
-@dataclass(frozen=True)
-class TestRun:
-    """A finished test run, for its files and its report.
-
-    Attributes:
-        config: The configuration.
-        split: The test images.
-        scores: One a sample.
-        metrics: The content of metrics.json.
-        threshold: Learnt on validation images, None where there is none.
-        colours: The colour scale of all maps.
-        scorer: What scored, to render cases.
-        dataset: The test images as tensors.
-    """
-
-    __test__ = False
-
-    config: Config
-    split: Split
-    scores: list[float]
-    metrics: Metrics
-    threshold: float | None
-    colours: ColourScale
-    scorer: Scorer
-    dataset: AnomalyDataset
 
 
 @lost_processes_told()
@@ -75,7 +47,7 @@ def test(config: Config) -> TestRun:
         config: A config with a section [TESTING].
 
     Raises:
-        UserError: Something the user can mend.
+        UserError: Something the user can fix.
     """
     settings = config.need_testing()
     files = TestFiles(settings.results_path)
@@ -127,11 +99,11 @@ def test(config: Config) -> TestRun:
         metrics=metrics,
         threshold=threshold,
         colours=calibration.colours if calibration else _own_scale(normal_pixels, split),
-        scorer=scorer,
-        dataset=dataset,
     )
     if scorer.fabric.is_global_zero:
-        _write(run, files)
+        _write(run, scorer, dataset, files)
+        print(summary(metrics))
+        print(f"pictures and metrics: {files.report}")
     return run
 
 
@@ -167,18 +139,25 @@ def _calibration_note(calibration: Calibration | None) -> dict[str, Any] | None:
     }
 
 
-def _write(run: TestRun, files: TestFiles) -> None:
-    folder = files.folder
-    # Figures of an earlier test must not stand beside the new scores if this is cut short.
+def _write(run: TestRun, scorer: Scorer, dataset: AnomalyDataset, files: TestFiles) -> None:
+    folder, settings = files.folder, run.config.need_testing()
+    # Metrics of an earlier test must not stand beside the new scores if this is cut short.
     for old in (files.metrics, files.report, files.scores):
         remove(old)
     write_text(files.config, ini_text(run.config))
     write_csv(files.scores, ("path", "label", "score", "predicted"), _score_rows(run))
-    labels, scores = np.asarray(run.split.labels), np.asarray(run.scores)
-    plot_roc(labels, scores, run.metrics["image_auroc"], folder / "roc.png")
-    plot_histogram(labels, scores, run.threshold, folder / "histogram.png")
-    plot_cases(_case_rows(run), (run.colours.low, run.colours.high), folder / "cases.png")
-    write_report(run, files.report)
+    labels, scores = run.split.labels, run.scores
+    roc = roc_figure(labels, scores, run.metrics["confusion"])
+    histogram = histogram_figure(scores, labels, run.threshold)
+    save_figure(roc, folder / "roc.png")
+    save_figure(histogram, folder / "histogram.png")
+    rows = _case_rows(run, scorer, dataset)
+    plot_cases(rows, (run.colours.low, run.colours.high), folder / "cases.png")
+    indices = gallery_indices(
+        labels, scores, run.threshold, limit=settings.report_images, seed=settings.seed
+    )
+    cases = render_cases(scorer, dataset, indices, batch_size=settings.batch_size_test)
+    write_report(run, cases, roc, histogram, files.report)
     write_text(files.metrics, json.dumps(run.metrics, indent=2) + "\n")
 
 
@@ -188,11 +167,11 @@ def _score_rows(run: TestRun) -> Iterator[tuple[object, ...]]:
         yield sample.name, sample.label, repr(score), predicted
 
 
-def _case_rows(run: TestRun) -> list[CaseRow]:
+def _case_rows(run: TestRun, scorer: Scorer, dataset: AnomalyDataset) -> list[CaseRow]:
     settings = run.config.need_testing()
     chosen = chosen_cases(run.split.labels, run.scores, each=CASES_EACH, seed=settings.seed)
     kinds = {index: kind for kind, indices in chosen.items() for index in indices}
-    cases = render_cases(run.scorer, run.dataset, list(kinds), batch_size=settings.batch_size_test)
+    cases = render_cases(scorer, dataset, list(kinds), batch_size=settings.batch_size_test)
     return [_case_row(case, kinds[case.index], run.split.has_masks) for case in cases]
 
 

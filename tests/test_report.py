@@ -7,7 +7,6 @@ import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,22 +16,20 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from datasets.layout import Sample, Split
-from engine import reporting
-from engine.calibration import ColourScale
+from engine.calibration import Calibration, ColourScale
 from engine.cases import Case
 from engine.figures import figures
+from engine.report_gallery import gallery_indices, misleading_first
 from engine.report_pictures import mask_path, overlay, picture
-from engine.reporting import (
-    PredictedImage,
-    Prediction,
-    gallery_indices,
-    misleading_first,
-    write_prediction_report,
-    write_report,
-)
+from engine.reporting import PredictedImage, TestRun, write_prediction_report, write_report
 from engine.testing import test as run_test
 from utils.config import load_config
-from utils.report_charts import histogram_chart, precision_recall_chart, roc_chart
+from utils.report_charts import (
+    chart_svg,
+    histogram_figure,
+    precision_recall_figure,
+    roc_figure,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = "<script>alert(1)</script>\"'&\n\u202e\udc80.png"
@@ -73,7 +70,6 @@ def noise(index, size, channels=3):
 
 
 def make_run(
-    folder,
     *overrides,
     labels=(0, 0, 0, 1, 1, 1),
     scores=(0.1, 0.2, 0.8, 0.3, 0.9, 1.0),
@@ -82,7 +78,7 @@ def make_run(
     masks=True,
     unit="image",
 ):
-    """A finished test run as write_report reads it, without a model."""
+    """A finished test run, made up."""
     names = names or [f"data/test/{index:03d}.png" for index in range(len(labels))]
     samples = tuple(Sample(Path(n), label) for n, label in zip(names, labels, strict=True))
     split = Split(Path("data/test"), samples, masks, num_left_out=2)
@@ -99,20 +95,18 @@ def make_run(
         "seed": 0,
         "versions": VERSIONS,
     }
-    return SimpleNamespace(
+    return TestRun(
         config=config,
         split=split,
         scores=list(scores),
         metrics=metrics,
         threshold=threshold,
         colours=COLOURS,
-        scorer=None,
-        dataset=SimpleNamespace(split=split),
     )
 
 
-def make_case(dataset, index, size):
-    sample = dataset.split.samples[index]
+def make_case(split, index, size):
+    sample = split.samples[index]
     anomaly_map = noise(index, size, 0).astype(np.float32) / 255
     mask = anomaly_map > 0.5 if sample.label else np.zeros((size, size), dtype=bool)
     # Rendering scores once more, and may differ in the last digits.
@@ -124,55 +118,52 @@ def make_case(dataset, index, size):
 
 
 @pytest.fixture
-def written(tmp_path, monkeypatch):
+def written(tmp_path):
     """Writes the report of a made-up run and returns it."""
 
     def write(*overrides, size=16, **kwargs):
-        monkeypatch.setattr(
-            reporting,
-            "render_cases",
-            lambda scorer, dataset, indices, *, batch_size: (
-                make_case(dataset, index, size) for index in indices
-            ),
+        run = make_run(*overrides, **kwargs)
+        labels, settings = run.split.labels, run.config.testing
+        indices = gallery_indices(
+            labels, run.scores, run.threshold, limit=settings.report_images, seed=settings.seed
         )
-        write_report(make_run(tmp_path, *overrides, **kwargs), tmp_path / "report.html")
+        cases = (make_case(run.split, index, size) for index in indices)
+        roc = roc_figure(labels, run.scores, run.metrics["confusion"])
+        histogram = histogram_figure(run.scores, labels, run.threshold)
+        write_report(run, cases, roc, histogram, tmp_path / "report.html")
         return (tmp_path / "report.html").read_text(encoding="utf-8")
 
     return write
 
 
-def make_prediction(**changes):
-    images = [
-        PredictedImage(name, score, score >= 0.5, noise(1, 16), noise(2, 16), np.eye(16))
-        for name, score in (("a.png", 0.9), ("b.png", 0.1))
-    ]
-    return replace(
-        Prediction(
-            experiment="brain",
-            scores=[0.9, 0.1],
-            images=images,
-            threshold=0.5,
-            threshold_source="Learnt on validation images.",
-            colours=COLOURS,
-            config_text="[TESTING]\nSEED = 1\n",
-            versions=VERSIONS,
-            unreadable=[("bad.png", "bad.png: is empty")],
-        ),
-        **changes,
-    )
+PREDICTED = [
+    PredictedImage(name, score, noise(1, 16), noise(2, 16), np.eye(16, dtype=np.float32))
+    for name, score in (("a.png", 0.9), ("b.png", 0.1))
+]
 
 
-def predicted(tmp_path, **changes):
-    write_prediction_report(make_prediction(**changes), tmp_path / "prediction.html")
-    return (tmp_path / "prediction.html").read_text(encoding="utf-8")
+def predicted(
+    tmp_path,
+    *overrides,
+    val_data_path="data/valid",
+    colours=COLOURS,
+    scores=(0.9, 0.1),
+    images=PREDICTED,
+    unreadable=(("bad.png", "bad.png: is empty"),),
+):
+    """The report of a made-up prediction."""
+    config = load_config(GOLDEN / "golden.ini", overrides)
+    calibration = Calibration(0.5, "best F1", colours, val_data_path, 39, 44, "")
+    path = tmp_path / "prediction.html"
+    write_prediction_report(config, calibration, scores, images, unreadable, path)
+    return path.read_text(encoding="utf-8")
 
 
 def test_a_real_test_run_has_a_report(tmp_path, monkeypatch):
     shutil.copytree(GOLDEN, tmp_path / "golden")
     monkeypatch.chdir(tmp_path / "golden")
     run = run_test(load_config("golden.ini", [f"RESULTS_PATH={tmp_path / 'results'}"]))
-    write_report(run, tmp_path / "report.html")
-    page = Document((tmp_path / "report.html").read_text(encoding="utf-8"))
+    page = Document((tmp_path / "results" / "report.html").read_text(encoding="utf-8"))
     assert len(page.of_class("card")) == 4
     assert len(page.of_class("mask")) == 2
     assert f"{run.metrics['pixel_aupro']:.4f}" in page.text
@@ -219,15 +210,12 @@ def test_hostile_names_and_values_stay_text(written):
 
 
 def test_hostile_predictions_stay_text(tmp_path):
-    image = replace(make_prediction().images[0], name=HOSTILE)
     html = predicted(
         tmp_path,
-        experiment=HOSTILE,
-        images=[image],
-        threshold_source=HOSTILE,
+        f"EXPERIMENT_NAME={HOSTILE.splitlines()[0]}",
+        images=[replace(PREDICTED[0], name=HOSTILE)],
+        val_data_path=f"{HOSTILE}\0",
         colours=replace(COLOURS, source=HOSTILE),
-        config_text=f"KEY = {HOSTILE}\0",
-        versions={HOSTILE: HOSTILE},
         unreadable=[(HOSTILE, HOSTILE)],
     )
     assert html.count("<script") == 1
@@ -288,7 +276,7 @@ def test_no_gallery_where_none_is_asked_for(written):
     assert page.of_class("chart")
 
 
-def test_without_masks_pixel_figures_are_not_defined(written):
+def test_without_masks_pixel_metrics_are_not_defined(written):
     page = Document(written(masks=False))
     assert "Pixel AUROC area under the ROC curve: 0.5 is chance, 1 is perfect not defined" in (
         page.text
@@ -323,16 +311,12 @@ def test_a_prediction_has_no_labels_and_no_masks(tmp_path):
     page = Document(predicted(tmp_path))
     assert [card["data-group"] for card in page.of_class("card")] == ["anomalous", "normal"]
     assert "bad.png: is empty" in page.text
-    assert "Figures" not in page.text
+    assert "Metrics" not in page.text
     assert "misleading" not in page.text
     assert not page.of_class("mask")
 
 
-def test_a_prediction_without_threshold_or_images_has_a_report(tmp_path):
-    images = [replace(image, predicted=None) for image in make_prediction().images]
-    page = Document(predicted(tmp_path, threshold=None, images=iter(images)))
-    assert page.text.count("No threshold") == 2
-    assert not page.all("button")
+def test_a_prediction_of_unreadable_files_alone_has_a_report(tmp_path):
     nothing = Document(predicted(tmp_path, scores=[], images=[]))
     assert "No image was scored." in nothing.text
 
@@ -362,8 +346,9 @@ def test_wrong_decisions_come_first():
     assert set(gallery_indices(labels, scores, 0.5, limit=10, seed=0)[:2]) == wrong
 
 
-def area(points):
-    x, y = np.array(points).T
+def area(figure):
+    """What a figure's curve, its first line, encloses with the x axis."""
+    x, y = figure.axes[0].lines[0].get_data()
     return float(np.trapezoid(y, x))
 
 
@@ -371,27 +356,39 @@ def test_curves_enclose_the_area_that_the_metrics_name():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 100)
     scores = np.round(rng.random(100) + 0.4 * labels, 2)
-    roc, pr = roc_chart(labels, scores, None), precision_recall_chart(labels, scores, None)
-    assert area(roc.series[1].points) == pytest.approx(roc_auc_score(labels, scores))
-    assert area(pr.series[1].points) == pytest.approx(average_precision_score(labels, scores))
+    roc, pr = roc_figure(labels, scores, None), precision_recall_figure(labels, scores, None)
+    assert area(roc) == pytest.approx(roc_auc_score(labels, scores))
+    assert area(pr) == pytest.approx(average_precision_score(labels, scores))
+    assert f"AUROC {roc_auc_score(labels, scores):.3f}" in chart_svg(roc, "ROC curve")
 
 
 def test_curves_of_many_images_stay_small():
     rng = np.random.default_rng(0)
     labels, scores = rng.integers(0, 2, 20_000), rng.random(20_000)
-    for chart in (roc_chart(labels, scores, None), precision_recall_chart(labels, scores, None)):
-        assert len(chart.path(chart.series[1])) < 10_000
-        assert chart.series[1].points[-1][0] == 1
+    for draw in (roc_figure, precision_recall_figure):
+        figure = draw(labels, scores, None)
+        paths = re.findall(r' d="[^"]*"', chart_svg(figure, "curve"))
+        assert max(len(path) for path in paths) < 10_000
+        assert figure.axes[0].lines[0].get_xdata()[-1] == 1
 
 
 @pytest.mark.parametrize("scores", [[0.5], [0.0], [3.0, 3.0 + 1e-15], [-1e-9, 1e9], [1e-9, 2e-9]])
 @pytest.mark.parametrize("threshold", [None, 0.5, -70.0])
 def test_histograms_lie_inside_their_axes(scores, threshold):
-    chart = histogram_chart(scores, [0] * len(scores), threshold)
-    for series in chart.series:
-        for x, y in series.points:
-            assert chart.left <= chart.x(x) <= chart.right
-            assert chart.top <= chart.y(y) <= chart.bottom
+    axes = histogram_figure(scores, [0] * len(scores), threshold).axes[0]
+    (area,) = axes.patches
+    assert area.get_data().values.sum() == len(scores)
+    points = [area.get_path().vertices, *(line.get_xydata() for line in axes.lines)]
+    # In shares of the axes; ticks may miss the last digits of the scores.
+    shares = axes.transLimits.transform(np.concatenate(points)).round(3)
+    assert shares.min() >= 0
+    assert shares.max() <= 1
+
+
+def test_charts_take_the_colours_and_the_font_of_their_page():
+    drawing = chart_svg(histogram_figure([0.1, 0.9], [0, 1], 0.5), "Image scores")
+    assert not re.search(r"#[0-9a-f]{6}|font-family", drawing)
+    assert {"var(--normal)", "var(--anomalous)"} < set(re.findall(r"var\(--\w+\)", drawing))
 
 
 def test_maps_of_all_images_share_one_colour_scale():

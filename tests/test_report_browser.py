@@ -13,16 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.calibration import ColourScale
+from engine.calibration import Calibration, ColourScale
 from engine.report_pictures import mask_path, picture
-from engine.reporting import (
-    PredictedImage,
-    Prediction,
-    write_prediction_report,
-)
-from utils.report import VERDICTS, Card, ColourKey, TestPage, render
-from utils.report_charts import histogram_chart, roc_chart
+from engine.reporting import PredictedImage, write_prediction_report
+from utils.config import load_config
+from utils.report import VERDICTS, render
+from utils.report_charts import chart_svg, histogram_figure, roc_figure
 
+GOLDEN = Path(__file__).parent / "golden"
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
     "--headless",
@@ -111,42 +109,44 @@ def make_page(names=PAYLOADS) -> str:
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     uri, path = picture(pixels), mask_path(pixels[..., 0] > 200)
     cards = [
-        Card(
-            name=name,
-            score=score,
-            label="anomalous" if verdict in ("tp", "fn") else "normal",
-            verdict=verdict,
-            rank=rank,
-            size=(32, 32),
-            image=uri,
-            reconstruction=uri,
-            overlay=uri,
-            mask_path=path,
-        )
-        for rank, (name, score, verdict) in enumerate(
-            zip(names, (0.9, 0.2, 1.5e-3, 7.25), ("fp", "fn", "tn", "tp"), strict=True)
+        {
+            "name": name,
+            "score": score,
+            "label": "anomalous" if verdict in ("tp", "fn") else "normal",
+            "verdict": verdict,
+            "group": verdict,
+            "size": (32, 32),
+            "image": uri,
+            "reconstruction": uri,
+            "overlay": uri,
+            "mask_path": path,
+        }
+        for name, score, verdict in zip(
+            names, (0.9, 0.2, 1.5e-3, 7.25), ("fp", "fn", "tn", "tp"), strict=True
         )
     ]
-    labels, scores = [0, 1, 0, 1], [card.score for card in cards]
-    charts = (roc_chart(labels, scores, (0.5, 0.5)), histogram_chart(scores, labels, 0.5))
+    labels, scores = [0, 1, 0, 1], [0.9, 0.2, 1.5e-3, 7.25]
+    charts = {
+        "ROC curve": roc_figure(labels, scores, {"specificity": 0.5, "sensitivity": 0.5}),
+        "Image scores": histogram_figure(scores, labels, 0.5),
+    }
     return render(
-        TestPage(
-            experiment=PAYLOADS[0],
-            made="today",
-            counts=(("images", 4),),
-            threshold=0.5,
-            threshold_source=PAYLOADS[1],
-            charts=charts,
-            charts_missing="",
-            colours=ColourKey(0.0, 1.0, PAYLOADS[2], uri),
-            cards=tuple(cards),
-            cards_note="Showing 4 of 4 images.",
-            config_text="\n".join(("[TESTING]", *PAYLOADS, "KEY = " + "x" * 500)),
-            setup=((PAYLOADS[3], PAYLOADS[3]),),
-            figures=(),
-            figures_note="",
-            confusion=None,
-        )
+        "test.html.j2",
+        experiment=PAYLOADS[0],
+        counts=[("images", 4)],
+        threshold=0.5,
+        threshold_source=PAYLOADS[1],
+        charts=[(title, chart_svg(figure, title)) for title, figure in charts.items()],
+        charts_missing="",
+        colours=ColourScale(0.0, 1.0, PAYLOADS[2]),
+        colour_strip=uri,
+        cards=cards,
+        cards_note="Showing 4 of 4 images.",
+        config_text="\n".join(("[TESTING]", *PAYLOADS, "KEY = " + "x" * 500)),
+        setup=[(PAYLOADS[3], PAYLOADS[3])],
+        metrics=[],
+        metrics_note="",
+        confusion=None,
     )
 
 
@@ -318,24 +318,17 @@ def test_no_width_scrolls_sideways(visit, width):
 
 
 def test_a_prediction_renders_and_filters(visit, tmp_path):
+    scores = (0.1, 0.9, 0.7, 0.2)
     images = [
-        PredictedImage(
-            name, score, score > 0.5, *np.full((2, 8, 8, 3), 90, np.uint8), np.eye(8, dtype="f4")
-        )
-        for name, score in zip(PAYLOADS, (0.1, 0.9, 0.7, 0.2), strict=True)
+        PredictedImage(name, score, *np.full((2, 8, 8, 3), 90, np.uint8), np.eye(8, dtype="f4"))
+        for name, score in zip(PAYLOADS, scores, strict=True)
     ]
-    prediction = Prediction(
-        experiment=PAYLOADS[0],
-        scores=[image.score for image in images],
-        images=images,
-        threshold=0.5,
-        threshold_source="Learnt on validation images.",
-        colours=ColourScale(0.0, 1.0, "normal images"),
-        config_text=PAYLOADS[1],
-        versions={"torch": "2"},
-        unreadable=[(PAYLOADS[0], PAYLOADS[1])],
-    )
-    write_prediction_report(prediction, tmp_path / "prediction.html")
+    config = load_config(GOLDEN / "golden.ini", [f"EXPERIMENT_NAME={PAYLOADS[0]}"])
+    colours = ColourScale(0.0, 1.0, "normal images")
+    calibration = Calibration(0.5, "best F1", colours, PAYLOADS[1], 3, 3, "")
+    unreadable = [(PAYLOADS[0], PAYLOADS[1])]
+    path = tmp_path / "prediction.html"
+    write_prediction_report(config, calibration, scores, images, unreadable, path)
     seen = visit(
         (tmp_path / "prediction.html").read_text(encoding="utf-8"),
         """{

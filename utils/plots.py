@@ -1,4 +1,4 @@
-"""Pictures of a run: training curves, ROC, score histogram, cases on one colour scale."""
+"""Pictures of a run: training curves, cases on one colour scale, its legend."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.metrics import roc_curve
 
 from utils.checkpoints import write_atomically
 
 COLOUR_MAP = "inferno"
-NORMAL_COLOUR, ANOMALOUS_COLOUR = "#3b6ea5", "#c8553d"
 
 mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
 
@@ -31,7 +29,7 @@ def plot_curves(rows: Sequence[Mapping[str, float | int | None]], path: Path) ->
     """Loss and validation metrics by epoch.
 
     Args:
-        rows: One an epoch, with ``epoch``, ``train_loss`` and maybe ``val_*``.
+        rows: One per epoch, with ``epoch``, ``train_loss`` and maybe ``val_*``.
         path: The PNG file.
     """
     figure = Figure(figsize=(8, 3), layout="constrained")
@@ -48,44 +46,6 @@ def plot_curves(rows: Sequence[Mapping[str, float | int | None]], path: Path) ->
     metric_axes.set(xlabel="epoch", ylabel="validation", ylim=(0, 1.02))
     if metric_axes.lines:
         metric_axes.legend(frameon=False, loc="lower right")
-    save_figure(figure, path)
-
-
-def plot_roc(
-    labels: NDArray[np.int64], scores: NDArray[np.float64], auroc: float | None, path: Path
-) -> None:
-    """ROC curve of the image scores; says so where a class is missing."""
-    figure = Figure(figsize=(3.6, 3.4), layout="constrained")
-    axes = figure.subplots()
-    if auroc is None:
-        axes.text(0.5, 0.5, "needs both classes", ha="center", va="center")
-    else:
-        fpr, tpr, _ = roc_curve(labels, scores)
-        axes.plot(fpr, tpr, color=ANOMALOUS_COLOUR, label=f"AUROC {auroc:.3f}")
-        axes.plot([0, 1], [0, 1], ":", color="grey", lw=1)
-        axes.legend(frameon=False, loc="lower right")
-    axes.set(xlabel="1 − specificity", ylabel="sensitivity", aspect="equal")
-    save_figure(figure, path)
-
-
-def plot_histogram(
-    labels: NDArray[np.int64],
-    scores: NDArray[np.float64],
-    threshold: float | None,
-    path: Path,
-) -> None:
-    """Histogram of the image scores by class, with the threshold where there is one."""
-    figure = Figure(figsize=(4.8, 3.4), layout="constrained")
-    axes = figure.subplots()
-    edges = np.histogram_bin_edges(scores, bins=40).tolist()
-    for label, name, colour in ((0, "normal", NORMAL_COLOUR), (1, "anomalous", ANOMALOUS_COLOUR)):
-        of_class = scores[labels == label]
-        if len(of_class):
-            axes.hist(of_class, edges, color=colour, alpha=0.6, label=f"{name} ({len(of_class)})")
-    if threshold is not None:
-        axes.axvline(threshold, color="black", lw=1, label="threshold (validation)")
-    axes.set(xlabel="anomaly score", ylabel="images")
-    axes.legend(frameon=False, loc="upper right")
     save_figure(figure, path)
 
 

@@ -1,167 +1,193 @@
-"""Charts of a report as plain data: points of curves, areas and ticks, drawn by the template."""
+"""Charts of image scores: each is one figure, saved as PNG and drawn into a report."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import groupby
-from typing import ClassVar
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
-from sklearn.metrics import precision_recall_curve, roc_curve
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
 NAMES = ("normal", "anomalous")
 """What a label is called, by label."""
 
-Point = tuple[float, float]
-_CURVE_POINTS = 600
-_HISTOGRAM_BINS = 40
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line, area or dot of a chart.
-
-    Attributes:
-        name: What the key says; "" where it says nothing.
-        style: A CSS class: ``curve``, ``normal``, ``anomalous``, ``plain`` (areas), ``reference``,
-            ``threshold`` (lines) or ``dot``.
-        points: (x, y) in the chart's units.
-    """
-
-    name: str
-    style: str
-    points: tuple[Point, ...]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart whose axes reach from their first to their last tick.
-
-    Attributes:
-        title: What it is.
-        x_label: The x axis.
-        y_label: The y axis.
-        x_ticks: Ascending.
-        y_ticks: Ascending.
-        series: Drawn in this order.
-    """
-
-    title: str
-    x_label: str
-    y_label: str
-    x_ticks: tuple[float, ...]
-    y_ticks: tuple[float, ...]
-    series: tuple[Series, ...]
-
-    # The plotting area in the units of the SVG's viewBox.
-    left: ClassVar[int] = 52
-    right: ClassVar[int] = 348
-    top: ClassVar[int] = 10
-    bottom: ClassVar[int] = 230
-
-    def x(self, value: float) -> float:
-        """Horizontal position in the SVG."""
-        share = (value - self.x_ticks[0]) / (self.x_ticks[-1] - self.x_ticks[0])
-        return round(self.left + share * (self.right - self.left), 1)
-
-    def y(self, value: float) -> float:
-        """Vertical position in the SVG."""
-        share = (value - self.y_ticks[0]) / (self.y_ticks[-1] - self.y_ticks[0])
-        return round(self.bottom - share * (self.bottom - self.top), 1)
-
-    def path(self, series: Series) -> str:
-        """The SVG path through a series' points."""
-        points = (f"{self.x(x):g} {self.y(y):g}" for x, y in series.points)
-        return "M" + "L".join(point for point, _ in groupby(points))
-
-
+# The names are those of report.css, which has a second set of colours for dark pages.
+_COLOURS = {
+    "page": "#ffffff",
+    "text": "#1b2025",
+    "muted": "#58626c",
+    "line": "#d7dce1",
+    "accent": "#1d5c96",
+    "normal": "#2f6ca8",
+    "anomalous": "#c04a2f",
+}
 _SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+_HISTOGRAM_BINS = 40
+_CURVE_POINTS = 600
 
 
-def roc_chart(labels: ArrayLike, scores: ArrayLike, operating: Point | None) -> Chart:
-    """ROC curve of scores of both classes.
+def roc_figure(
+    labels: Sequence[int], scores: Sequence[float], confusion: Mapping[str, float] | None
+) -> Figure:
+    """ROC curve; says so where a class is missing.
 
     Args:
         labels: (N,) 0 or 1.
         scores: (N,).
-        operating: 1 − specificity and sensitivity at the threshold, None where there is none.
+        confusion: ``specificity`` and ``sensitivity`` at the threshold, None without one.
     """
+    figure, axes = _chart("1 − specificity", "sensitivity", _SHARES, _SHARES)
+    if len(set(labels)) < 2:
+        axes.text(0.5, 0.5, "needs both classes", ha="center", va="center", size=12)
+        return figure
     fpr, tpr, _ = roc_curve(labels, scores)
-    series = [
-        Series("chance", "reference", ((0, 0), (1, 1))),
-        Series("ROC curve", "curve", _thinned(fpr, tpr)),
-    ]
-    if operating:
-        series.append(Series("at the threshold", "dot", (operating,)))
-    return Chart("ROC curve", "1 − specificity", "sensitivity", _SHARES, _SHARES, tuple(series))
+    _curve(axes, fpr, tpr, f"ROC curve, AUROC {auc(fpr, tpr):.3f}")
+    _reference(axes, (0, 1), "chance")
+    if confusion:
+        _dot(axes, 1 - confusion["specificity"], confusion["sensitivity"])
+    _key(figure)
+    return figure
 
 
-def precision_recall_chart(labels: ArrayLike, scores: ArrayLike, operating: Point | None) -> Chart:
+def precision_recall_figure(
+    labels: Sequence[int], scores: Sequence[float], confusion: Mapping[str, Any] | None
+) -> Figure:
     """Precision over recall of scores of both classes, in steps: its area is the AP.
 
     Args:
         labels: (N,) 0 or 1.
         scores: (N,).
-        operating: Sensitivity and precision at the threshold, None where there is none.
+        confusion: ``sensitivity`` and ``precision`` at the threshold, None without one.
     """
+    figure, axes = _chart("recall (sensitivity)", "precision", _SHARES, _SHARES)
     precision, recall, _ = precision_recall_curve(labels, scores)
-    steps_x, steps_y = np.repeat(recall[::-1], 2)[:-1], np.repeat(precision[::-1], 2)[1:]
-    share = float(np.asarray(labels).mean())
-    series = [
-        Series("share of anomalous images", "reference", ((0, share), (1, share))),
-        Series("precision-recall curve", "curve", _thinned(steps_x[1:], steps_y[1:])),
-    ]
-    if operating:
-        series.append(Series("at the threshold", "dot", (operating,)))
-    title = "Precision-recall curve"
-    return Chart(title, "recall (sensitivity)", "precision", _SHARES, _SHARES, tuple(series))
+    steps_x, steps_y = np.repeat(recall[::-1], 2)[1:-1], np.repeat(precision[::-1], 2)[2:]
+    _curve(axes, steps_x, steps_y, "precision-recall curve")
+    share = float(np.mean(labels))
+    _reference(axes, (share, share), "share of anomalous images")
+    # Where nothing is called anomalous, precision is not defined and has no place.
+    if confusion and confusion["precision"] is not None:
+        _dot(axes, confusion["sensitivity"], confusion["precision"])
+    _key(figure)
+    return figure
 
 
-def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[Point, ...]:
+def histogram_figure(
+    scores: Sequence[float], labels: Sequence[int] | None, threshold: float | None
+) -> Figure:
+    """Histogram of at least one score, by class where there are labels."""
+    values = np.asarray(scores, dtype=np.float64)
+    edges = _histogram_edges(values)
+    shown = edges if threshold is None else np.append(edges, threshold)
+    groups = {("images", "accent"): values}
+    if labels is not None:
+        groups = {(name, name): values[np.equal(labels, i)] for i, name in enumerate(NAMES)}
+    counts = {key: np.histogram(group, edges)[0] for key, group in groups.items() if len(group)}
+    highest = max(int(count.max()) for count in counts.values())
+    x_ticks = MaxNLocator(5).tick_values(shown.min(), shown.max())
+    y_ticks = MaxNLocator(4, integer=True).tick_values(0, highest)
+    figure, axes = _chart("anomaly score", "images", x_ticks, y_ticks)
+    for (name, colour), count in counts.items():
+        axes.stairs(
+            count,
+            edges,
+            fill=True,
+            facecolor=(_COLOURS[colour], 0.3),
+            edgecolor=_COLOURS[colour],
+            lw=1,
+            label=f"{name} ({count.sum():,})",
+            clip_on=False,
+        )
+    if threshold is not None:
+        line, y = (threshold, threshold), (y_ticks[0], y_ticks[-1])
+        axes.plot(line, y, "--", color=_COLOURS["text"], lw=1.5, label="threshold", clip_on=False)
+    _key(figure)
+    return figure
+
+
+def chart_svg(figure: Figure, title: str) -> Markup:
+    """A chart as an element of a report, in the fonts and colours of its style sheet.
+
+    Args:
+        figure: One of the figures of this module.
+        title: What it is, for readers who do not see it; differs from chart to chart.
+    """
+    content = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    # Left out: the header, a style that would reach the whole page, ids that nothing refers to.
+    _, _, drawing = content.getvalue().partition("</defs>")
+    drawing = re.sub(r' id="(?!m[0-9a-f]{10}")[^"]*"| font-family:[^;]*;', "", drawing)
+    drawing = re.sub(r"\s*\n\s*", " ", drawing)
+    for name, colour in _COLOURS.items():
+        drawing = drawing.replace(colour, f"var(--{name})")
+    width, height = figure.get_size_inches() * 72
+    axes = figure.axes[0]
+    label = f"{title}: {axes.get_ylabel()} over {axes.get_xlabel()}"
+    opening = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}">'
+    return Markup(opening + drawing)
+
+
+def _chart(
+    x_label: str, y_label: str, x_ticks: ArrayLike, y_ticks: ArrayLike
+) -> tuple[Figure, Axes]:
+    """Empty axes that reach from their first to their last tick."""
+    x, y = np.asarray(x_ticks).tolist(), np.asarray(y_ticks).tolist()
+    figure = Figure(figsize=(5, 4.3), facecolor=_COLOURS["page"], layout="constrained")
+    axes = figure.subplots()
+    axes.set_facecolor(_COLOURS["page"])
+    axes.set_xlabel(x_label, color=_COLOURS["text"], size=12)
+    axes.set_ylabel(y_label, color=_COLOURS["text"], size=12)
+    axes.set(xticks=x, yticks=y, xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.tick_params(length=0, pad=7, labelcolor=_COLOURS["muted"], labelsize=11)
+    axes.spines[["left", "right", "top"]].set_visible(False)
+    axes.spines["bottom"].set_color(_COLOURS["muted"])
+    axes.hlines(y, x[0], x[-1], color=_COLOURS["line"], lw=1, zorder=0, clip_on=False)
+    return figure, axes
+
+
+def _curve(axes: Axes, x: NDArray[Any], y: NDArray[Any], name: str) -> None:
     """At most ``_CURVE_POINTS`` points, evenly along the curve, its ends included."""
     count = min(len(x), _CURVE_POINTS)
     kept = np.linspace(0, len(x) - 1, count).round().astype(int)
-    return tuple(zip(x[kept].tolist(), y[kept].tolist(), strict=True))
+    axes.plot(x[kept], y[kept], color=_COLOURS["accent"], lw=2, label=name, clip_on=False)
 
 
-def histogram_chart(
-    scores: ArrayLike, labels: ArrayLike | None, threshold: float | None
-) -> Chart | None:
-    """Histogram of scores, by class where there are labels; None where there are no scores."""
-    values = np.asarray(scores, dtype=np.float64)
-    if not len(values):
-        return None
-    edges = _histogram_edges(values)
-    shown = edges if threshold is None else np.append(edges, threshold)
-    x_ticks = np.asarray(MaxNLocator(5).tick_values(shown.min(), shown.max()))
-    groups = {("images", "plain"): values}
-    if labels is not None:
-        classes = np.asarray(labels)
-        groups = {(name, name): values[classes == label] for label, name in enumerate(NAMES)}
-    counts = {key: np.histogram(group, edges)[0] for key, group in groups.items() if len(group)}
-    highest = max(int(count.max()) for count in counts.values())
-    y_ticks = np.asarray(MaxNLocator(4, integer=True).tick_values(0, highest))
-    areas = [
-        Series(f"{name} ({count.sum():,})", style, _outline(edges, count))
-        for (name, style), count in counts.items()
-    ]
-    if threshold is not None:
-        line = ((threshold, float(y_ticks[0])), (threshold, float(y_ticks[-1])))
-        areas.append(Series("threshold", "threshold", line))
-    x, y = tuple(x_ticks.tolist()), tuple(y_ticks.tolist())
-    return Chart("Image scores", "anomaly score", "images", x, y, tuple(areas))
+def _reference(axes: Axes, y: tuple[float, float], name: str) -> None:
+    style: dict[str, Any] = {"dashes": (2, 3), "lw": 1, "zorder": 1, "clip_on": False}
+    axes.plot((0, 1), y, color=_COLOURS["muted"], label=name, **style)
 
 
-def _histogram_edges(values: np.ndarray) -> np.ndarray:
+def _dot(axes: Axes, x: float, y: float) -> None:
+    face, edge = _COLOURS["page"], _COLOURS["text"]
+    name = "at the threshold"
+    axes.plot(x, y, "o", ms=8, mfc=face, mec=edge, mew=2, label=name, zorder=3, clip_on=False)
+
+
+def _key(figure: Figure) -> None:
+    figure.legend(
+        loc="outside lower left",
+        ncols=2,
+        frameon=False,
+        fontsize=11,
+        labelcolor=_COLOURS["muted"],
+        borderpad=0.4,
+    )
+
+
+def _histogram_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
     low, high = float(values.min()), float(values.max())
     largest = max(abs(low), abs(high))
     # Scores that differ in their last digits only leave no room for bins between them.
     margin = max(0.5, 0.1 * largest) if high - low <= 1e-9 * largest else 0.0
     return np.linspace(low - margin, high + margin, _HISTOGRAM_BINS + 1)
-
-
-def _outline(edges: np.ndarray, counts: np.ndarray) -> tuple[Point, ...]:
-    x, y = np.repeat(edges, 2), np.concatenate([[0], np.repeat(counts, 2), [0]])
-    return tuple(zip(x.tolist(), y.tolist(), strict=True))
