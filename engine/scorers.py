@@ -15,12 +15,10 @@ from engine.calibration import Calibration, calibrate, load_calibration
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer
 from engine.geometry import check_geometry
-from engine.packing import pack_for_scoring
 from engine.runtime import create_fabric, place
 from engine.snapshot import check_snapshot
 from utils.config import Config
 from utils.errors import UserError
-from utils.memory import return_freed_memory
 from utils.run_files import TrainingFiles, same_folder
 from utils.schema import TestingConfig
 
@@ -46,8 +44,6 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
     place(fabric, model)
     place(fabric, criterion, keep_frozen=True)
-    pack_for_scoring(config, fabric, model, criterion)
-    return_freed_memory()
     return Scorer(
         fabric,
         model,

@@ -27,7 +27,6 @@ from engine.training_state import Progress, saved_batch_size
 from utils.checkpoints import write_text
 from utils.config import Config, ini_text
 from utils.errors import UserError
-from utils.memory import return_freed_memory
 from utils.run_files import TrainingFiles
 from utils.schema import TrainingConfig
 
@@ -70,7 +69,6 @@ def create_trainer(config: Config) -> Trainer:
         )
         config = config.with_batch_size(batch_size)
         settings = config.need_training()
-    return_freed_memory()
     sampler, loader = _train_batches(settings, fabric, dataset)
     optimizer = torch.optim.Adam(
         model.trained_parameters(), lr=settings.lr, fused=fabric.device.type == "cuda"
