@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from datasets.anomaly_dataset import AnomalyDataset
-from datasets.image_cache import verified_dataset
+from datasets.image_cache import checked_dataset
 from datasets.layout import find_split
 from datasets.reading import loader_deaths_told
 from datasets.volumes import of_volume
@@ -78,7 +78,7 @@ def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
     if stored is not None and stored.is_of(split):
         return stored
     # Each image is read once here: to keep them pays where training has done so, or another test.
-    create = verified_dataset if testing.cache_images == "disk" else AnomalyDataset.of
+    create = checked_dataset if testing.cache_images == "disk" else AnomalyDataset.of
     return calibrate(scorer, create(split, testing), testing)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from datasets.anomaly_dataset import AnomalyDataset
-from datasets.image_cache import verified_dataset
+from datasets.image_cache import checked_dataset
 from datasets.layout import ANOMALOUS, NORMAL, Split, find_split
 from datasets.reading import loader_deaths_told
 from datasets.volumes import of_volume
@@ -91,7 +91,7 @@ def test(config: Config) -> TestRun:
         )
     group_of = _grouping(split, settings.patient_pattern)
     scorer = create_scorer(settings, file=config.file)
-    dataset = verified_dataset(split, settings)
+    dataset = checked_dataset(split, settings)
     calibration = calibration_apart_from(settings.test_data_path, calibration_for(config, scorer))
     pixel = PixelCollector(settings.seed, PIXEL_REPLICATES, group_of)
     normal_pixels = NormalPixels(split.labels)

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch.optim.lr_scheduler import OneCycleLR
 
 from datasets.anomaly_dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
-from datasets.image_cache import verified_dataset
+from datasets.image_cache import checked_dataset
 from datasets.layout import find_normal_images, find_split
 from datasets.volumes import of_volume
 from engine.batch_size import find_batch_size
@@ -52,7 +52,7 @@ def create_trainer(config: Config) -> Trainer:
     val_split = val_split.cut(settings.max_samples_val, settings.seed)
     fabric = create_fabric(settings)
     # Before the weights: what is wrong with the images is told sooner.
-    dataset, validation = (verified_dataset(each, settings) for each in (train_split, val_split))
+    dataset, validation = (checked_dataset(each, settings) for each in (train_split, val_split))
     torch.manual_seed(settings.seed)
     model = build_autoencoder(settings, settings.model_ckpt_path)
     saves_encoder = settings.checkpoint_content == "full"
