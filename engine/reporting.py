@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from datasets.layout import ANOMALOUS
 from engine.calibration import ColourScale
-from engine.cases import Case, chosen_cases, render_cases, worst_first
+from engine.cases import Case, chosen_cases, worst_first
 from engine.report_pictures import colour_key, mask_path, overlay, picture
 from utils.checkpoints import write_text
 from utils.config import ini_text
@@ -98,11 +98,11 @@ def write_report(run: TestRun, path: Path) -> None:
     """Write the report of a test.
 
     Args:
-        run: The finished test; the images of its gallery are scored once more for their pictures.
+        run: The finished test.
         path: The HTML file.
 
     Raises:
-        UserError: An image cannot be read any more, or the report cannot be written.
+        UserError: The report cannot be written.
     """
     labels, scores, metrics = run.split.labels, run.scores, run.metrics
     charts, charts_missing = _test_charts(labels, scores, run.threshold, metrics["confusion"])
@@ -210,8 +210,7 @@ def _test_cards(run: TestRun) -> tuple[tuple[Card, ...], str]:
     indices = gallery_indices(labels, scores, run.threshold, limit=limit, seed=settings.seed)
     order = misleading_first(labels, scores, run.threshold)
     ranks = {index: rank for rank, index in enumerate(order)}
-    cases = render_cases(run.scorer, run.dataset, indices, batch_size=settings.batch_size_test)
-    cards = tuple(_test_card(run, case, ranks[case.index]) for case in cases)
+    cards = tuple(_test_card(run, run.cases[index], ranks[index]) for index in indices)
     return cards, _test_cards_note(run, indices)
 
 

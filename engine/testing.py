@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from engine.collectors import Collector, NormalPixels, PixelCollector
 from engine.evaluation import Scorer, create_batches, evaluate
 from engine.figures import Metrics, figures
 from engine.interrupts import lost_processes_told
-from engine.reporting import write_report
+from engine.reporting import gallery_indices, write_report
 from engine.results_folder import check_results_folder
 from engine.runtime import versions
 from engine.scorers import calibration_apart_from, calibration_for, create_scorer
@@ -32,6 +33,7 @@ from utils.errors import UserError
 from utils.patients import patient_of
 from utils.plots import CaseRow, plot_cases, plot_histogram, plot_roc
 from utils.run_files import TestFiles, remove
+from utils.schema import TestingConfig
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +52,7 @@ class TestRun:
         metrics: The content of metrics.json.
         threshold: Learnt on validation images, None where there is none.
         colours: The colour scale of all maps.
-        scorer: What scored, to render cases.
-        dataset: The test images as tensors.
+        cases: The images that cases.png and the report show, by index.
     """
 
     __test__ = False
@@ -62,8 +63,7 @@ class TestRun:
     metrics: Metrics
     threshold: float | None
     colours: ColourScale
-    scorer: Scorer
-    dataset: AnomalyDataset
+    cases: dict[int, Case]
 
 
 @lost_processes_told()
@@ -127,8 +127,7 @@ def test(config: Config) -> TestRun:
         metrics=metrics,
         threshold=threshold,
         colours=calibration.colours if calibration else _own_scale(normal_pixels, split),
-        scorer=scorer,
-        dataset=dataset,
+        cases=_cases(scorer, dataset, scores, threshold, settings),
     )
     if scorer.fabric.is_global_zero:
         _write(run, files)
@@ -188,12 +187,32 @@ def _score_rows(run: TestRun) -> Iterator[tuple[object, ...]]:
         yield sample.name, sample.label, repr(score), predicted
 
 
+def _cases(
+    scorer: Scorer,
+    dataset: AnomalyDataset,
+    scores: Sequence[float],
+    threshold: float | None,
+    settings: TestingConfig,
+) -> dict[int, Case]:
+    """What cases.png and the report show, scored once more by the process that writes them."""
+    if not scorer.fabric.is_global_zero:
+        return {}
+    labels, limit, seed = dataset.split.labels, settings.report_images, settings.seed
+    indices = {
+        *chain(*chosen_cases(labels, scores, each=CASES_EACH, seed=seed).values()),
+        *gallery_indices(labels, scores, threshold, limit=limit, seed=seed),
+    }
+    return render_cases(scorer, dataset, sorted(indices), batch_size=settings.batch_size_test)
+
+
 def _case_rows(run: TestRun) -> list[CaseRow]:
-    settings = run.config.need_testing()
-    chosen = chosen_cases(run.split.labels, run.scores, each=CASES_EACH, seed=settings.seed)
-    kinds = {index: kind for kind, indices in chosen.items() for index in indices}
-    cases = render_cases(run.scorer, run.dataset, list(kinds), batch_size=settings.batch_size_test)
-    return [_case_row(case, kinds[case.index], run.split.has_masks) for case in cases]
+    seed, has_masks = run.config.need_testing().seed, run.split.has_masks
+    chosen = chosen_cases(run.split.labels, run.scores, each=CASES_EACH, seed=seed)
+    return [
+        _case_row(run.cases[index], kind, has_masks)
+        for kind, indices in chosen.items()
+        for index in indices
+    ]
 
 
 def _case_row(case: Case, kind: str, has_masks: bool) -> CaseRow:

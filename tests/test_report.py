@@ -17,7 +17,6 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from datasets.layout import Sample, Split
-from engine import reporting
 from engine.calibration import ColourScale
 from engine.cases import Case
 from engine.figures import figures
@@ -106,13 +105,11 @@ def make_run(
         metrics=metrics,
         threshold=threshold,
         colours=COLOURS,
-        scorer=None,
-        dataset=SimpleNamespace(split=split),
     )
 
 
-def make_case(dataset, index, size):
-    sample = dataset.split.samples[index]
+def make_case(split, index, size):
+    sample = split.samples[index]
     anomaly_map = noise(index, size, 0).astype(np.float32) / 255
     mask = anomaly_map > 0.5 if sample.label else np.zeros((size, size), dtype=bool)
     # Rendering scores once more, and may differ in the last digits.
@@ -124,18 +121,13 @@ def make_case(dataset, index, size):
 
 
 @pytest.fixture
-def written(tmp_path, monkeypatch):
+def written(tmp_path):
     """Writes the report of a made-up run and returns it."""
 
     def write(*overrides, size=16, **kwargs):
-        monkeypatch.setattr(
-            reporting,
-            "render_cases",
-            lambda scorer, dataset, indices, *, batch_size: (
-                make_case(dataset, index, size) for index in indices
-            ),
-        )
-        write_report(make_run(tmp_path, *overrides, **kwargs), tmp_path / "report.html")
+        run = make_run(tmp_path, *overrides, **kwargs)
+        run.cases = {index: make_case(run.split, index, size) for index in range(len(run.scores))}
+        write_report(run, tmp_path / "report.html")
         return (tmp_path / "report.html").read_text(encoding="utf-8")
 
     return write

@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from datasets.anomaly_dataset import AnomalyDataset
 from engine.calibration import calibration_path, load_calibration
 from engine.cases import chosen_cases, worst_first
+from engine.scorers import create_scorer
 from engine.testing import test as run_test
 from engine.training import train
 from utils.errors import UserError
@@ -56,16 +58,28 @@ def test_figures_equal_scikit_learn_over_the_whole_set(trained):
     assert metrics["image_auroc"] == pytest.approx(roc_auc_score(labels, scores))
     assert metrics["image_ap"] == pytest.approx(average_precision_score(labels, scores))
     masks, maps = [], []
-    for index in range(len(run.dataset)):
-        item = run.dataset[index]
+    scorer = create_scorer(run.config.testing, file="tiny.ini")
+    dataset = AnomalyDataset.of(run.split, run.config.testing)
+    for index in range(len(dataset)):
+        item = dataset[index]
         masks.append(item["mask"].flatten())
-        maps.append(run.scorer.score(item["image"][None], ["x"]).anomaly_maps.flatten())
+        maps.append(scorer.score(item["image"][None], ["x"]).anomaly_maps.flatten())
     masks, maps = torch.cat(masks), torch.cat(maps)
     assert metrics["pixel_auroc"] == pytest.approx(roc_auc_score(masks, maps), abs=1e-6)
     assert metrics["pixel_ap"] == pytest.approx(average_precision_score(masks, maps), abs=1e-6)
     assert (metrics["num_images"], metrics["num_normal"], metrics["num_anomalous"]) == (7, 4, 3)
     for name in ("roc.png", "histogram.png", "cases.png", "config.ini"):
         assert (folder / name).stat().st_size > 0
+
+
+def test_an_image_is_decoded_once_for_its_score_and_once_for_all_pictures(trained, decoded):
+    config = trained("REPORT_IMAGES=5")
+    run_test(config)
+    decoded.clear()
+    run = run_test(config)  # the threshold is there
+    assert sorted(run.cases) == list(range(7))
+    names = sorted(sample.path.name for sample in run.split.samples)
+    assert sorted(decoded) == sorted(2 * names)
 
 
 def test_the_threshold_comes_from_validation_and_is_kept_beside_the_checkpoint(trained):
