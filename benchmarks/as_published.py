@@ -23,7 +23,7 @@ from models.autoencoder import QFormerAutoencoder
 from models.backbone import backbone_geometry, block_outputs
 from models.criteria import MultiPatchPerceptual, WeightedCriteria
 from models.encoder import Encoder
-from models.linear import OneDnnLinear, OneDnnMlp, OneDnnPatchProjection
+from models.onednn import OneDnnLinear, OneDnnMlp, OneDnnPatchProjection
 from models.perceptual import PerceptualViT
 from models.qformer import CROSS_ATTENTION_HEAD_DIM, CrossAttention, MultiQueryAttention, QFormer
 from utils.schema import SectionConfig, TrainingConfig
@@ -54,7 +54,7 @@ class SpreadQFormer(QFormer):
         """(B, N, D) → (B, Q, output_dim)."""
         queries = self.queries.expand(len(tokens), -1, -1)
         for block in self.blocks:
-            queries = block.answer(block.ask(queries), tokens)
+            queries = block(queries, tokens)
         return queries
 
 
@@ -82,8 +82,9 @@ class ExplicitCrossAttention(CrossAttention):
 
     kept: list[Tensor]
 
-    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
-        """(B, h, Q, d), (B, N, D) → (B, Q, D)."""
+    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        """(B, Q, D), (B, N, D) → (B, Q, D)."""
+        query = rearrange(self.to_q(self.norm(queries)), "b q (h d) -> b h q d", h=self.num_heads)
         key, value = rearrange(
             self.to_kv(tokens), "b n (two h d) -> two b h n d", two=2, h=self.num_heads
         )

@@ -29,12 +29,10 @@ from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer
-from engine.packing import pack_for_scoring
 from engine.runtime import computes_in_bf16, create_fabric, place
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
-from models.linear import OneDnnLinear
-from utils.memory import return_freed_memory
+from models.onednn import OneDnnLinear
 from utils.schema import SectionConfig, TrainingConfig
 
 # Reading is measured in one process; in a run, loaders do it alongside.
@@ -91,10 +89,6 @@ def prepare(settings: SectionConfig, batch: int, *, as_published: bool) -> Setup
         model.drop_unused_blocks()
     place(fabric, model)
     place(fabric, criterion, keep_frozen=True)
-    if not as_published:
-        if kind == "VAL":
-            pack_for_scoring(settings, fabric, model, criterion)
-        return_freed_memory()
     watch = Stopwatch(fabric.device)
     for module, part in ((model.junction, "Q-Former"), (model.decoder, "decoder")):
         watch.watch(module, part)

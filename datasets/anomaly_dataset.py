@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict, TypeVar
 
@@ -43,6 +44,24 @@ class Item(TypedDict):
     index: Tensor
 
 
+class UnreadableFile(UserError):
+    """An image or mask that cannot be read, met in the middle of a training or a test.
+
+    A loader process hands an error on as a traceback that ends with it, which is cut off here.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.strip().rpartition(f"{type(self).__name__}: ")[2])
+
+
+@contextmanager
+def _others_told() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UnreadableFile(f"{error}; check_dataset.py lists all of them") from error
+
+
 @dataclass(frozen=True)
 class AnomalyDataset(Dataset[Item]):
     """The samples of a split as tensors.
@@ -67,6 +86,7 @@ class AnomalyDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.split.samples)
 
+    @_others_told()
     def __getitem__(self, index: int) -> Item:
         sample = self.split.samples[index]
         image = self.resized(index).expand(3, -1, -1)
@@ -104,6 +124,7 @@ class TrainDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    @_others_told()
     def __getitem__(self, key: tuple[int, int]) -> Item:
         """The item of (epoch, index)."""
         epoch, index = key

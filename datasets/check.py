@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
-
-from tqdm import tqdm
 
 from datasets import bmad
 from datasets.check_report import Finding, Report, Severity, SplitSummary
@@ -19,12 +15,11 @@ from datasets.observation import Observation, observe
 from datasets.places import Place
 from datasets.raw import SliceAxis
 from datasets.samples import ANOMALOUS, NORMAL, Sample, Split, mask_without_mark
+from datasets.scan import scan
 from datasets.volumes import choose_volume
 from utils.errors import UserError
 from utils.patients import patient_of
 
-_THREADS = 8
-_CHUNK = 256
 _EXAMPLES = 20
 # More grey levels than anybody draws: traces of JPEG or of resizing.
 _MANY_LEVELS = 16
@@ -95,7 +90,10 @@ class _Check:
         self._add_patients(place, split)
         masks = _masks_of_normal_images(split.folder)
         samples = choose_volume(split.samples, self._volume)
-        for sample, seen in _observed(samples, masks, place.name):
+        looks = scan(
+            samples, lambda each: observe(each, each.mask or masks.get(each.path)), place.name
+        )
+        for sample, seen in zip(samples, looks, strict=True):
             self._add_sample(summary, sample, seen)
         self._sum_up(summary)
 
@@ -217,22 +215,6 @@ class _Check:
                 f"{summary.place.name}: {found[0]} normal and {found[1]} anomalous images, BMAD "
                 f"has {expected[0]} and {expected[1]}: figures will not compare",
             )
-
-
-def _observed(
-    samples: Sequence[Sample], masks: dict[Path, Path], name: str
-) -> Iterator[tuple[Sample, Observation]]:
-    """Samples with what a look at them found, in order; a few hundred are looked at ahead."""
-    rest = iter(samples)
-    with (
-        ThreadPoolExecutor(_THREADS) as pool,
-        tqdm(total=len(samples), desc=name, unit="image", leave=False, delay=1) as bar,
-    ):
-        while chunk := list(islice(rest, _CHUNK)):
-            looks = pool.map(lambda each: observe(each, each.mask or masks.get(each.path)), chunk)
-            for sample, seen in zip(chunk, looks, strict=True):
-                yield sample, seen
-                bar.update()
 
 
 def _masks_of_normal_images(folder: Path) -> dict[Path, Path]:

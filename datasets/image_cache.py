@@ -22,10 +22,8 @@ from datasets.anomaly_dataset import AnomalyDataset
 from datasets.formats import shown
 from datasets.image_file import MappedImages, alone_in, load_images, write_images
 from datasets.image_key import cache_key
-from datasets.images import read_image, read_size
-from datasets.samples import Sample, Split
-from datasets.transforms import resize_image
-from datasets.verification import verified, verify_samples
+from datasets.samples import Split
+from datasets.scan import check_headers, scan
 from utils.errors import UserError
 from utils.memory import available_memory
 from utils.schema import SectionConfig
@@ -35,8 +33,8 @@ logger = logging.getLogger(__name__)
 Mode = Literal["none", "ram", "disk"]
 
 
-def verified_dataset(split: Split, config: SectionConfig) -> AnomalyDataset:
-    """A split whose every file was read once, its images kept as CACHE_IMAGES says.
+def checked_dataset(split: Split, config: SectionConfig) -> AnomalyDataset:
+    """A split whose every header was read, its images kept as CACHE_IMAGES says.
 
     Raises:
         UserError: As for :func:`keep_images`.
@@ -49,7 +47,7 @@ def verified_dataset(split: Split, config: SectionConfig) -> AnomalyDataset:
 def keep_images(
     dataset: AnomalyDataset, mode: Mode, folder: Path, *, processes: int = 1
 ) -> AnomalyDataset:
-    """Read every file of a data set once; the same data set, with its images kept.
+    """Look at every header of a data set; the same data set, with its images kept.
 
     Args:
         dataset: The data set.
@@ -58,27 +56,39 @@ def keep_images(
         processes: Processes of this machine that keep a copy each in ``ram``.
 
     Raises:
-        UserError: As for :func:`datasets.verification.verify_samples`; or there is no room, or
-            the folder cannot be written.
+        UserError: As for :func:`datasets.scan.check_headers`, or with every image that cannot be
+            read where they are kept; or there is no room, or the folder cannot be written.
     """
+    check_headers(dataset.split)
     if mode == "none":
-        verify_samples(dataset.split, dataset.window)
         return dataset
     images = _in_memory(dataset, processes) if mode == "ram" else _on_disk(dataset, folder)
     return replace(dataset, images=images)
 
 
 def _read(dataset: AnomalyDataset) -> Iterator[Tensor]:
-    """(1 or 3, size, size) of each image, one channel where three are equal."""
+    """(1 or 3, size, size) of each image, one channel where three are equal.
 
-    def read(sample: Sample) -> tuple[Sequence[int], Tensor]:
-        pixels = read_image(
-            sample.path, dataset.window, sample.frame, axis=sample.axis, volume=sample.volume
-        )
-        image = resize_image(pixels, dataset.size)
-        return pixels.shape[:2], image[:1] if (image == image[:1]).all() else image
+    Raises:
+        UserError: At the end, with every image that cannot be read; nothing is yielded any more
+            once there was one.
+    """
 
-    return verified(dataset.split.samples, read, "reading images")
+    def read(index: int) -> Tensor | str:
+        try:
+            image = dataset.resized(index)
+        except UserError as error:
+            return str(error)
+        return image[:1] if (image == image[:1]).all() else image
+
+    problems = []
+    for image in scan(range(len(dataset)), read, "reading images"):
+        if isinstance(image, str):
+            problems.append(image)
+        elif not problems:
+            yield image
+    if problems:
+        raise UserError("\n".join(problems))
 
 
 def _in_memory(dataset: AnomalyDataset, processes: int) -> Tensor:
@@ -125,7 +135,6 @@ def _on_disk(dataset: AnomalyDataset, cache: Path) -> MappedImages:
                 with suppress(OSError):
                     left_over.unlink()
             return _build(path, dataset)
-    _verify_masks(dataset)
     _log(f"found in {shown(path)}", dataset, images.array.shape)
     return images
 
@@ -147,17 +156,6 @@ def _build(path: Path, dataset: AnomalyDataset) -> MappedImages:
 def _not_writable(text: str) -> UserError:
     advice = "give a CACHE_DIR with room that may be written, or set CACHE_IMAGES = none"
     return UserError(f"CACHE_IMAGES = disk: {text}; {advice}")
-
-
-def _verify_masks(dataset: AnomalyDataset) -> None:
-    """Masks are not kept: they are read as without a cache; of images, the headers alone."""
-
-    def read(sample: Sample) -> tuple[Sequence[int], None]:
-        return read_size(sample.path, sample.frame, axis=sample.axis), None
-
-    masked = [sample for sample in dataset.split.samples if sample.mask]
-    for _ in verified(masked, read, "checking masks"):
-        pass
 
 
 def _log(what: str, dataset: AnomalyDataset, shape: Sequence[int]) -> None:

@@ -109,14 +109,26 @@ def read_mask_values(
 
 
 def read_size(
-    path: Path, frame: int | None = None, *, axis: SliceAxis = "axial"
+    path: Path,
+    frame: int | None = None,
+    *,
+    axis: SliceAxis = "axial",
+    volume: int = 0,
+    mask_of: Path | None = None,
 ) -> tuple[int, int]:
-    """(height, width) as :func:`read_image` gives it, from the file's header alone.
+    """(height, width) as :func:`read_image` or :func:`read_mask` gives it, from the header alone.
+
+    Args:
+        path: The file.
+        frame: Which image of a file that holds several, from 0.
+        axis: How a volume is cut.
+        volume: Which volume of a file of four dimensions, from 0.
+        mask_of: The image that the file is a mask of.
 
     Raises:
         UserError: The header cannot be read; names the file.
     """
-    with open_image(path, axis) as file:
+    with open_image(path, axis, volume=volume, mask_of=mask_of) as file:
         return file.size(_frame_of(file, path, frame))
 
 

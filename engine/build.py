@@ -24,7 +24,7 @@ from models.criteria import (
 )
 from models.decoder import PixelDecoder
 from models.encoder import Encoder
-from models.linear import use_onednn
+from models.onednn import use_onednn
 from models.perceptual import PerceptualResNet, PerceptualViT
 from models.qformer import QFormer
 from utils.checkpoints import holds_encoder, load_model

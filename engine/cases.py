@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,8 +85,9 @@ def _best(order: Sequence[int], labels: Sequence[int], count: int) -> list[int]:
 
 def render_cases(
     scorer: Scorer, dataset: AnomalyDataset, indices: Sequence[int], *, batch_size: int
-) -> Iterator[Case]:
-    """Score some images again, this time keeping what can be looked at."""
+) -> dict[int, Case]:
+    """Score some images again, this time keeping what can be looked at, by index."""
+    cases = {}
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]
         items = [dataset[index] for index in chosen]
@@ -95,7 +96,7 @@ def render_cases(
         scored = scorer.score(images.to(scorer.fabric.device), names)
         reconstructions = to_bytes(scored.reconstructions)
         for position, index in enumerate(chosen):
-            yield Case(
+            cases[index] = Case(
                 index=index,
                 name=names[position],
                 label=dataset.split.labels[index],
@@ -105,3 +106,4 @@ def render_cases(
                 anomaly_map=scored.anomaly_maps[position].cpu().numpy(),
                 mask=items[position]["mask"].numpy(),
             )
+    return cases

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from datasets.anomaly_dataset import AnomalyDataset
-from datasets.image_cache import verified_dataset
+from datasets.image_cache import checked_dataset
 from datasets.layout import find_split
 from datasets.reading import loader_deaths_told
 from datasets.volumes import of_volume
@@ -15,12 +15,10 @@ from engine.calibration import Calibration, calibrate, load_calibration
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer
 from engine.geometry import check_geometry
-from engine.packing import pack_for_scoring
 from engine.runtime import create_fabric, place
 from engine.snapshot import check_snapshot
 from utils.config import Config
 from utils.errors import UserError
-from utils.memory import return_freed_memory
 from utils.run_files import TrainingFiles, same_folder
 from utils.schema import TestingConfig
 
@@ -46,8 +44,6 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
     place(fabric, model)
     place(fabric, criterion, keep_frozen=True)
-    pack_for_scoring(config, fabric, model, criterion)
-    return_freed_memory()
     return Scorer(
         fabric,
         model,
@@ -82,7 +78,7 @@ def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
     if stored is not None and stored.is_of(split):
         return stored
     # Each image is read once here: to keep them pays where training has done so, or another test.
-    create = verified_dataset if testing.cache_images == "disk" else AnomalyDataset.of
+    create = checked_dataset if testing.cache_images == "disk" else AnomalyDataset.of
     return calibrate(scorer, create(split, testing), testing)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from datasets.anomaly_dataset import AnomalyDataset
-from datasets.image_cache import verified_dataset
+from datasets.image_cache import checked_dataset
 from datasets.layout import ANOMALOUS, NORMAL, Split, find_split
 from datasets.reading import loader_deaths_told
 from datasets.volumes import of_volume
@@ -63,7 +64,7 @@ def test(config: Config) -> TestRun:
         )
     group_of = _grouping(split, settings.patient_pattern)
     scorer = create_scorer(settings, file=config.file)
-    dataset = verified_dataset(split, settings)
+    dataset = checked_dataset(split, settings)
     calibration = calibration_apart_from(settings.test_data_path, calibration_for(config, scorer))
     pixel = PixelCollector(settings.seed, PIXEL_REPLICATES, group_of)
     normal_pixels = NormalPixels(split.labels)
@@ -151,13 +152,20 @@ def _write(run: TestRun, scorer: Scorer, dataset: AnomalyDataset, files: TestFil
     histogram = histogram_figure(scores, labels, run.threshold)
     save_figure(roc, folder / "roc.png")
     save_figure(histogram, folder / "histogram.png")
-    rows = _case_rows(run, scorer, dataset)
-    plot_cases(rows, (run.colours.low, run.colours.high), folder / "cases.png")
-    indices = gallery_indices(
+    chosen = chosen_cases(labels, scores, each=CASES_EACH, seed=settings.seed)
+    gallery = gallery_indices(
         labels, scores, run.threshold, limit=settings.report_images, seed=settings.seed
     )
-    cases = render_cases(scorer, dataset, indices, batch_size=settings.batch_size_test)
-    write_report(run, cases, roc, histogram, files.report)
+    # Decoded and scored once more, together: the first time nothing was kept.
+    wanted = sorted({*chain(*chosen.values()), *gallery})
+    cases = render_cases(scorer, dataset, wanted, batch_size=settings.batch_size_test)
+    rows = [
+        _case_row(cases[index], kind, run.split.has_masks)
+        for kind, indices in chosen.items()
+        for index in indices
+    ]
+    plot_cases(rows, (run.colours.low, run.colours.high), folder / "cases.png")
+    write_report(run, [cases[index] for index in gallery], roc, histogram, files.report)
     write_text(files.metrics, json.dumps(run.metrics, indent=2) + "\n")
 
 
@@ -165,14 +173,6 @@ def _score_rows(run: TestRun) -> Iterator[tuple[object, ...]]:
     for sample, score in zip(run.split.samples, run.scores, strict=True):
         predicted = None if run.threshold is None else int(score >= run.threshold)
         yield sample.name, sample.label, repr(score), predicted
-
-
-def _case_rows(run: TestRun, scorer: Scorer, dataset: AnomalyDataset) -> list[CaseRow]:
-    settings = run.config.need_testing()
-    chosen = chosen_cases(run.split.labels, run.scores, each=CASES_EACH, seed=settings.seed)
-    kinds = {index: kind for kind, indices in chosen.items() for index in indices}
-    cases = render_cases(scorer, dataset, list(kinds), batch_size=settings.batch_size_test)
-    return [_case_row(case, kinds[case.index], run.split.has_masks) for case in cases]
 
 
 def _case_row(case: Case, kind: str, has_masks: bool) -> CaseRow:

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch.optim.lr_scheduler import OneCycleLR
 
 from datasets.anomaly_dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
-from datasets.image_cache import verified_dataset
+from datasets.image_cache import checked_dataset
 from datasets.layout import find_normal_images, find_split
 from datasets.volumes import of_volume
 from engine.batch_size import find_batch_size
@@ -27,7 +27,6 @@ from engine.training_state import Progress, saved_batch_size
 from utils.checkpoints import write_text
 from utils.config import Config, ini_text
 from utils.errors import UserError
-from utils.memory import return_freed_memory
 from utils.run_files import TrainingFiles
 from utils.schema import TrainingConfig
 
@@ -53,7 +52,7 @@ def create_trainer(config: Config) -> Trainer:
     val_split = val_split.cut(settings.max_samples_val, settings.seed)
     fabric = create_fabric(settings)
     # Before the weights: what is wrong with the images is told sooner.
-    dataset, validation = (verified_dataset(each, settings) for each in (train_split, val_split))
+    dataset, validation = (checked_dataset(each, settings) for each in (train_split, val_split))
     torch.manual_seed(settings.seed)
     model = build_autoencoder(settings, settings.model_ckpt_path)
     saves_encoder = settings.checkpoint_content == "full"
@@ -70,7 +69,6 @@ def create_trainer(config: Config) -> Trainer:
         )
         config = config.with_batch_size(batch_size)
         settings = config.need_training()
-    return_freed_memory()
     sampler, loader = _train_batches(settings, fabric, dataset)
     optimizer = torch.optim.Adam(
         model.trained_parameters(), lr=settings.lr, fused=fabric.device.type == "cuda"

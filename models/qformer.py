@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -57,12 +55,8 @@ class CrossAttention(nn.Module):
         self.to_kv = nn.Linear(dim, 2 * inner_dim, bias=False)
         self.to_out = nn.Sequential(nn.Linear(inner_dim, dim, bias=False), nn.LayerNorm(dim))
 
-    def project_queries(self, queries: Tensor) -> Tensor:
-        """(B, Q, D) → (B, h, Q, d)."""
-        return rearrange(self.to_q(self.norm(queries)), "b q (h d) -> b h q d", h=self.num_heads)
-
-    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
-        """(1 or B, h, Q, d) of :meth:`project_queries`, (B, N, D) → (B, Q, D)."""
+    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        """(1 or B, Q, D), (B, N, D) → (B, Q, D)."""
         batch_size = tokens.shape[0]
         key, value = rearrange(
             self.to_kv(tokens), "b n (two h d) -> two b h n d", two=2, h=self.num_heads
@@ -71,6 +65,7 @@ class CrossAttention(nn.Module):
         null = null.expand(2, batch_size, self.num_heads, 1, -1)
         key = torch.cat([null[0], key], dim=2)  # (B, h, 1 + N, d)
         value = torch.cat([null[1], value], dim=2)
+        query = rearrange(self.to_q(self.norm(queries)), "b q (h d) -> b h q d", h=self.num_heads)
         query = query.expand(batch_size, -1, -1, -1)
         attended = F.scaled_dot_product_attention(query, key, value)
         return self.to_out(rearrange(attended, "b h q d -> b q (h d)"))
@@ -102,14 +97,11 @@ class QFormerBlock(nn.Module):
             nn.Dropout(0.01),
         )
 
-    def ask(self, queries: Tensor) -> Tensor:
-        """The part that sees no image: (B, Q, D) → (B, h, Q, d), or (B, Q, D) without tokens."""
+    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        """(1 or B, Q, D), (B, N, D) → (B, Q, output_dim)."""
         queries = self.attn(queries)
-        return queries if self.cross_attn is None else self.cross_attn.project_queries(queries)
-
-    def answer(self, asked: Tensor, tokens: Tensor) -> Tensor:
-        """What :meth:`ask` gives, of 1 or B, and (B, N, D) → (B, Q, output_dim)."""
-        queries = asked if self.cross_attn is None else self.cross_attn(asked, tokens)
+        if self.cross_attn is not None:
+            queries = self.cross_attn(queries, tokens)
         return self.projection(queries)
 
 
@@ -117,8 +109,7 @@ class QFormer(nn.Module):
     """A stack of Q-Former blocks; blocks 0, 2, 4, … attend to the encoder's tokens.
 
     The learned queries enter with a batch of one and are spread over the batch only where they
-    meet the image, so block 0's self-attention is computed once a batch, and in evaluation once
-    for all batches.
+    meet the image, so block 0's self-attention is computed once per batch.
 
     Args:
         num_blocks: Number of blocks.
@@ -141,7 +132,6 @@ class QFormer(nn.Module):
     ) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(1, num_queries, dim) * 1e-3)
-        self._asked: tuple[Any, Tensor] | None = None
         self.blocks = nn.ModuleList(
             QFormerBlock(
                 dim,
@@ -155,24 +145,7 @@ class QFormer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, D) → (B, Q, output_dim)."""
-        first, *others = cast(list[QFormerBlock], list(self.blocks))
-        queries = first.answer(self._first_asked(first), tokens)
-        for block in others:
-            queries = block.answer(block.ask(queries), tokens)
+        queries = self.queries
+        for block in self.blocks:
+            queries = block(queries, tokens)
         return queries
-
-    def _first_asked(self, first: QFormerBlock) -> Tensor:
-        """What block 0 asks of every image; kept in evaluation for as long as weights stay."""
-        if self.training or torch.is_grad_enabled():
-            # A fused optimizer's step shows in nothing but the training around it.
-            self._asked = None
-            return first.ask(self.queries)
-        # An assignment or a step in place shows in a weight's address or version; autocast in a
-        # changed type.
-        state = [
-            (weight.data_ptr(), weight._version) for weight in (self.queries, *first.parameters())
-        ]
-        autocast = torch.is_autocast_enabled(self.queries.device.type)
-        if self._asked is None or self._asked[0] != (state, autocast):
-            self._asked = ((state, autocast), first.ask(self.queries))
-        return self._asked[1]

@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import huggingface_hub
+import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
 
-from datasets import image_cache
+from datasets import anomaly_dataset
 from datasets.phantom_dataset import write_phantom_dataset
 from tests.image_sets import write_mixed
 from utils.config import Config, load_config
@@ -119,13 +119,13 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the images that are decoded for a cache, in any order."""
+    """Names of the images that are decoded, in any order."""
     names: list[str] = []
-    read = image_cache.read_image
+    read = anomaly_dataset.read_image
 
     def noted(path: Path, *arguments: object, **options: object) -> np.ndarray:
         names.append(path.name)
         return read(path, *arguments, **options)
 
-    monkeypatch.setattr(image_cache, "read_image", noted)
+    monkeypatch.setattr(anomaly_dataset, "read_image", noted)
     return names

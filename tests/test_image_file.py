@@ -62,16 +62,16 @@ BUILD = """
 import logging, sys
 from itertools import count
 from pathlib import Path
-from datasets import image_cache
+from datasets import anomaly_dataset, image_cache
 from tests.image_sets import dataset_of
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-read, numbers = image_cache.read_image, count()
+read, numbers = anomaly_dataset.read_image, count()
 def noted(path, *arguments, **options):
     if next(numbers) == 0:
         print("decoding", flush=True)
         sys.stdin.readline()
     return read(path, *arguments, **options)
-image_cache.read_image = noted
+anomaly_dataset.read_image = noted
 kept = image_cache.keep_images(dataset_of(Path(sys.argv[1])), "disk", Path(sys.argv[2]))
 total = sum(int(kept.resized(index).sum()) for index in range(len(kept)))
 print(f"decoded {next(numbers)} images, sum {total}")

@@ -3,20 +3,16 @@
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import nn
 from torch._dynamo.utils import counters
 
 from engine.build import build_autoencoder, build_criteria
 from engine.compilation import compile_in_place
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer
-from engine.packing import pack_for_scoring
 from engine.runtime import create_fabric, place
-from engine.scorers import create_scorer
 from engine.trainer import Trainer
 from engine.training import train
 from models.autoencoder import is_frozen_name
-from models.linear import OneDnnLinear
 from tests.conftest import GOLDEN
 from utils.config import load_config
 from utils.errors import UserError
@@ -38,7 +34,6 @@ def scored(golden, config, batch_size=None, *, keep_frozen=False):
     (criterion,) = build_criteria(settings, [CriterionSpec.of(settings, "VAL")])
     place(fabric, model, keep_frozen=keep_frozen)
     place(fabric, criterion, keep_frozen=True)
-    pack_for_scoring(settings, fabric, model, criterion)
     scorer = Scorer(fabric, model, criterion, Reductions.of(settings), batch_size)
     # Back to the bytes that the golden images were made of.
     images = ((golden["x"] * 0.226 + 0.449) * 255).round().byte().to(fabric.device)
@@ -78,24 +73,6 @@ def test_frozen_weights_stored_in_bf16_give_the_same_bits(golden, golden_in, dev
     stored = scored(golden, config)
     for expected, found in zip(scored(golden, config, keep_frozen=True), stored, strict=True):
         assert torch.equal(expected, found)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "packed"),
-    [
-        (["PRECISION=fp32"], (True, True)),
-        # What runs under autocast, or is compiled, takes plain weights.
-        (["PRECISION=bf16"], (False, True)),
-        (["PRECISION=fp32", "COMPILE=1"], (False, False)),
-    ],
-)
-def test_weights_are_packed_for_scoring_in_fp32_on_a_cpu(golden_in, overrides, packed):
-    config = golden_in("DEVICE=cpu", *overrides)
-    scorer = create_scorer(config.testing, file=config.file)
-    for module, expected in zip((scorer.model, scorer.criterion), packed, strict=True):
-        layers = [each for each in module.modules() if isinstance(each, OneDnnLinear)]
-        assert layers
-        assert all(isinstance(each.weight, nn.Parameter) != expected for each in layers)
 
 
 @pytest.mark.parametrize("content", ["trained", "full"])

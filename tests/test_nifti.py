@@ -20,7 +20,7 @@ from datasets.images import count_frames, read_image, read_mask
 from datasets.layout import find_split
 from datasets.places import Place
 from datasets.raw import SliceAxis
-from datasets.verification import verify_samples
+from datasets.scan import check_headers
 from datasets.volumes import of_volume
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
@@ -72,7 +72,7 @@ def masked_set(
 
 def masks_of(folder: Path) -> NDArray[np.bool_]:
     split = find_split(folder, key="TEST_DATA_PATH")
-    verify_samples(split, AUTO)
+    check_headers(split)
     dataset = AnomalyDataset(split, 16, AUTO)
     frames = [k for k, sample in enumerate(split.samples) if "case" in sample.path.name]
     return np.stack([dataset[k]["mask"].numpy() for k in frames])
@@ -212,7 +212,7 @@ def test_one_volume_of_several_is_read_and_the_others_told_of_once(
         f"2 files hold several volumes, such as {tmp_path}/Ungood/img/0{suffix} (3): VOLUME_INDEX "
         "= 1 is read, the others are left out"
     ]
-    verify_samples(split, AUTO)
+    check_headers(split)
     alone = write_nifti(tmp_path / "alone.nii", volumes[..., 1])
     for index in range(6):
         sample = split.samples[index]
@@ -220,7 +220,7 @@ def test_one_volume_of_several_is_read_and_the_others_told_of_once(
         np.testing.assert_array_equal(pixels, read_image(alone, AUTO, index))
     assert AnomalyDataset(split, 16, AUTO)[2]["mask"].any()
     with pytest.raises(UserError, match=r"has no volume 3, it holds 3; lower VOLUME_INDEX"):
-        verify_samples(of_volume(split, 3), AUTO)
+        check_headers(of_volume(split, 3))
 
 
 def test_a_mask_of_several_volumes_is_an_error(tmp_path: Path) -> None:

@@ -72,6 +72,15 @@ def test_figures_equal_scikit_learn_over_the_whole_set(trained):
         assert (folder / name).stat().st_size > 0
 
 
+def test_an_image_is_decoded_once_for_its_score_and_once_for_all_pictures(trained, decoded):
+    config = trained("REPORT_IMAGES=5")
+    run_test(config)
+    decoded.clear()
+    run = run_test(config)  # the threshold is there
+    names = sorted(sample.path.name for sample in run.split.samples)
+    assert sorted(decoded) == sorted(2 * names)
+
+
 def test_the_threshold_comes_from_validation_and_is_kept_beside_the_checkpoint(trained):
     config = trained()
     run = run_test(config)

@@ -329,13 +329,29 @@ def test_too_few_images_for_a_batch(tiny):
         create_trainer(tiny("BATCH_SIZE_TRAIN=19"))
 
 
-def test_a_corrupt_image_is_found_before_training(tiny, tmp_path, phantoms):
+def test_an_image_with_a_damaged_header_is_found_before_training(tiny, tmp_path, phantoms):
+    folder = tmp_path / "train"
+    shutil.copytree(phantoms / "train", folder)
+    bad = sorted((folder / "good" / "img").iterdir())[7]
+    bad.write_bytes(b"")
+    with pytest.raises(UserError, match=bad.name):
+        create_trainer(tiny(f"TRAIN_DATA_PATH={folder}"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_damaged_behind_its_header_stops_the_first_epoch(
+    tiny, tmp_path, phantoms, workers
+):
     folder = tmp_path / "train"
     shutil.copytree(phantoms / "train", folder)
     bad = sorted((folder / "good" / "img").iterdir())[7]
     bad.write_bytes(bad.read_bytes()[:90])
-    with pytest.raises(UserError, match=bad.name):
-        create_trainer(tiny(f"TRAIN_DATA_PATH={folder}"))
+    with pytest.raises(UserError) as caught:
+        train(tiny(f"TRAIN_DATA_PATH={folder}", f"NUM_WORKERS={workers}"))
+    text = str(caught.value)
+    assert text.startswith(f"{bad}: cannot be read as an image")
+    assert text.endswith("; check_dataset.py lists all of them")
+    assert "\n" not in text
 
 
 def with_moments(state, change):

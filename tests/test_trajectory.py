@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from engine.loss_watch import LossWatch
 from engine.trainer import Trainer
 from engine.training import create_trainer
-from models.linear import OneDnnLinear
+from models.onednn import OneDnnLinear
 from tests.conftest import GOLDEN
 from utils.config import load_config
 

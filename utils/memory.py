@@ -1,9 +1,7 @@
-"""How much memory a process may still take, and how to give some back."""
+"""How much memory a process may still take."""
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,15 +40,3 @@ def _table(file: Path) -> dict[str, int]:
     """The first number of each line by the line's first word."""
     lines = (line.split() for line in file.read_text(encoding="ascii").splitlines())
     return {line[0]: int(line[1]) for line in lines if len(line) > 1}
-
-
-def return_freed_memory() -> None:
-    """Give what building a model has freed back to the system, which glibc does not do by itself.
-
-    Other C libraries are left to their own habits.
-    """
-    if sys.platform != "linux":
-        return
-    library = ctypes.CDLL(None)
-    if hasattr(library, "malloc_trim"):
-        library.malloc_trim(0)

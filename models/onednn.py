@@ -15,19 +15,11 @@ from timm.layers import Mlp, PatchEmbed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# The order that suits products of many rows suits those of few as well.
-_PACKED_FOR_ROWS = 1024
-
 
 def _onednn(inputs: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
     """The product with a weight, plus bias, and its exact GELU while it is in the cache."""
     then: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
     return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, *then)
-
-
-def _available() -> bool:
-    """Whether this build of PyTorch has the kernel that inductor calls for linear layers."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 class _LinearFunction(torch.autograd.Function):
@@ -53,9 +45,9 @@ class _LinearFunction(torch.autograd.Function):
         of_inputs = of_weight = of_bias = None
         # Weights first: what they need is freed before the gradient of the input is made.
         if ctx.needs_input_grad[1]:
-            factor = F.gelu(inputs) if ctx.gelu_before else inputs
-            of_weight = gradient.flatten(0, -2).t() @ factor.flatten(0, -2)
-            del factor
+            factors = F.gelu(inputs) if ctx.gelu_before else inputs
+            of_weight = gradient.flatten(0, -2).t() @ factors.flatten(0, -2)
+            del factors
         if ctx.needs_input_grad[2]:
             of_bias = gradient.flatten(0, -2).sum(dim=0)
         if ctx.needs_input_grad[0]:
@@ -63,12 +55,6 @@ class _LinearFunction(torch.autograd.Function):
             if ctx.gelu_before:
                 torch.ops.aten.gelu_backward.grad_input(of_inputs, inputs, grad_input=of_inputs)
         return of_inputs, of_weight, of_bias, None
-
-
-def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if torch.is_grad_enabled():
-        return _LinearFunction.apply(inputs, weight, bias, False)
-    return _onednn(inputs, weight, bias)
 
 
 def _suits(inputs: Tensor, weight: Tensor) -> bool:
@@ -85,21 +71,11 @@ def _suits(inputs: Tensor, weight: Tensor) -> bool:
 class OneDnnLinear(nn.Linear):
     """``nn.Linear``, through oneDNN where that suits."""
 
-    def pack(self) -> None:
-        """Hold the weight as oneDNN wants it, which spares doing so in each product.
-
-        It is no parameter any longer: no state dict has it, and no gradient passes.
-        """
-        weight = self.weight.detach()
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_FOR_ROWS)
-        del self.weight
-        self.weight = packed
-
     def forward(self, inputs: Tensor) -> Tensor:
         """(…, in) → (…, out)."""
         if not _suits(inputs, self.weight):
             return F.linear(inputs, self.weight, self.bias)
-        return _linear(inputs, self.weight, self.bias)
+        return _LinearFunction.apply(inputs, self.weight, self.bias, False)
 
 
 class OneDnnPatchProjection(nn.Conv2d):
@@ -115,7 +91,8 @@ class OneDnnPatchProjection(nn.Conv2d):
             return super().forward(inputs)
         height, width = self.kernel_size
         patches = rearrange(inputs, "b c (y p) (x q) -> b y x (c p q)", p=height, q=width)
-        return _linear(patches, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        tokens = _LinearFunction.apply(patches, self.weight.flatten(1), self.bias, False)
+        return tokens.permute(0, 3, 1, 2)
 
 
 class OneDnnMlp(Mlp):
@@ -136,10 +113,12 @@ class OneDnnMlp(Mlp):
 def use_onednn(module: nn.Module) -> None:
     """Change linear layers, MLPs and patch projections in place; names of weights stay.
 
+    Nothing is changed where this build of PyTorch lacks the kernel, which inductor calls as well.
+
     Args:
         module: Whatever holds them.
     """
-    if not _available():
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return
     for part in module.modules():
         # The twins have the same layers and weights; only their forward differs.
@@ -149,24 +128,6 @@ def use_onednn(module: nn.Module) -> None:
             part.__class__ = OneDnnMlp
         elif isinstance(part, PatchEmbed) and _is_linear(part.proj):
             part.proj.__class__ = OneDnnPatchProjection
-
-
-def pack_weights(module: nn.Module) -> None:
-    """Pack the weights of linear layers in fp32 on a CPU, in place.
-
-    Args:
-        module: What is to run without gradients, without autocast and not compiled.
-    """
-    for parent in list(module.modules()):
-        # timm's attention with such biases takes the weight out of the layer.
-        own = "qkv" if getattr(parent, "q_bias", None) is not None else None
-        for name, part in parent.named_children():
-            if isinstance(part, OneDnnLinear) and name != own and _can_be_packed(part.weight):
-                part.pack()
-
-
-def _can_be_packed(weight: Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.is_mkldnn
 
 
 def _is_linear(projection: nn.Module) -> bool:
