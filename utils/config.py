@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import ValidationError
 
 from utils.checks import contradictions
 from utils.errors import ConfigError, Problem
-from utils.ini import DEFAULT, RawConfig, read_ini
+from utils.ini import DEFAULT, SECTIONS, RawConfig, read_ini
 from utils.schema import SectionConfig, TestingConfig, TrainingConfig
 
 SCHEMAS: Mapping[str, type[SectionConfig]] = {"TRAINING": TrainingConfig, "TESTING": TestingConfig}
@@ -78,13 +78,14 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         overrides: ``KEY=VALUE`` (every section that knows the key) or ``SECTION.KEY=VALUE``.
 
     Raises:
-        ConfigError: With all problems of file and overrides.
+        ConfigError: With the first fault of the file's form; else with all unknown names and wrong
+            values, and all contradictions in sections whose values are right one by one.
     """
     raw = read_ini(Path(path))
-    problems = list(raw.problems)
+    problems: list[Problem] = []
     overridden = _apply_overrides(raw, overrides, problems)
     sections: dict[str, Any] = {}
-    problems += _unknown_keys(raw)
+    problems += _unknown_sections(raw) + _unknown_keys(raw)
     if not raw.sections and not problems:
         text = "holds no section; add [TRAINING], [TESTING] or both"
         problems.append(Problem(raw.file, "", "", text))
@@ -133,6 +134,16 @@ def _suggest(key: str, sections: Sequence[str]) -> str:
     return f"unknown key; the nearest known one is {near[0]}" if near else "unknown key"
 
 
+def _unknown_sections(raw: RawConfig) -> list[Problem]:
+    known = (DEFAULT, *SECTIONS)
+    problems = []
+    for name in [name for name in raw.own if name not in known]:
+        near = difflib.get_close_matches(name.strip().upper(), known, n=1)
+        hint = f"write [{near[0]}]" if near else "known are [DEFAULT], [TRAINING] and [TESTING]"
+        problems.append(Problem(raw.file, name, "", f"unknown section; {hint}"))
+    return problems
+
+
 def _unknown_keys(raw: RawConfig) -> list[Problem]:
     everywhere = set().union(*KEYS.values())
     problems = [
@@ -164,24 +175,9 @@ def _validate(
         config = schema.model_validate(values)
     except ValidationError as error:
         invalid = dict.fromkeys(str(detail["loc"][0]) for detail in error.errors())
-        found = [(name.upper(), _expectation(schema, name, values)) for name in invalid]
-        part = _valid_part(schema, values, set(invalid))
-        return None, found + contradictions(part, KINDS[section])
+        return None, [(name.upper(), _expectation(schema, name, values)) for name in invalid]
     found = contradictions(config, KINDS[section])
     return (None if found else config), found
-
-
-def _valid_part(
-    schema: type[SectionConfig], values: dict[str, str], invalid: set[str]
-) -> BaseModel:
-    """The fields that are valid one by one, so that their contradictions are reported too."""
-    fields: dict[str, Any] = {
-        name: (field.annotation, field)
-        for name, field in schema.model_fields.items()
-        if name not in invalid
-    }
-    part = create_model("Part", __config__=ConfigDict(protected_namespaces=()), **fields)
-    return part.model_validate({key: values[key] for key in values if key in fields})
 
 
 def _expectation(schema: type[SectionConfig], name: str, values: dict[str, str]) -> str:
