@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,9 @@ from pydantic import ValidationError
 from utils.checks import contradictions
 from utils.errors import ConfigError, Problem
 from utils.ini import DEFAULT, SECTIONS, RawConfig, read_ini
-from utils.schema import SectionConfig, TestingConfig, TrainingConfig
+from utils.schema import SCHEMAS, SectionConfig, TestingConfig, TrainingConfig, keys_of
+from utils.schema_shared import about
 
-SCHEMAS: Mapping[str, type[SectionConfig]] = {"TRAINING": TrainingConfig, "TESTING": TestingConfig}
-KEYS = {
-    section: {name.upper() for name in schema.model_fields} for section, schema in SCHEMAS.items()
-}
 # Criteria of each section: the keys CRITERION_<kind> and PERCEPTUAL_*_<kind>.
 KINDS = {"TRAINING": ("TRAIN", "VAL"), "TESTING": ("VAL",)}
 OVERRIDES = "--set"
@@ -90,7 +87,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         text = "holds no section; add [TRAINING], [TESTING] or both"
         problems.append(Problem(raw.file, "", "", text))
     for section, values in raw.sections.items():
-        known = {key.lower(): value for key, value in values.items() if key in KEYS[section]}
+        known = {key.lower(): value for key, value in values.items() if key in keys_of(section)}
         sections[section], found = _validate(section, known)
         problems += [_placed(raw, section, key, text, overridden) for key, text in found]
     if problems:
@@ -112,7 +109,7 @@ def _apply_overrides(
             problems.append(Problem(OVERRIDES, "", "", text))
             continue
         wanted = [section] if section else list(SCHEMAS)
-        targets = [name for name in wanted if key in KEYS[name]]
+        targets = [name for name in wanted if key in keys_of(name)]
         if not targets:
             problems.append(Problem(OVERRIDES, section, key, _suggest(key, wanted)))
         present = [target for target in targets if target in raw.sections]
@@ -126,12 +123,13 @@ def _apply_overrides(
 
 
 def _suggest(key: str, sections: Sequence[str]) -> str:
-    elsewhere = [name for name in SCHEMAS if name not in sections and key in KEYS[name]]
+    elsewhere = [name for name in SCHEMAS if name not in sections and key in keys_of(name)]
     if elsewhere:
         return f"belongs into [{elsewhere[0]}]; move it there"
-    known = sorted(set().union(*(KEYS[section] for section in sections)))
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    return f"unknown key; the nearest known one is {near[0]}" if near else "unknown key"
+    known = sorted(set().union(*map(keys_of, sections)))
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"the nearest known one is {near[0]}" if near else "docs/config.md lists the known ones"
+    return f"unknown key; {hint}"
 
 
 def _unknown_sections(raw: RawConfig) -> list[Problem]:
@@ -145,13 +143,13 @@ def _unknown_sections(raw: RawConfig) -> list[Problem]:
 
 
 def _unknown_keys(raw: RawConfig) -> list[Problem]:
-    everywhere = set().union(*KEYS.values())
+    everywhere = set().union(*map(keys_of, SCHEMAS))
     problems = [
         Problem(raw.file, DEFAULT, key, _suggest(key, list(SCHEMAS)))
         for key in sorted(raw.own[DEFAULT] - everywhere)
     ]
     for section in raw.sections:
-        for key in sorted(raw.own[section] - KEYS[section]):
+        for key in sorted(raw.own[section] - keys_of(section).keys()):
             problems.append(Problem(raw.file, section, key, _suggest(key, [section])))
     return problems
 
@@ -181,9 +179,10 @@ def _validate(
 
 
 def _expectation(schema: type[SectionConfig], name: str, values: dict[str, str]) -> str:
-    expected = schema.model_fields[name].description
+    field = schema.model_fields[name]
+    expected = field.description
     if name not in values:
-        return f"missing; give {expected}"
+        return f"missing; give {expected}: {about(field).meaning}"
     value, hint = values[name], ""
     if "\n" in value:
         hint = " (an indented line continues the one above it)"
