@@ -19,14 +19,9 @@ from engine.interrupts import stop_requests_noted
 from utils.config import ini_values, load_config
 from utils.errors import Interrupted, UserError, printable
 from utils.run_files import TrainingFiles
-from utils.schema import SectionConfig
+from utils.schema import NUMBERS, SectionConfig, differences
 
 SCRIPTS = Path(__file__).parent.parent
-# Keys that change no figure: where things lie, how they run, what they are called.
-_MAY_DIFFER = {
-    "RESULTS_PATH", "CHECKPOINT_PATH", "DEVICE", "DEVICES", "NUM_NODES", "NUM_WORKERS",
-    "CACHE_DIR", "CACHE_IMAGES", "EXPERIMENT_NAME", "REPORT_IMAGES",
-}  # fmt: skip
 
 
 class _RunFailed(Exception):
@@ -156,13 +151,13 @@ def _make(run: Run, stop_requests: Sequence[int]) -> None:
 
 def _check_same(run: Run, sections: Sequence[SectionConfig]) -> None:
     """Raise a UserError where a finished run was made with another config."""
-    made = load_config(test_folder(run.files.folder) / "config.ini")
+    # Of a folder that was moved, the checkpoint is the same.
+    moved = f"CHECKPOINT_PATH={run.files.last}"
+    made = load_config(test_folder(run.files.folder) / "config.ini", [moved])
     differing: dict[str, None] = {}
     for old, new in zip((made.need_training(), made.need_testing()), sections, strict=True):
-        was = ini_values(old)
-        for key, value in ini_values(new).items():
-            if key not in _MAY_DIFFER and was[key] != value:
-                differing[f"{key}: was {was[key]!r}, is {value!r}"] = None
+        for key, change in differences(ini_values(old), ini_values(new), NUMBERS).items():
+            differing[f"{key}: {change}"] = None
     if differing:
         raise UserError(
             f"{run.files.folder} holds a run with another config ({'; '.join(differing)}); "

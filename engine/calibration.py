@@ -20,17 +20,10 @@ from utils.checkpoints import file_digest, write_text
 from utils.config import ini_values
 from utils.errors import UserError
 from utils.run_files import same_folder
-from utils.schema import TestingConfig
+from utils.schema import TestingConfig, keys_of
 
 logger = logging.getLogger(__name__)
 
-# Keys that decide neither a score nor a map: where things lie and how they are run.
-_IRRELEVANT = {
-    "RESULTS_PATH", "EXPERIMENT_NAME", "DEVICE", "DEVICES", "NUM_NODES", "NUM_WORKERS",
-    "CACHE_DIR", "CHECKPOINT_PATH",
-    "TEST_DATA_PATH", "MAX_SAMPLES_TEST", "BATCH_SIZE_TEST", "PATIENT_PATTERN", "REPORT_IMAGES",
-    "OBJECT", "SEED", "PRECISION", "CACHE_IMAGES", "COMPILE",
-}  # fmt: skip
 _LOW_QUANTILE, _HIGH_QUANTILE = 0.5, 0.999
 
 
@@ -85,7 +78,10 @@ def calibration_path(checkpoint: Path) -> Path:
 
 def fingerprint(config: TestingConfig) -> str:
     """A digest of all that an image's score depends on: scoring keys and checkpoint."""
-    keys = {key: value for key, value in ini_values(config).items() if key not in _IRRELEVANT}
+    roles = keys_of("TESTING")
+    keys = {
+        key: value for key, value in ini_values(config).items() if roles[key] in ("model", "score")
+    }
     digest = hashlib.sha256(json.dumps(keys, sort_keys=True).encode())
     digest.update(file_digest(config.checkpoint_path).encode())
     return digest.hexdigest()[:32]

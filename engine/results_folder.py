@@ -15,14 +15,10 @@ from utils.checkpoints import file_digest
 from utils.config import Config, ini_values, load_config
 from utils.errors import UserError, printable
 from utils.run_files import TestFiles
+from utils.schema import NUMBERS, differences
 
 # Where write_atomically was killed, such a file is left; see utils.checkpoints.
 _LEFT_OVER = ".tmp-" + "[0-9a-f]" * 16
-# Keys that change no figure of a test: where things lie, how they run, what they are called.
-_CHANGE_NOTHING = {
-    "RESULTS_PATH", "DEVICE", "DEVICES", "NUM_NODES", "NUM_WORKERS", "CACHE_DIR", "CACHE_IMAGES",
-    "EXPERIMENT_NAME", "REPORT_IMAGES", "OBJECT",
-}  # fmt: skip
 
 
 def check_results_folder(config: Config, folder: Path, *, key: str = "RESULTS_PATH") -> None:
@@ -127,12 +123,8 @@ def check_same_test(config: Config) -> None:
             f"RESULTS_PATH: {shown(files.folder)} holds test results without the config that they "
             f"were made with; {advice}"
         ) from error
-    was, now = _what_counts(made), _what_counts(config)
-    differing = [
-        f"{key}: was {was.get(key, '')!r}, is {now.get(key, '')!r}"
-        for key in sorted(was.keys() | now.keys())
-        if was.get(key, "") != now.get(key, "")
-    ]
+    changes = differences(_keys_of_test(made), _keys_of_test(config), NUMBERS)
+    differing = [f"{key}: {change}" for key, change in changes.items()]
     digest = _tested_checkpoint(files)
     checkpoint = config.need_testing().checkpoint_path
     if digest and checkpoint.is_file() and digest != file_digest(checkpoint):
@@ -152,10 +144,9 @@ def _tested_checkpoint(files: TestFiles) -> str | None:
         return None
 
 
-def _what_counts(config: Config) -> dict[str, str]:
-    """The keys that decide test results; those of the threshold stand in [TRAINING]."""
-    values = ini_values(config.testing) if config.testing else {}
-    found = {key: value for key, value in values.items() if key not in _CHANGE_NOTHING}
+def _keys_of_test(config: Config) -> dict[str, str]:
+    """The keys that a test reads; those of its validation images stand in [TRAINING]."""
+    found = ini_values(config.testing) if config.testing else {}
     if config.training:
         of_training = ini_values(config.training)
         found |= {key: of_training[key] for key in ("VAL_DATA_PATH", "MAX_SAMPLES_VAL")}

@@ -12,20 +12,7 @@ from engine.geometry import check_geometry
 from utils.config import Config, ini_values, load_config
 from utils.errors import ConfigError, Problem
 from utils.run_files import TrainingFiles
-from utils.schema import SectionConfig
-
-_PREFIXES = ("JUNCTION_", "DECODER_", "FINAL_PROJ_", "ADDITIONAL_BLOCK_")
-_KEYS = {
-    "MODEL_NAME",
-    "N_PATCHES",
-    "PATCH_SIZE",
-    "N_REG_TOKENS",
-    "USE_HIDDEN_STATE",
-    "RESIZE",
-    "INTENSITY_WINDOW",
-    "SLICE_AXIS",
-    "VOLUME_INDEX",
-}
+from utils.schema import SectionConfig, differences, keys_of
 
 
 def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, section: str) -> None:
@@ -68,15 +55,12 @@ def _refuse_differences(
     config: SectionConfig, trained: SectionConfig, origin: str, file: str, section: str
 ) -> None:
     was, found = ini_values(trained), ini_values(config)
-    differing = [
-        key
-        for key in found
-        if (key in _KEYS or key.startswith(_PREFIXES)) and found[key] != was.get(key, found[key])
+    # Keys of one section alone decide how the weights were learnt, not what they compute.
+    shared = keys_of("TRAINING").keys() & keys_of("TESTING").keys()
+    problems = [
+        Problem(file, section, key, f"found {found[key]!r}; {origin} {was[key]!r}")
+        for key in differences(was, found, ["model"])
+        if key in shared
     ]
-    if differing:
-        raise ConfigError(
-            [
-                Problem(file, section, key, f"found {found[key]!r}; {origin} {was[key]!r}")
-                for key in differing
-            ]
-        )
+    if problems:
+        raise ConfigError(problems)

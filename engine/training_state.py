@@ -14,6 +14,7 @@ from torch import Tensor
 
 from utils.checkpoints import save_tensors, write_csv
 from utils.errors import UserError
+from utils.schema import NUMBERS, differences
 from utils.weights import read_content
 
 VALIDATION_COLUMNS = (
@@ -26,21 +27,6 @@ VALIDATION_COLUMNS = (
     "val_pixel_aupro",
 )
 COLUMNS = ("epoch", "train_loss", "lr", "seconds", "images_per_second", *VALIDATION_COLUMNS)
-# Where a run goes, how loud it is, and on what it runs may change when it is resumed.
-_MAY_DIFFER = {
-    "RESULTS_PATH",
-    "NUM_WORKERS",
-    "DEVICE",
-    "DEVICES",
-    "NUM_NODES",
-    "CACHE_DIR",
-    "CACHE_IMAGES",
-    "EXPERIMENT_NAME",
-    "BATCH_SIZE_TEST",
-    "OBJECT",
-    "SCHEDULER_STEPS",
-    "SCHEDULER_GAMMA",
-}
 _DATA = {"TRAIN_DATA_PATH", "VAL_DATA_PATH"}
 _IMAGES = {"TRAIN_IMAGES", "VAL_IMAGES"}
 
@@ -167,11 +153,11 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
     if not sound:
         raise _damaged(path, "rows and epochs differ")
     # A folder may move, its images not change; older states hold its path alone.
-    may_differ = _MAY_DIFFER | (_DATA if saved.keys() >= _IMAGES else _IMAGES)
+    may_differ = _DATA if saved.keys() >= _IMAGES else _IMAGES
     differing = [
-        f"{key}: was {saved.get(key, '')!r}, is {config.get(key, '')!r}"
-        for key in sorted(set(saved) | set(config))
-        if saved.get(key, "") != config.get(key, "") and key not in may_differ
+        f"{key}: {change}"
+        for key, change in differences(saved, config, NUMBERS).items()
+        if key not in may_differ
     ]
     if differing:
         raise UserError(

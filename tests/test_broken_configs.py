@@ -13,7 +13,8 @@ from config_helpers import load_text, problems_of, small_ini
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from utils.config import KEYS, ini_text
+from utils.config import ini_text
+from utils.schema import SCHEMAS, keys_of
 
 ROOT = Path(__file__).parent.parent
 Row = tuple[str, str, tuple[str, ...]]
@@ -146,7 +147,7 @@ VALUES: list[Row] = [
     ("TESTING.INTENSITY_WINDOW", "-20,\n  80", ("an indented line continues",)),
     # Keys.
     ("TRAINING.SEDE", "1", ("unknown key", "SEED")),
-    ("TRAINING.LEARNING_RATE_", "1", ("unknown key; the nearest known one is ",)),
+    ("TRAINING.WEIGHT_DECAY", "1", ("unknown key; docs/config.md lists the known ones",)),
     ("TRAINING.JUNCTION_NQUERIES", "1", ("the nearest known one is JUNCTION_N_QUERIES",)),
     ("TESTING.IMAGE_REDUCTON", "max", ("the nearest known one is IMAGE_REDUCTION",)),
     ("DEFAULT.N_EPOCH", "1", ("the nearest known one is N_EPOCHS",)),
@@ -218,9 +219,13 @@ SEVERAL: list[tuple[Mapping[str, str], set[str]]] = [
         {"ADDITIONAL_BLOCK_NUM_HEADS"},
     ),
     (
-        {"TRAINING.ADDITIONAL_BLOCK_DIM": "64, 64", "TRAINING.ADDITIONAL_BLOCK_NUM_HEADS": "0",
-         "TRAINING.ADDITIONAL_BLOCK_MLP_RATIO": "-4"},
-        {"ADDITIONAL_BLOCK_DIM", "ADDITIONAL_BLOCK_NUM_HEADS", "ADDITIONAL_BLOCK_MLP_RATIO"},
+        {"TRAINING.ADDITIONAL_BLOCK_NUM_HEADS": "0", "TRAINING.ADDITIONAL_BLOCK_MLP_RATIO": "-4"},
+        {"ADDITIONAL_BLOCK_NUM_HEADS", "ADDITIONAL_BLOCK_MLP_RATIO"},
+    ),
+    (
+        {"TRAINING.ADDITIONAL_BLOCK_DIM": "64, 64", "TRAINING.ADDITIONAL_BLOCK_NUM_HEADS": "4",
+         "TRAINING.ADDITIONAL_BLOCK_MLP_RATIO": "4"},
+        {"ADDITIONAL_BLOCK_DIM"},
     ),
     # One wrong number that contradicts several others.
     (
@@ -234,13 +239,16 @@ SEVERAL: list[tuple[Mapping[str, str], set[str]]] = [
         {"TRAINING.DECODER_N_PATCHES": "13"},
         {"JUNCTION_N_QUERIES", "DECODER_N_PATCHES"},
     ),
-    # Wrong values do not hide contradictions among the others.
+    (
+        {"TRAINING.N_PATCHES": "7", "TRAINING.CRITERION_TRAIN_WEIGHTS": "1, 1",
+         "TRAINING.PERCEPTUAL_METRIC_TRAIN": "content+style", "TRAINING.LRR": "1"},
+        {"N_PATCHES", "CRITERION_TRAIN_WEIGHTS", "PERCEPTUAL_METRIC_TRAIN", "LRR"},
+    ),
+    # Contradictions are looked for once all values are right one by one.
     (
         {"TRAINING.SEED": "x", "TRAINING.TRAIN_DATA_PATH": "", "TRAINING.N_PATCHES": "7",
-         "TRAINING.CRITERION_TRAIN_WEIGHTS": "1, 1", "TRAINING.PERCEPTUAL_METRIC_TRAIN":
-         "content+style", "TRAINING.LRR": "1", "TRAINING.JUNCTION_DIM": "-3"},
-        {"SEED", "TRAIN_DATA_PATH", "N_PATCHES", "CRITERION_TRAIN_WEIGHTS", "LRR", "JUNCTION_DIM",
-         "PERCEPTUAL_METRIC_TRAIN"},
+         "TRAINING.LRR": "1", "TRAINING.JUNCTION_DIM": "-3"},
+        {"SEED", "TRAIN_DATA_PATH", "LRR", "JUNCTION_DIM"},
     ),
 ]  # fmt: skip
 
@@ -253,33 +261,28 @@ def test_all_problems_at_once(tmp_path: Path, changes: dict[str, str], keys: set
     assert len({str(problem) for problem in problems}) == len(problems)
 
 
-def test_problems_of_both_sections_form_and_overrides_at_once(tmp_path: Path) -> None:
-    text = small_ini({"TRAINING.SEED": "x", "TESTING.SEED": "y"}) + "SEED = 3\nnonsense\n[X]\n"
+def test_problems_of_both_sections_names_and_overrides_at_once(tmp_path: Path) -> None:
+    text = small_ini({"TRAINING.SEED": "x", "TESTING.SEED": "y"}) + "SEDE = 3\n[X]\n"
     problems = problems_of(tmp_path, text, ["RESIZE=nine", "nonsense"])
     found = [(Path(problem.file).name, problem.section, problem.key) for problem in problems]
     assert sorted(found) == [
         ("--set", "", ""),
         ("--set", "TESTING", "RESIZE"),
         ("--set", "TRAINING", "RESIZE"),
-        ("case.ini", "", ""),
-        ("case.ini", "TESTING", "SEED"),
+        ("case.ini", "TESTING", "SEDE"),
         ("case.ini", "TESTING", "SEED"),
         ("case.ini", "TRAINING", "SEED"),
         ("case.ini", "X", ""),
     ]
 
 
-def test_a_fault_in_default_is_said_once_and_where_it_stands(tmp_path: Path) -> None:
-    changes: dict[str, str | None] = {
-        "DEFAULT.DEVICE": "gpu", "TRAINING.DEVICE": None, "TESTING.DEVICE": None,
-        "DEFAULT.JUNCTION_HEADS": "5", "TRAINING.JUNCTION_HEADS": None,
-        "TESTING.JUNCTION_HEADS": None,
-    }  # fmt: skip
-    problems = problems_of(tmp_path, small_ini(changes))
-    assert [(problem.section, problem.key) for problem in problems] == [
-        ("DEFAULT", "DEVICE"),
-        ("DEFAULT", "JUNCTION_HEADS"),
-    ]
+@pytest.mark.parametrize(("key", "value"), [("DEVICE", "gpu"), ("JUNCTION_HEADS", "5")])
+def test_a_fault_in_default_is_said_once_and_where_it_stands(
+    tmp_path: Path, key: str, value: str
+) -> None:
+    changes = {f"DEFAULT.{key}": value, f"TRAINING.{key}": None, f"TESTING.{key}": None}
+    (problem,) = problems_of(tmp_path, small_ini(changes))
+    assert (problem.section, problem.key) == ("DEFAULT", key)
 
 
 FORMS: list[tuple[str, str]] = [
@@ -289,6 +292,9 @@ FORMS: list[tuple[str, str]] = [
     ("[TRAIN]\nSEED = 1\n", "write [TRAINING]"),
     ("[TRAINNG]\nSEED = 1\n", "write [TRAINING]"),
     ("[testing]\nSEED = 1\n", "write [TESTING]"),
+    ("[ testing ]\nSEED = 1\n", "write [TESTING]"),
+    ("[default]\nSEED = 1\n", "write [DEFAULT]"),
+    ("[wandb]\nx = 1\n", "unknown section; known are [DEFAULT], [TRAINING] and [TESTING]"),
     ("[]\nSEED = 1\n", "line 1 stands before any section"),
     ("SEED = 1\n", "line 1 stands before any section"),
     ("{'SEED': 1}", "line 1 stands before any section"),
@@ -297,7 +303,7 @@ FORMS: list[tuple[str, str]] = [
     (small_ini() + "[TRAINING]\n", "stands twice"),
     (small_ini() + "[DEFAULT]\n[DEFAULT]\n", "stands twice"),
     (small_ini() + "[WANDB]\nproject = x\n", "unknown section"),
-    (small_ini() + "export X=1\n", "the nearest known one"),
+    (small_ini() + "export SEEDS=1\n", "unknown key; "),
     (small_ini() + "ſeed = 1\n", "stands twice"),
 ]
 
@@ -368,7 +374,6 @@ def test_scripts_say_config_errors_without_torch(tmp_path: Path, script: str) ->
         [str(file), "[TRAINING] LRR"],
         ["--set", "[TRAINING] N_PATCHES"],
         [str(file), "[TESTING] SEED"],
-        ["--set", "[TESTING] N_PATCHES"],
     ]
     assert process.stdout == ""
     assert not imports_torch(process)
@@ -392,7 +397,7 @@ def test_help_and_wrong_calls_without_torch(arguments: list[str], code: int, sai
 
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
-NAMES = sorted(set().union(*KEYS.values(), {"X"}))
+NAMES = sorted({"X"}.union(*map(keys_of, SCHEMAS)))
 VALUE = st.one_of(
     TEXT,
     st.integers().map(str),
@@ -442,7 +447,7 @@ def test_no_override_crashes(tmp_path: Path, override: str) -> None:
     assert_config_or_problems(tmp_path, small_ini(), override)
 
 
-PLACES = sorted(f"{section}.{key}" for section, keys in KEYS.items() for key in keys)
+PLACES = sorted(f"{section}.{key}" for section in SCHEMAS for key in keys_of(section))
 
 
 @PROPERTY

@@ -9,21 +9,21 @@ import sys
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import get_args
 
 import pytest
 import yaml
 
 from datasets import bmad
-from utils.config import KEYS, SCHEMAS, ini_values
-from utils.schema import CriterionName, SectionConfig
+from docs.config_tables import with_tables
+from utils.schema import keys_of
+from utils.schema_values import CriterionName
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in DOCUMENTS}
 CONFIG_MD = TEXTS["docs/config.md"]
-BOTH, TRAINING, TESTING = "both sections", "[TRAINING]", "[TESTING]"
 
 # What runs write and users bring: never in the repository.
 ELSEWHERE = ("data/", "results/", "cache/", "weights/", "out/", "predictions/", "~", "/")
@@ -31,39 +31,6 @@ NOT_OURS = {"config.ini", "mine.ini", "configs/mine.ini"}
 SOURCES = r"(?:py|ini|md|toml|txt|yml|yaml|cff)"
 RESULTS = r"(?:png|html|npz|csv|json|pth)"
 FOLDERS = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != ".")
-
-
-class Row(NamedTuple):
-    """A row of the tables in docs/config.md."""
-
-    section: str
-    key: str
-    default: str
-
-
-def section_of(heading: str) -> str:
-    return next(name for name in (BOTH, TRAINING, TESTING) if name in heading)
-
-
-@cache
-def documented() -> list[Row]:
-    rows, section = [], ""
-    for line in CONFIG_MD.splitlines():
-        if line.startswith("## "):
-            section = section_of(line)
-        elif line.startswith("| `"):
-            key, _, default, meaning = (cell.strip() for cell in line.strip("| ").split(" | "))
-            assert meaning
-            rows.append(Row(section, key.strip("`"), default))
-    return rows
-
-
-def defaults_of(schema: type[SectionConfig]) -> dict[str, str]:
-    """Key → its default as docs/config.md writes it."""
-    required = [name for name, field in schema.model_fields.items() if field.is_required()]
-    values = ini_values(schema.model_construct(**dict.fromkeys(required, None)))
-    written = {key: f"`{value}`" if value else "empty" for key, value in values.items()}
-    return written | {name.upper(): "required" for name in required}
 
 
 def code_of(text: str) -> list[str]:
@@ -85,30 +52,21 @@ def anchors_of(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("section", SCHEMAS)
-def test_every_key_stands_in_its_table_with_its_default(section: str) -> None:
-    known = set.intersection(*KEYS.values())
-    expected = {
-        (BOTH if key in known else f"[{section}]", key, default)
-        for key, default in defaults_of(SCHEMAS[section]).items()
-    }
-    assert {tuple(row) for row in documented() if row.section in (BOTH, f"[{section}]")} == expected
-
-
-def test_no_key_stands_twice() -> None:
-    keys = [row.key for row in documented()]
-    assert sorted(keys) == sorted(set(keys))
+def test_the_tables_of_keys_are_those_of_the_schema() -> None:
+    assert with_tables(CONFIG_MD) == CONFIG_MD, "run python -m docs.config_tables"
+    rows = re.findall(r"^\| `([A-Z_]+)` \|", CONFIG_MD, re.MULTILINE)
+    assert sorted(rows) == sorted(keys_of("TRAINING") | keys_of("TESTING"))
 
 
 def test_every_criterion_is_named() -> None:
-    names = CriterionName.__args__
+    names = get_args(CriterionName)
     assert [name for name in names if f"`{name}`" not in CONFIG_MD] == []
 
 
 @pytest.mark.parametrize("document", TEXTS)
 def test_overridden_keys_are_known(document: str) -> None:
     named = re.findall(r"--set (?:\w+\.)?([A-Z_]+)=", TEXTS[document])
-    known = set().union(*KEYS.values()) | {"KEY"}
+    known = {"KEY", *keys_of("TRAINING"), *keys_of("TESTING")}
     assert set(named) <= known
 
 

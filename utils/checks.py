@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from utils.schema import SectionConfig
 
@@ -26,12 +25,11 @@ _PER_ENCODER = (
 _RESNET_METRICS = ("L1tot", "content+style")
 
 
-def contradictions(config: Any, kinds: Sequence[str]) -> list[Contradiction]:
+def contradictions(config: SectionConfig, kinds: Sequence[str]) -> list[Contradiction]:
     """Pairs of an INI key and one line that says what it contradicts and what would do.
 
     Args:
-        config: A section's config, or an object that holds only those of its fields that are
-            valid: a check that needs another field is left out.
+        config: A section.
         kinds: The section's criteria, ``TRAIN`` and ``VAL``.
     """
     checks = [
@@ -47,21 +45,15 @@ def contradictions(config: Any, kinds: Sequence[str]) -> list[Contradiction]:
     ]
     for kind in kinds:
         checks += [_weights(config, kind), _patch_sizes(config, kind), _metric(config, kind)]
-    return [found for check in checks for found in _until_missing(check)]
-
-
-def _until_missing(check: Iterator[Contradiction]) -> Iterator[Contradiction]:
-    # An absent attribute is a field that has a problem of its own already.
-    with contextlib.suppress(AttributeError):
-        yield from check
+    return [found for check in checks for found in check]
 
 
 def _list_lengths(config: SectionConfig) -> Iterator[Contradiction]:
     encoders = len(config.model_name)
     for name in _PER_ENCODER:
-        length = len(getattr(config, name, ()))
+        length = len(getattr(config, name))
         allowed = {1, encoders}
-        if not hasattr(config, name) or name.startswith(("final_proj", "additional_block")):
+        if name.startswith(("final_proj", "additional_block")):
             allowed.add(0)
         if length not in allowed:
             text = f"found {length} values; give {encoders}, one for each MODEL_NAME"

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import ValidationError
 
 from utils.checks import contradictions
 from utils.errors import ConfigError, Problem
-from utils.ini import DEFAULT, RawConfig, read_ini
-from utils.schema import SectionConfig, TestingConfig, TrainingConfig
+from utils.ini import DEFAULT, SECTIONS, RawConfig, read_ini
+from utils.schema import SCHEMAS, SectionConfig, TestingConfig, TrainingConfig, keys_of
+from utils.schema_shared import about
 
-SCHEMAS: Mapping[str, type[SectionConfig]] = {"TRAINING": TrainingConfig, "TESTING": TestingConfig}
-KEYS = {
-    section: {name.upper() for name in schema.model_fields} for section, schema in SCHEMAS.items()
-}
 # Criteria of each section: the keys CRITERION_<kind> and PERCEPTUAL_*_<kind>.
 KINDS = {"TRAINING": ("TRAIN", "VAL"), "TESTING": ("VAL",)}
 OVERRIDES = "--set"
@@ -78,18 +75,19 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         overrides: ``KEY=VALUE`` (every section that knows the key) or ``SECTION.KEY=VALUE``.
 
     Raises:
-        ConfigError: With all problems of file and overrides.
+        ConfigError: With the first fault of the file's form; else with all unknown names and wrong
+            values, and all contradictions in sections whose values are right one by one.
     """
     raw = read_ini(Path(path))
-    problems = list(raw.problems)
+    problems: list[Problem] = []
     overridden = _apply_overrides(raw, overrides, problems)
     sections: dict[str, Any] = {}
-    problems += _unknown_keys(raw)
+    problems += _unknown_sections(raw) + _unknown_keys(raw)
     if not raw.sections and not problems:
         text = "holds no section; add [TRAINING], [TESTING] or both"
         problems.append(Problem(raw.file, "", "", text))
     for section, values in raw.sections.items():
-        known = {key.lower(): value for key, value in values.items() if key in KEYS[section]}
+        known = {key.lower(): value for key, value in values.items() if key in keys_of(section)}
         sections[section], found = _validate(section, known)
         problems += [_placed(raw, section, key, text, overridden) for key, text in found]
     if problems:
@@ -111,7 +109,7 @@ def _apply_overrides(
             problems.append(Problem(OVERRIDES, "", "", text))
             continue
         wanted = [section] if section else list(SCHEMAS)
-        targets = [name for name in wanted if key in KEYS[name]]
+        targets = [name for name in wanted if key in keys_of(name)]
         if not targets:
             problems.append(Problem(OVERRIDES, section, key, _suggest(key, wanted)))
         present = [target for target in targets if target in raw.sections]
@@ -125,22 +123,33 @@ def _apply_overrides(
 
 
 def _suggest(key: str, sections: Sequence[str]) -> str:
-    elsewhere = [name for name in SCHEMAS if name not in sections and key in KEYS[name]]
+    elsewhere = [name for name in SCHEMAS if name not in sections and key in keys_of(name)]
     if elsewhere:
         return f"belongs into [{elsewhere[0]}]; move it there"
-    known = sorted(set().union(*(KEYS[section] for section in sections)))
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    return f"unknown key; the nearest known one is {near[0]}" if near else "unknown key"
+    known = sorted(set().union(*map(keys_of, sections)))
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"the nearest known one is {near[0]}" if near else "docs/config.md lists the known ones"
+    return f"unknown key; {hint}"
+
+
+def _unknown_sections(raw: RawConfig) -> list[Problem]:
+    known = (DEFAULT, *SECTIONS)
+    problems = []
+    for name in [name for name in raw.own if name not in known]:
+        near = difflib.get_close_matches(name.strip().upper(), known, n=1)
+        hint = f"write [{near[0]}]" if near else "known are [DEFAULT], [TRAINING] and [TESTING]"
+        problems.append(Problem(raw.file, name, "", f"unknown section; {hint}"))
+    return problems
 
 
 def _unknown_keys(raw: RawConfig) -> list[Problem]:
-    everywhere = set().union(*KEYS.values())
+    everywhere = set().union(*map(keys_of, SCHEMAS))
     problems = [
         Problem(raw.file, DEFAULT, key, _suggest(key, list(SCHEMAS)))
         for key in sorted(raw.own[DEFAULT] - everywhere)
     ]
     for section in raw.sections:
-        for key in sorted(raw.own[section] - KEYS[section]):
+        for key in sorted(raw.own[section] - keys_of(section).keys()):
             problems.append(Problem(raw.file, section, key, _suggest(key, [section])))
     return problems
 
@@ -164,30 +173,16 @@ def _validate(
         config = schema.model_validate(values)
     except ValidationError as error:
         invalid = dict.fromkeys(str(detail["loc"][0]) for detail in error.errors())
-        found = [(name.upper(), _expectation(schema, name, values)) for name in invalid]
-        part = _valid_part(schema, values, set(invalid))
-        return None, found + contradictions(part, KINDS[section])
+        return None, [(name.upper(), _expectation(schema, name, values)) for name in invalid]
     found = contradictions(config, KINDS[section])
     return (None if found else config), found
 
 
-def _valid_part(
-    schema: type[SectionConfig], values: dict[str, str], invalid: set[str]
-) -> BaseModel:
-    """The fields that are valid one by one, so that their contradictions are reported too."""
-    fields: dict[str, Any] = {
-        name: (field.annotation, field)
-        for name, field in schema.model_fields.items()
-        if name not in invalid
-    }
-    part = create_model("Part", __config__=ConfigDict(protected_namespaces=()), **fields)
-    return part.model_validate({key: values[key] for key in values if key in fields})
-
-
 def _expectation(schema: type[SectionConfig], name: str, values: dict[str, str]) -> str:
-    expected = schema.model_fields[name].description
+    field = schema.model_fields[name]
+    expected = field.description
     if name not in values:
-        return f"missing; give {expected}"
+        return f"missing; give {expected}: {about(field).meaning}"
     value, hint = values[name], ""
     if "\n" in value:
         hint = " (an indented line continues the one above it)"

@@ -1,9 +1,8 @@
-"""INI text to sections of raw strings, with every problem collected rather than raised."""
+"""INI text to sections of raw strings."""
 
 from __future__ import annotations
 
 import configparser
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from utils.errors import ConfigError, Problem
 
 SECTIONS = ("TRAINING", "TESTING")
 DEFAULT = "DEFAULT"
-# Marks names of our own in the text; a file that holds this character is refused.
-_MARK = "\0"
 
 
 @dataclass(frozen=True)
@@ -22,14 +19,12 @@ class RawConfig:
     Attributes:
         file: Its path as the user gave it.
         sections: Section → key in capitals → value. ``[DEFAULT]`` is already merged in.
-        own: Section → keys that stand in that very section, ``DEFAULT`` included.
-        problems: What could not be read.
+        own: Section → keys that stand in that very section; ``DEFAULT`` and unknown ones included.
     """
 
     file: str
     sections: dict[str, dict[str, str]]
     own: dict[str, set[str]]
-    problems: list[Problem]
 
 
 class _Parser(configparser.ConfigParser):
@@ -62,104 +57,52 @@ def _read_text(path: Path) -> str:
     except (OSError, ValueError) as error:
         problem = f"cannot be read ({error}); give the path of a readable INI file"
     else:
-        if _MARK not in text:
+        if "\0" not in text:
             return text
-        line = text.count("\n", 0, text.index(_MARK)) + 1
+        line = text.count("\n", 0, text.index("\0")) + 1
         problem = f"holds a NUL byte in line {line}; save it as UTF-8 text"
     raise ConfigError([Problem(str(path), "", "", problem)])
 
 
-class _Reader:
-    """Parses INI text again and again, each time without the faults found so far."""
+def _parse(file: str, text: str) -> _Parser:
+    """Parse INI text.
 
-    def __init__(self, file: str, text: str) -> None:
-        self.file = file
-        self.lines = text.split("\n")
-        self.problems: list[Problem] = []
-        # Stand-in of a section that stands again → its name.
-        self.repeated: dict[str, str] = {}
-
-    def read(self) -> dict[str, dict[str, str]]:
-        """Section → key → value, [DEFAULT] as one of them; fills ``problems``."""
-        while True:
-            parser = _Parser()
-            try:
-                parser.read_string("\n".join(self.lines))
-            except configparser.DuplicateOptionError as error:
-                self._rename_key(error)
-            except configparser.DuplicateSectionError as error:
-                self._rename_section(error)
-            except configparser.MissingSectionHeaderError as error:
-                self._drop_start(error)
-            except configparser.ParsingError as error:
-                self._drop_lines(error)
-            else:
-                return self._joined(parser)
-
-    def _say(self, section: str, key: str, text: str) -> None:
-        self.problems.append(Problem(self.file, section, key, text))
-
-    def _rename_key(self, error: configparser.DuplicateOptionError) -> None:
-        number = error.lineno or 0
-        section = self.repeated.get(error.section, error.section)
-        self._say(section, error.option, f"stands twice (line {number}); keep one of the two")
-        # Not left out: lines that continue its value would then continue another one.
-        self.lines[number - 1] = f"{_MARK}{number} ="
-
-    def _rename_section(self, error: configparser.DuplicateSectionError) -> None:
-        number = error.lineno or 0
-        self._say(error.section, "", f"stands twice (line {number}); join the two")
-        self.repeated[f"{_MARK}{number}"] = error.section
-        self.lines[number - 1] = f"[{_MARK}{number}]"
-
-    def _drop_start(self, error: configparser.MissingSectionHeaderError) -> None:
-        text = f"line {error.lineno} stands before any section; begin with [TRAINING] or [TESTING]"
-        self._say("", "", text)
-        # One line for all keys before the first header: the mend is one header above them.
-        for index, line in enumerate(self.lines):
-            if _Parser.SECTCRE.match(line.strip()):
-                break
-            self.lines[index] = ""
-
-    def _drop_lines(self, error: configparser.ParsingError) -> None:
-        for number, _ in error.errors:
-            found = f"line {number} is neither 'KEY = value', a section nor a comment"
-            self._say("", "", f"{found}: {self.lines[number - 1]!r}")
-            self.lines[number - 1] = "#"
-
-    def _joined(self, parser: _Parser) -> dict[str, dict[str, str]]:
-        sections: dict[str, dict[str, str]] = {}
-        for name in parser.sections():
-            known = sections.setdefault(self.repeated.get(name, name), {})
-            for key, value in parser.items(name):
-                if not key.startswith(_MARK):
-                    known.setdefault(key, value)
-        return sections
-
-
-def _unknown_section(name: str) -> str:
-    known = (DEFAULT, *SECTIONS)
-    near = difflib.get_close_matches(name.strip().upper(), known, n=1)
-    hint = f"write [{near[0]}]" if near else "known are [DEFAULT], [TRAINING] and [TESTING]"
-    return f"unknown section; {hint}"
+    Raises:
+        ConfigError: With the first fault of its form.
+    """
+    parser = _Parser()
+    section = key = ""
+    try:
+        parser.read_string(text)
+    except configparser.DuplicateOptionError as error:
+        section, key = error.section, error.option
+        problem = f"stands twice (line {error.lineno}); keep one of the two"
+    except configparser.DuplicateSectionError as error:
+        section, problem = error.section, f"stands twice (line {error.lineno}); join the two"
+    except configparser.MissingSectionHeaderError as error:
+        start = f"line {error.lineno} stands before any section"
+        problem = f"{start}; begin with [TRAINING] or [TESTING]"
+    except configparser.ParsingError as error:
+        number = error.errors[0][0]
+        line = text.split("\n")[number - 1]
+        problem = f"line {number} is neither 'KEY = value', a section nor a comment: {line!r}"
+    else:
+        return parser
+    raise ConfigError([Problem(file, section, key, problem)])
 
 
 def read_ini(path: Path) -> RawConfig:
-    """Read an INI file; what is wrong with its form is in ``problems``, not raised.
+    """Read an INI file.
 
     Args:
         path: The file. Read as UTF-8, with or without a byte order mark, any line ends.
 
     Raises:
-        ConfigError: The file as a whole cannot be read.
+        ConfigError: The file cannot be read, or is no INI file: with the first fault of its form.
     """
-    file = str(path)
-    reader = _Reader(file, _read_text(path))
-    found = reader.read()
-    shared = found.pop(DEFAULT, {})
-    unknown = [
-        Problem(file, name, "", _unknown_section(name)) for name in found if name not in SECTIONS
-    ]
+    parser = _parse(str(path), _read_text(path))
+    found = {name: dict(parser.items(name)) for name in parser.sections()}
+    shared = found.get(DEFAULT, {})
     sections = {name: {**shared, **keys} for name, keys in found.items() if name in SECTIONS}
-    own = {DEFAULT: set(shared)} | {name: set(found[name]) for name in sections}
-    return RawConfig(file, sections, own, reader.problems + unknown)
+    own = {DEFAULT: set(shared)} | {name: set(keys) for name, keys in found.items()}
+    return RawConfig(str(path), sections, own)

@@ -1,0 +1,221 @@
+"""What the value of an INI key may be: types with their ranges, and what error messages ask for."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat
+
+from utils.intensity import IntensityWindow
+
+Item = TypeVar("Item")
+
+
+def _split(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        return ()
+    return tuple(part.strip() for part in value.split(","))
+
+
+def _boolean(value: Any) -> Any:
+    words = {"1": True, "true": True, "yes": True, "on": True}
+    words |= {"0": False, "false": False, "no": False, "off": False}
+    # bool("False") is True: an unknown word must not pass for a truth value.
+    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+def _lower(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _not_empty(value: tuple[Item, ...]) -> tuple[Item, ...]:
+    if not value or "" in value:
+        raise ValueError("empty")
+    return value
+
+
+def _plain(value: str) -> str:
+    # What could not be written into the results: half a character, as a bad byte in an argument
+    # gives, and line breaks and other control characters.
+    value.encode("utf-8")
+    if any(unicodedata.category(each) == "Cc" for each in value):
+        raise ValueError("control character")
+    return value
+
+
+def _path(value: Any) -> Any:
+    if isinstance(value, str):
+        if not value.strip():
+            raise ValueError("empty")
+        try:
+            path = Path(_plain(value)).expanduser()
+        except RuntimeError as error:
+            raise ValueError("no such user") from error
+        # Longer ones make the system's calls fail, on Linux and elsewhere.
+        if max(map(len, map(os.fsencode, path.parts)), default=0) > 255 or len(str(path)) > 1000:
+            raise ValueError("too long")
+        return path
+    return value
+
+
+def _optional(value: Any) -> Any:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _auto_or_int(value: Any) -> Any:
+    return "auto" if isinstance(value, str) and value.strip().lower() == "auto" else value
+
+
+def _pattern(value: str | None) -> str | None:
+    if value is not None:
+        try:
+            re.compile(_plain(value))
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError("no regular expression") from error
+    return value
+
+
+def _window(value: str) -> str:
+    IntensityWindow.parse(value)
+    return value
+
+
+# The limits keep a slip of the finger from filling the memory.
+MOST = 1_000_000_000
+WIDEST = 65_536
+DEEPEST = 1_000
+
+Metric = Literal["cosine", "L2", "L1", "L2tot", "cosinetot", "L1tot", "content+style"]
+CriterionName = Literal[
+    "PERCEPTUAL_VIT_mae_multi",
+    "PERCEPTUAL_VIT_mae",
+    "PERCEPTUAL_RESNET18",
+    "PERCEPTUAL_RESNET34",
+    "PERCEPTUAL_RESNET101",
+    "EMBED_MSE",
+    "MSE",
+    "MAE",
+    "SSIM",
+    "MS_SSIM",
+    "COSSIM",
+]
+Reduction = Literal["mean", "max", "pixelwise_mean_max", "pixelwise_max_mean", "downsample_8x8"]
+MultiReduction = Literal["mean", "max"]
+
+_COUNT = f"a whole number from 1 to {MOST}"
+_REDUCTION = "one of " + ", ".join(get_args(Reduction))
+_CRITERIA = "a comma-separated list of criteria: " + ", ".join(get_args(CriterionName))
+_NUMBERS = f"a comma-separated list of whole numbers from 1 to {WIDEST}"
+_STATES = "a comma-separated list of block numbers, counted from 0 or, negative, from the end"
+_WEIGHTS = "hub, random, or the path of a .safetensors or .pth file in timm's names"
+
+_List = BeforeValidator(_split)
+_Filled = AfterValidator(_not_empty)
+_Lower = BeforeValidator(_lower)
+_Optional = BeforeValidator(_optional)
+_Path = Annotated[Path, BeforeValidator(_path)]
+_Line = Annotated[str, AfterValidator(_plain)]
+_Text = Annotated[_Line, Field(min_length=1)]
+
+
+def _says(text: str) -> Any:
+    return Field(description=text)
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**31), _says(f"a whole number from 0 to {2**31 - 1}")]
+Count = Annotated[int, Field(ge=1, le=MOST), _says(_COUNT)]
+CountOrZero = Annotated[int, Field(ge=0, le=WIDEST), _says(f"a whole number from 0 to {WIDEST}")]
+Width = Annotated[int, Field(ge=1, le=WIDEST), _says(f"a whole number from 1 to {WIDEST}")]
+Depth = Annotated[int, Field(ge=1, le=DEEPEST), _says(f"a whole number from 1 to {DEEPEST}")]
+Workers = Annotated[int, Field(ge=0, le=512), _says("a whole number from 0 to 512")]
+ImageSide = Annotated[int, Field(ge=8, le=4096), _says("a whole number from 8 to 4096")]
+Channels = Annotated[Literal[1, 3], BeforeValidator(int), _says("1 or 3")]
+BatchSize = Annotated[
+    Count | Literal["auto"],
+    Field(union_mode="left_to_right"),
+    BeforeValidator(_auto_or_int),
+    _says(f"auto, or {_COUNT}"),
+]
+Flag = Annotated[bool, BeforeValidator(_boolean), _says("0 or 1")]
+UnusedNumber = Annotated[FiniteFloat, _says("a number: the key is not used")]
+Ratio = Annotated[float, Field(gt=0, lt=64), _says("a number above 0 and below 64")]
+Fraction = Annotated[float, Field(gt=0, lt=1), _says("a number between 0 and 1")]
+LearningRate = Annotated[
+    float, Field(gt=0, lt=10), _says("a number above 0 and below 10, such as 8e-5")
+]
+
+Name = Annotated[_Line, _says("a name")]
+UnusedText = Annotated[_Line, _says("one line of anything: the key is not used")]
+Tag = Annotated[_Text, _says("a timm model tag")]
+Tags = Annotated[
+    tuple[_Text, ...], _List, _Filled, _says("a comma-separated list of timm model tags")
+]
+WeightsSource = Annotated[_Text, _says(_WEIGHTS)]
+WeightsSources = Annotated[tuple[_Text, ...], _List, _Filled, _says(_WEIGHTS)]
+Folder = Annotated[_Path, _says("the path of a folder")]
+Folders = Annotated[tuple[_Text, ...], _List, _Filled, _says("the path of a folder")]
+ResultsFolder = Annotated[_Path, _says("the path of the folder that results go to")]
+Checkpoint = Annotated[_Path, _says("the path of a checkpoint")]
+OptionalCheckpoint = Annotated[
+    _Path | None, _Optional, _says("empty, or the path of a checkpoint to start from")
+]
+PatientPattern = Annotated[
+    str | None,
+    _Optional,
+    AfterValidator(_pattern),
+    _says("empty, or a regular expression whose first group is the patient"),
+]
+Window = Annotated[
+    _Line,
+    AfterValidator(_window),
+    _says("auto, percentiles LOW,HIGH or LOW,HIGH with LOW below HIGH"),
+]
+
+Device = Annotated[
+    str,
+    Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"),
+    _says("auto, cpu, cuda, cuda:N or mps"),
+]
+Precision = Annotated[
+    Literal["auto", "fp32", "tf32", "bf16"], _Lower, _says("auto, fp32, tf32 or bf16")
+]
+ImageCache = Annotated[Literal["none", "ram", "disk"], _Lower, _says("none, ram or disk")]
+SliceAxis = Annotated[
+    Literal["axial", "coronal", "sagittal"], _Lower, _says("axial, coronal or sagittal")
+]
+CheckpointContent = Annotated[Literal["trained", "full"], _Lower, _says("trained or full")]
+
+_Widths = Annotated[tuple[Width, ...], _List]
+Sizes = Annotated[_Widths, _Filled, _says(_NUMBERS)]
+EncoderCounts = Annotated[_Widths, _Filled, _says(f"{_NUMBERS}, one for each encoder")]
+OptionalEncoderCounts = Annotated[_Widths, _says(f"empty, or {_NUMBERS}, one for each encoder")]
+EncoderCountsOrZero = Annotated[
+    tuple[CountOrZero, ...],
+    _List,
+    _Filled,
+    _says(f"a comma-separated list, a whole number from 0 to {WIDEST} for each encoder"),
+]
+OptionalEncoderRatios = Annotated[
+    tuple[Ratio, ...],
+    _List,
+    _says("empty, or a list of a number above 0 and below 64 for each encoder"),
+]
+HiddenStates = Annotated[tuple[int, ...], _List, _Filled, _says(_STATES)]
+Criteria = Annotated[tuple[CriterionName, ...], _List, _Filled, _says(_CRITERIA)]
+CriterionWeights = Annotated[
+    tuple[Annotated[float, Field(ge=0, lt=1e9)], ...],
+    _List,
+    _Filled,
+    _says("numbers from 0, one for each criterion"),
+]
+MetricName = Annotated[Metric, _says("one of " + ", ".join(get_args(Metric)))]
+ReductionName = Annotated[Reduction, _says(_REDUCTION)]
+OptionalReduction = Annotated[Reduction | None, _Optional, _says(f"empty, or {_REDUCTION}")]
+StatesReduction = Annotated[MultiReduction, _says("mean or max")]
+OptionalStatesReduction = Annotated[MultiReduction | None, _Optional, _says("empty, mean or max")]
