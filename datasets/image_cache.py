@@ -6,22 +6,28 @@ images are grey, one channel is kept: three equal ones become the same bytes.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.anomaly_dataset import AnomalyDataset
 from datasets.formats import shown
-from datasets.image_file import MappedImages, alone_in, load_images, write_images
-from datasets.image_key import cache_key
 from datasets.samples import Split
 from datasets.scan import check_headers, scan
 from utils.errors import UserError
@@ -31,6 +37,38 @@ from utils.schema import SectionConfig
 logger = logging.getLogger(__name__)
 
 Mode = Literal["none", "ram", "disk"]
+Store = TypeVar("Store", Tensor, NDArray[np.uint8])
+
+# To be raised with every change of reading, windows or resizing that changes an image's bytes.
+CACHE_VERSION = 1
+_PACKAGES = (
+    *("numpy", "torch", "torchvision", "pillow", "tifffile", "imagecodecs"),
+    *("pydicom", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "nibabel"),
+)
+
+
+class MappedImages:
+    """(N, 1 or 3, size, size) uint8; all processes share one copy, in the system's cache.
+
+    Args:
+        path: A .npy file.
+
+    Raises:
+        Exception: The file is missing or damaged; of any type.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.array = open_memmap(path, mode="r")
+
+    def __reduce__(self) -> tuple[type[MappedImages], tuple[Path]]:
+        # A process that is spawned maps the file for itself: the pixels do not travel.
+        return MappedImages, (self.path,)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """(1 or 3, size, size) uint8."""
+        # Copied, because tensors cannot be read-only.
+        return torch.from_numpy(np.array(self.array[index]))
 
 
 def checked_dataset(split: Split, config: SectionConfig) -> AnomalyDataset:
@@ -91,23 +129,29 @@ def _read(dataset: AnomalyDataset) -> Iterator[Tensor]:
         raise UserError("\n".join(problems))
 
 
+def _filled(
+    dataset: AnomalyDataset, allocate: Callable[[tuple[int, ...]], Store], channels: int = 1
+) -> Store:
+    """(N, 1 or 3, size, size); begun anew with three channels at the first coloured image."""
+    images = allocate((len(dataset), channels, dataset.size, dataset.size))
+    for index, image in enumerate(_read(dataset)):
+        if len(image) > channels:
+            return _filled(dataset, allocate, len(image))
+        images[index] = image
+    return images
+
+
 def _in_memory(dataset: AnomalyDataset, processes: int) -> Tensor:
     """(N, 1 or 3, size, size); loader workers see it without a copy.
 
     They are forked and never write to it. Where they are spawned, torch moves it to shared memory.
     """
 
-    def allocate(channels: int) -> Tensor:
-        shape = (len(dataset), channels, dataset.size, dataset.size)
-        _check_room("ram", processes * int(np.prod(shape)), available_memory(), "of memory")
+    def allocate(shape: tuple[int, ...]) -> Tensor:
+        _check_room("ram", processes * prod(shape), available_memory(), "of memory")
         return torch.empty(shape, dtype=torch.uint8)
 
-    images = allocate(1)
-    for index, image in enumerate(_read(dataset)):
-        if len(image) > images.shape[1]:
-            narrow, images = images, allocate(3)
-            images[:index] = narrow[:index]
-        images[index] = image
+    images = _filled(dataset, allocate)
     _log("kept in memory", dataset, images.shape)
     return images
 
@@ -120,45 +164,111 @@ def _check_room(mode: Mode, needed: int, available: int | None, of_what: str) ->
         )
 
 
-def _on_disk(dataset: AnomalyDataset, cache: Path) -> MappedImages:
+def _on_disk(dataset: AnomalyDataset, folder: Path) -> MappedImages:
     """Those of an earlier run, or else read now."""
-    # A folder of its own for each key: what else lies in it, a killed process has left.
-    path = cache / cache_key(dataset) / "images.npy"
+    path = folder / cache_key(dataset) / "images.npy"
+    # A file is there whole or not at all: to find one takes no lock.
+    images, what = _load(path, dataset), "found"
+    if images is None:
+        try:
+            with _alone_in(path.parent):
+                images = _load(path, dataset)
+                if images is None:
+                    images, what = _build(path, dataset), "kept"
+        except OSError as error:
+            raise UserError(
+                f"CACHE_IMAGES = disk: {shown(path)}: cannot be written ({error}); give a "
+                "CACHE_DIR with room that may be written, or set CACHE_IMAGES = none"
+            ) from error
+    _log(f"{what} in {shown(path)}", dataset, images.array.shape)
+    return images
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Make a folder, and keep other processes out of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_writable(f"{shown(path.parent)}: cannot be made ({error})") from error
-    with alone_in(path.parent) as locked:
-        images = load_images(path, len(dataset), dataset.size)
-        if images is None:
-            for left_over in path.parent.glob(".tmp-*") if locked else ():
-                with suppress(OSError):
-                    left_over.unlink()
-            return _build(path, dataset)
-    _log(f"found in {shown(path)}", dataset, images.array.shape)
+        lock.acquire(blocking=False)
+    except Timeout:
+        logger.info("waiting for another process that reads the same images")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _load(path: Path, dataset: AnomalyDataset) -> MappedImages | None:
+    """The images in a file; None where it is missing or, with a warning, damaged."""
+    count, size = len(dataset), dataset.size
+    try:
+        images = MappedImages(path)
+        shape, dtype = images.array.shape, images.array.dtype
+        if shape not in [(count, channels, size, size) for channels in (1, 3)] or dtype != np.uint8:
+            raise ValueError(f"it holds {dtype} of shape {shape}")
+    except FileNotFoundError:
+        return None
+    # NumPy raises anything on bytes that it did not expect.
+    except Exception as error:
+        logger.warning("%s: is damaged (%s); it is made anew", shown(path), error)
+        with suppress(OSError):
+            path.unlink()
+        return None
     return images
 
 
 def _build(path: Path, dataset: AnomalyDataset) -> MappedImages:
-    free = shutil.disk_usage(path.parent).free
-    _check_room("disk", len(dataset) * dataset.size**2, free, f"in {shown(path.parent)}")
+    """Write the file, whole or not at all; memory does not grow with it."""
+    # What a killed process has left has the same name, and is written over.
+    partial = path.with_suffix(".part")
+
+    def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        free = shutil.disk_usage(path.parent).free
+        _check_room("disk", prod(shape), free, f"in {shown(path.parent)}")
+        images = open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            # Where a quota is used up, this raises; a write to a mapped file kills the process.
+            with partial.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
+        return images
+
     try:
-        write_images(path, _read(dataset), len(dataset), dataset.size)
-    except UserError as error:
-        if isinstance(error.__cause__, OSError):
-            raise _not_writable(str(error)) from error
-        raise
-    images = MappedImages(path)
-    _log(f"kept in {shown(path)}", dataset, images.array.shape)
-    return images
+        images = _filled(dataset, allocate)
+        assert isinstance(images, np.memmap)
+        images.flush()
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return MappedImages(path)
 
 
-def _not_writable(text: str) -> UserError:
-    advice = "give a CACHE_DIR with room that may be written, or set CACHE_IMAGES = none"
-    return UserError(f"CACHE_IMAGES = disk: {text}; {advice}")
+def cache_key(dataset: AnomalyDataset) -> str:
+    """32 hexadecimal digits of files, sizes, times of change, settings and versions."""
+
+    @cache  # volumes hold many images
+    def state(path: Path) -> tuple[int, int]:
+        found = path.stat()
+        return found.st_size, found.st_mtime_ns
+
+    files = [
+        (each.path.absolute().as_posix(), each.frame, each.axis, each.volume, state(each.path))
+        for each in dataset.split.samples
+    ]
+    versions = [CACHE_VERSION, *map(_version, _PACKAGES)]
+    parts = (versions, dataset.size, dataset.window, files)
+    return hashlib.blake2b(ascii(parts).encode(), digest_size=16).hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def _log(what: str, dataset: AnomalyDataset, shape: Sequence[int]) -> None:
     colours = "grey" if shape[1] == 1 else "colour"
-    folder, size = shown(dataset.split.folder), int(np.prod(shape)) / 1e9
+    folder, size = shown(dataset.split.folder), prod(shape) / 1e9
     logger.info("%d images of %s %s: %.3g GB, %s", len(dataset), folder, what, size, colours)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from datasets.formats import shown
 from datasets.layout import existing_folder
 from datasets.places import places_of_config
@@ -74,36 +76,29 @@ def _nearest(path: Path) -> Path:
 def one_trainer_in(folder: Path) -> Iterator[None]:
     """Keep other trainings out of a results folder, and remove what killed ones left half-written.
 
-    The lock goes with the process, however that ends. It is no lock of a file's descriptor, which
-    loader processes would hold on to. Without effect where there are no locks (Windows, some
-    network drives).
+    The lock goes with the process, however that ends; loader processes do not hold on to it.
 
     Raises:
         UserError: Another process trains there, or the folder cannot be written.
     """
-    path = folder / ".lock"
+    lock = FileLock(folder / ".lock", blocking=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab")
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(
+            f"RESULTS_PATH: another process is training in {shown(folder)}; wait for it, "
+            "stop it, or give another folder"
+        ) from error
     except OSError as error:
         raise UserError(f"RESULTS_PATH: {shown(folder)} cannot be written ({error})") from error
-    with file:
-        with suppress(ImportError):
-            import fcntl
-
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError) as error:
-                raise UserError(
-                    f"RESULTS_PATH: another process is training in {shown(folder)}; wait for it, "
-                    "stop it, or give another folder"
-                ) from error
-            except OSError:  # no locks here
-                pass
+    try:
         for part in (folder, folder / "checkpoints"):
             for left_over in part.glob(_LEFT_OVER):
                 left_over.unlink(missing_ok=True)
         yield
+    finally:
+        lock.release()
 
 
 def check_same_test(config: Config) -> None:

@@ -29,7 +29,7 @@ def write_grey(folder: Path) -> None:
 
 
 def write_mixed(folder: Path) -> None:
-    """Colour in the midst: what was kept of one channel must become three."""
+    """Colour in the midst: what was begun with one channel must become three."""
     write_grey(folder)
     Image.fromarray(COLOUR).save(folder / "b2.png")
 
@@ -46,5 +46,5 @@ def dataset_of(folder: Path, size: int = 8, window: IntensityWindow = AUTO) -> A
 
 
 def files_in(cache: Path) -> list[Path]:
-    """What lies in a folder, at any depth."""
-    return sorted(path for path in cache.rglob("*") if path.is_file())
+    """What lies in a folder beside locks, at any depth."""
+    return sorted(path for path in cache.rglob("*") if path.is_file() and path.name != ".lock")
