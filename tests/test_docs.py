@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from datasets import bmad
-from docs.config_tables import with_tables
+from utils.config_tables import with_tables
 from utils.schema import keys_of
 from utils.schema_values import CriterionName
 
@@ -53,7 +53,7 @@ def anchors_of(text: str) -> set[str]:
 
 
 def test_the_tables_of_keys_are_those_of_the_schema() -> None:
-    assert with_tables(CONFIG_MD) == CONFIG_MD, "run python -m docs.config_tables"
+    assert with_tables(CONFIG_MD) == CONFIG_MD, "run python -m utils.config_tables"
     rows = re.findall(r"^\| `([A-Z_]+)` \|", CONFIG_MD, re.MULTILINE)
     assert sorted(rows) == sorted(keys_of("TRAINING") | keys_of("TESTING"))
 

@@ -10,7 +10,6 @@ import pytest
 from config_helpers import load_text, problems_of, small_ini
 from pydantic import create_model
 
-from docs.config_tables import PAGE, with_tables
 from engine.benchmark import Run, _check_same
 from engine.benchmark_table import test_folder as folder_of_test
 from engine.calibration import fingerprint
@@ -18,6 +17,7 @@ from engine.results_folder import check_same_test
 from engine.snapshot import check_sections
 from engine.training_state import Progress, load_state, save_state
 from utils.config import ini_text, ini_values
+from utils.config_tables import PAGE, with_tables
 from utils.errors import UserError
 from utils.schema import SCHEMAS
 from utils.schema_shared import Role, key

@@ -1,4 +1,4 @@
-"""Write the tables of docs/config.md from the schema: ``python -m docs.config_tables``."""
+"""Write the tables of docs/config.md from the schema: ``python -m utils.config_tables``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from utils.config import ini_values
 from utils.schema import SCHEMAS, SectionConfig
 from utils.schema_shared import Keys, about
 
-PAGE = Path(__file__).parent / "config.md"
+PAGE = Path(__file__).parent.parent / "docs" / "config.md"
 HEAD = "| key | value | default | meaning | role |\n|---|---|---|---|---|\n"
 
 
