@@ -129,7 +129,7 @@ class Trainer:
         return row
 
     def _begin_epoch(self, epoch: int) -> None:
-        unfinished, size = self.progress.unfinished, int(self.settings.batch_size_train)
+        unfinished, size = self.progress.unfinished, self.settings.batch_size_train
         self.sampler.epoch = epoch
         done = unfinished.num_batches if unfinished else 0
         self.sampler.start = done * size // self.fabric.world_size
@@ -190,7 +190,7 @@ class Trainer:
         }
 
     def _images_per_second(self, losses: LossWatch) -> float:
-        return losses.num_batches * int(self.settings.batch_size_train) / losses.seconds
+        return losses.num_batches * self.settings.batch_size_train / losses.seconds
 
     def _how_to_go_on(self, signal_number: int) -> str:
         stopped = f"stopped by {signal.Signals(signal_number).name}"

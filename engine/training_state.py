@@ -181,20 +181,6 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
     return progress, content
 
 
-def saved_batch_size(path: Path) -> int:
-    """BATCH_SIZE_TRAIN of the run that a training state is of, for a config that says ``auto``.
-
-    Raises:
-        UserError: The file is missing, unreadable, or no training state.
-    """
-    if not path.is_file():
-        raise _missing(path)
-    try:
-        return int(read_content(path)["config"]["BATCH_SIZE_TRAIN"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
-
-
 def describe(row: Row) -> str:
     """One line on a finished epoch."""
     parts = [f"epoch {row['epoch']}: loss {row['train_loss']:.4f}", f"{row['seconds']:.1f} s"]

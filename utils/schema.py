@@ -73,10 +73,6 @@ def _optional(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def _auto_or_int(value: Any) -> Any:
-    return "auto" if isinstance(value, str) and value.strip().lower() == "auto" else value
-
-
 def _pattern(value: str | None) -> str | None:
     if value is not None:
         try:
@@ -254,9 +250,7 @@ class TrainingConfig(SectionConfig):
     perceptual_metric_train: Metric = Field("cosine", description=_METRIC)
     perceptual_hstate_train: HiddenStates = Field((15, 19), description=_STATES)
     perceptual_patch_size_train: Counts = Field((16, 32, 56), description=_SIZES)
-    batch_size_train: Annotated[
-        Count | Literal["auto"], Field(union_mode="left_to_right"), BeforeValidator(_auto_or_int)
-    ] = Field(64, description=f"auto, or {_COUNT}")
+    batch_size_train: Count = Field(64, description=_COUNT)
     accumulate: Count = Field(1, description=_COUNT)
     lr: float = Field(8e-5, gt=0, lt=10, description="a number above 0 and below 10, such as 8e-5")
     scheduler_steps: FiniteFloat = Field(9999.0, description="a number: the key is not used")
