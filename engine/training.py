@@ -141,8 +141,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
         overwrite: Start anew although the folder holds a run.
 
     Raises:
-        UserError: Something the user can mend.
-        Interrupted: SIGTERM or SIGINT arrived.
+        UserError: Something the user can fix.
     """
     settings = config.need_training()
     files = TrainingFiles(settings.results_path)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from utils.checkpoints import save_tensors, write_csv
 from utils.errors import UserError
@@ -47,55 +44,6 @@ _IMAGES = {"TRAIN_IMAGES", "VAL_IMAGES"}
 Row = dict[str, float | int | None]
 
 
-@dataclass(frozen=True)
-class UnfinishedEpoch:
-    """What a signal stopped, between two steps.
-
-    Attributes:
-        num_batches: Batches that are done, of all processes together.
-        total_loss: Sum of their losses.
-        seconds: Time that they took.
-        generators: States of torch's random generators by type of device.
-    """
-
-    num_batches: int
-    total_loss: float
-    seconds: float
-    generators: dict[str, Tensor]
-
-    @classmethod
-    def now(cls, num_batches: int, total_loss: float, seconds: float) -> UnfinishedEpoch:
-        """The same, with the generators as they are."""
-        generators = {"cpu": torch.get_rng_state()}
-        if torch.cuda.is_initialized():
-            generators["cuda"] = torch.cuda.get_rng_state()
-        return cls(num_batches, total_loss, seconds, generators)
-
-    def check(self, batches_an_epoch: int, accumulate: int) -> None:
-        """Look at what was read from a file.
-
-        Raises:
-            ValueError, TypeError, KeyError, RuntimeError: A value cannot be.
-        """
-        done = operator.index(self.num_batches)
-        between_steps = done % accumulate == 0 or done == batches_an_epoch
-        if not (0 < done <= batches_an_epoch and between_steps):
-            raise ValueError(f"{done} of {batches_an_epoch} batches of an epoch are done")
-        if not math.isfinite(self.total_loss) or not 0 < self.seconds < math.inf:
-            raise ValueError("the loss or the time of the unfinished epoch is none")
-        self.set_generators()
-
-    def set_generators(self) -> None:
-        """Let torch draw the numbers that an unbroken run would draw now.
-
-        Raises:
-            KeyError, RuntimeError, TypeError: A state is missing, or not one of a generator.
-        """
-        torch.set_rng_state(self.generators["cpu"])
-        if "cuda" in self.generators and torch.cuda.is_available():
-            torch.cuda.set_rng_state(self.generators["cuda"])
-
-
 @dataclass
 class Progress:
     """What a run has done.
@@ -104,13 +52,11 @@ class Progress:
         epoch: Number of finished epochs.
         best_auroc: Best validation image AUROC so far, None before the first.
         rows: One a finished epoch, with the keys of ``COLUMNS``.
-        unfinished: The epoch after them, where a signal stopped it.
     """
 
     epoch: int = 0
     best_auroc: float | None = None
     rows: list[Row] = field(default_factory=list)
-    unfinished: UnfinishedEpoch | None = None
 
     def write_table(self, path: Path) -> None:
         """Write all rows as CSV, atomically: never a doubled or a missing one."""
@@ -132,7 +78,6 @@ def save_state(
         "epoch": progress.epoch,
         "best_auroc": progress.best_auroc,
         "rows": progress.rows,
-        "unfinished": progress.unfinished and asdict(progress.unfinished),
         "config": dict(config),
     }
     save_tensors(path, content | dict(parts))
@@ -156,8 +101,6 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
     content = read_content(path)
     try:
         progress = Progress(content.pop("epoch"), content.pop("best_auroc"), content.pop("rows"))
-        unfinished = content.pop("unfinished", None)
-        progress.unfinished = unfinished and UnfinishedEpoch(**unfinished)
         saved = dict(content.pop("config"))
         sound = [row["epoch"] for row in progress.rows] == list(range(1, progress.epoch + 1))
         sound &= all(row.keys() <= set(COLUMNS) for row in progress.rows)
