@@ -24,7 +24,6 @@ from engine.training_state import (
     VALIDATION_COLUMNS,
     Progress,
     Row,
-    check_moments,
     describe,
     load_state,
     save_state,
@@ -229,7 +228,6 @@ class Trainer:
         try:
             self.optimizer.load_state_dict(parts["optimizer"])
             self.scheduler.load_state_dict(parts["scheduler"])
-            check_moments(self.optimizer.optimizer)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.files.state}: is damaged ({error}); start anew with --overwrite"

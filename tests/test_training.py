@@ -281,27 +281,14 @@ def test_a_corrupt_image_is_found_before_training(tiny, tmp_path, phantoms):
         create_trainer(tiny(f"TRAIN_DATA_PATH={folder}"))
 
 
-def with_moments(state, change):
-    found = state["optimizer"]["state"]
-    found[0]["exp_avg"] = change(found[0]["exp_avg"])
-    return state
-
-
 @pytest.mark.parametrize(
     "damage",
     [
         lambda state: [],
-        lambda state: state | {"epoch": "x"},
         lambda state: state | {"config": 3},
         lambda state: {k: v for k, v in state.items() if k != "model"},
         lambda state: {k: v for k, v in state.items() if k != "optimizer"},
         lambda state: state | {"optimizer": {"state": {}, "param_groups": []}},
-        lambda state: state | {"rows": []},
-        lambda state: state | {"rows": [1]},
-        lambda state: state | {"rows": [{"epoch": 1, "other": 2}]},
-        lambda state: state | {"best_auroc": "a"},
-        lambda state: with_moments(state, lambda moment: moment * float("nan")),
-        lambda state: with_moments(state, lambda moment: moment.flatten()[:2]),
     ],
 )
 def test_a_damaged_training_state_is_an_error_that_names_it(tiny, damage):
