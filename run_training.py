@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 from utils.arguments import add_config_arguments
-from utils.errors import Interrupted, run_script
+from utils.errors import run_script
 
 
 def main() -> None:
@@ -37,11 +37,10 @@ def main() -> None:
 
     setup_logging()
     train(config, resume=arguments.resume, overwrite=arguments.overwrite)
-    try:
-        calibrate_trained(config)
-    except Interrupted as stop:
-        raise Interrupted("stopped; the training is finished: go on with run_test.py") from stop
+    calibrate_trained(config)
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(
+        main, "go on with --resume, or, where no epoch is finished, give the same command again"
+    )

@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING
 
 from utils.arguments import add_config_arguments
 from utils.config import load_config
-from utils.errors import UserError, run_script
-from utils.schema import TrainingConfig
+from utils.errors import run_script
 
 if TYPE_CHECKING:
     # torch is imported where it is needed: the process that compares stays small.
@@ -76,17 +75,11 @@ def measured_here(options: argparse.Namespace) -> Measurement:
     train = options.step == "train"
     return measure(
         training if train else testing,
-        batch=_batch_size(training) if train else testing.batch_size_test,
+        batch=training.batch_size_train if train else testing.batch_size_test,
         steps=options.steps,
         as_published=options.as_published,
         data=options.data,
     )
-
-
-def _batch_size(training: TrainingConfig) -> int:
-    if training.batch_size_train == "auto":
-        raise UserError("BATCH_SIZE_TRAIN = auto: give --batch")
-    return training.batch_size_train
 
 
 def measured_apart(options: argparse.Namespace) -> Measurement:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,8 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.images import read_image, read_mask
-from datasets.reading import Watched, WatchedLoader, outlive_stop_requests
-from datasets.samples import Sample, Split
+from datasets.samples import Split
 from datasets.transforms import TrainAugmentation, resize_image, resize_mask
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
@@ -149,8 +150,6 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
-        # Keys of the epoch that a resumed run has used before.
-        self.start = 0
 
     def __len__(self) -> int:
         return self.num_samples // self.world_size
@@ -159,7 +158,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
         order = torch.randperm(self.num_samples, generator=generator).tolist()
         mine = order[self.rank :: self.world_size][: len(self)]
-        return ((self.epoch, index) for index in mine[self.start :])
+        return ((self.epoch, index) for index in mine)
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -183,7 +182,6 @@ def train_loader(
         )
     return create_loader(
         dataset,
-        dataset.dataset.split.samples,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
@@ -214,7 +212,6 @@ def test_loader(
     """
     return create_loader(
         dataset,
-        dataset.split.samples,
         batch_size=batch_size,
         sampler=list(indices),
         num_workers=num_workers,
@@ -224,18 +221,26 @@ def test_loader(
 
 
 def create_loader(
-    dataset: Dataset[Element], samples: Sequence[Sample], *, num_workers: int, **options: Any
+    dataset: Dataset[Element], *, num_workers: int, **options: Any
 ) -> DataLoader[Element]:
     """A loader with a generator of its own: what it draws must not shift what training draws.
 
     Args:
         dataset: What to load.
-        samples: What its keys stand for.
         num_workers: Processes that read; 0 reads in this one.
         options: More of those of :class:`torch.utils.data.DataLoader`.
     """
-    if num_workers:
-        dataset = Watched(dataset, samples, num_workers)
-        options.setdefault("worker_init_fn", outlive_stop_requests)
-    generator = torch.Generator()
-    return WatchedLoader(dataset, num_workers=num_workers, generator=generator, **options)
+    return DataLoader(
+        dataset,
+        num_workers=num_workers,
+        worker_init_fn=_end_quietly,
+        generator=torch.Generator(),
+        **options,
+    )
+
+
+def _end_quietly(_: int) -> None:
+    """A terminal sends Ctrl-C to all processes; the main one says so and ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Of the thread alone whose batch is no longer fetched: torch passes on what readers raise.
+    sys.excepthook = lambda *_: None

@@ -69,7 +69,6 @@ def prediction_loader(
     """Lists of inputs in order; nothing is dropped."""
     return create_loader(
         dataset,
-        dataset.samples,
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=list,

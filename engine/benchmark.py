@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.benchmark_table import metrics_file, run_folder, test_folder, write_tables
-from engine.interrupts import stop_requests_noted
 from utils.config import ini_values, load_config
-from utils.errors import Interrupted, UserError, printable
+from utils.errors import UserError, printable
 from utils.run_files import TrainingFiles
 from utils.schema import NUMBERS, SectionConfig, differences
 
@@ -94,7 +93,6 @@ def benchmark(
 
     Raises:
         UserError: Two configs share a name, or the table cannot be written.
-        Interrupted: SIGINT or SIGTERM arrived; what is finished is in the table.
     """
     stems = [config.stem for config in dict.fromkeys(configs)]
     shared = {stem for stem in stems if stems.count(stem) > 1}
@@ -107,28 +105,26 @@ def benchmark(
     ]
     failures: dict[str, str] = {}
     planned = {(run.config.stem, run.seed): "" for run in runs}
-    with stop_requests_noted() as stop_requests:
-        for run in runs:
-            try:
-                _make(run, stop_requests)
-            except (_RunFailed, UserError) as error:
-                reason = "; ".join(printable(line) for line in str(error).splitlines())
-                failures[run.name] = planned[run.config.stem, run.seed] = reason
-                print(f"{run.name}: failed: {reason}", flush=True)
-            write_tables(output, planned)
+    for run in runs:
+        try:
+            _make(run)
+        except (_RunFailed, UserError) as error:
+            reason = "; ".join(printable(line) for line in str(error).splitlines())
+            failures[run.name] = planned[run.config.stem, run.seed] = reason
+            print(f"{run.name}: failed: {reason}", flush=True)
+        write_tables(output, planned)
     print((output / "benchmark.md").read_text(encoding="utf-8"))
     for name, reason in failures.items():
         print(f"failed: {name}: {reason}", file=sys.stderr)
     return failures
 
 
-def _make(run: Run, stop_requests: Sequence[int]) -> None:
+def _make(run: Run) -> None:
     """Train and test a run, unless that is done.
 
     Raises:
         UserError: The config is wrong, or not the one that the finished run was made with.
         _RunFailed: A script failed.
-        Interrupted: A stop was asked for.
     """
     load_config(run.config)  # alone first, so that what is wrong in the file is said only once
     config = load_config(run.config, run.changes)
@@ -142,9 +138,9 @@ def _make(run: Run, stop_requests: Sequence[int]) -> None:
     resume = ["--resume"] if has_state else ["--overwrite"]
     verb = "goes on" if has_state else "starts"
     print(f"{run.name}: training {verb}, see {run.log}", flush=True)
-    _call(run, run.command("run_training.py", *resume), stop_requests)
+    _call(run, run.command("run_training.py", *resume))
     print(f"{run.name}: testing", flush=True)
-    _call(run, run.command("run_test.py"), stop_requests)
+    _call(run, run.command("run_test.py"))
     if not metrics_file(run.files.folder).is_file():
         raise _RunFailed(f"run_test.py wrote no {metrics_file(run.files.folder)}")
 
@@ -165,47 +161,26 @@ def _check_same(run: Run, sections: Sequence[SectionConfig]) -> None:
         )
 
 
-def _call(run: Run, command: Sequence[str], stop_requests: Sequence[int]) -> None:
+def _call(run: Run, command: Sequence[str]) -> None:
     """Run a script to its end.
 
     Raises:
         _RunFailed: It left with another code than 0; says the last line that it printed.
-        Interrupted: A stop was asked for.
     """
-    run.log.parent.mkdir(parents=True, exist_ok=True)
-    code = 0 if stop_requests else run_child(command, run.log, stop_requests)
-    if stop_requests:
-        raise Interrupted(_how_to_go_on(run, stop_requests[0]))
+    code = run_child(command, run.log)
     if code:
         raise _RunFailed(f"{Path(command[1]).name} {_ending(code)}: {_last_line(run.log)}")
 
 
-def run_child(command: Sequence[str], log: Path, stop_requests: Sequence[int]) -> int:
-    """Run a command, what it prints appended to ``log``; returns its exit code.
-
-    Signals that appear in ``stop_requests`` meanwhile are passed on to it.
-    """
+def run_child(command: Sequence[str], log: Path) -> int:
+    """Run a command, what it prints appended to ``log``; returns its exit code."""
     # A progress bar that is drawn ten times a second would fill the log.
     environment = os.environ | {"TQDM_MININTERVAL": "30", "PYTHONUNBUFFERED": "1"}
-    passed_on = 0
-    with (
-        log.open("ab") as file,
-        subprocess.Popen(command, stdout=file, stderr=file, env=environment) as child,
-    ):
-        while True:
-            try:
-                return child.wait(timeout=0.2)
-            except subprocess.TimeoutExpired:
-                for number in stop_requests[passed_on:]:
-                    child.send_signal(number)
-                    passed_on += 1
-
-
-def _how_to_go_on(run: Run, signal_number: int) -> str:
-    return (
-        f"{run.name}: stopped by {signal.Signals(signal_number).name}; finished runs and epochs "
-        f"are kept in {run.output}: give the same command again to go on"
-    )
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        return subprocess.run(
+            command, stdout=file, stderr=file, env=environment, check=False
+        ).returncode
 
 
 def _ending(code: int) -> str:

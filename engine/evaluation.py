@@ -18,7 +18,7 @@ from engine.runtime import gather, shard
 from engine.scoring import image_scores, pixel_scores
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria, resize_maps
-from utils.errors import UserError, interruptible
+from utils.errors import UserError
 from utils.schema import SectionConfig, TestingConfig
 
 
@@ -174,7 +174,7 @@ def evaluate(
         disable=not fabric.is_global_zero,
         leave=False,
     ) as bar:
-        for batch in interruptible(batches):
+        for batch in batches:
             scores |= _score_batch(scorer, dataset, batch, collectors)
             bar.update(len(batch["index"]))
     merged: dict[int, float] = {}

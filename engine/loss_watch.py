@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from datasets.layout import Split
-from engine.training_state import UnfinishedEpoch
 from utils.errors import UserError
 
 # Steps between two looks at the loss on a GPU: each look waits for the device.
@@ -26,25 +25,17 @@ class LossWatch:
         split: The training images, for messages.
         checkpoint: The last good checkpoint, if there is one yet, for messages.
         device: Where the losses are computed.
-        before: What an interrupted run has done of the epoch.
     """
 
-    def __init__(
-        self,
-        epoch: int,
-        split: Split,
-        checkpoint: Path,
-        device: torch.device,
-        before: UnfinishedEpoch | None = None,
-    ) -> None:
+    def __init__(self, epoch: int, split: Split, checkpoint: Path, device: torch.device) -> None:
         self.epoch = epoch
         self.split = split
         self.checkpoint = checkpoint
         self.latest = math.nan
-        self.num_batches = before.num_batches if before else 0
-        self.seconds = before.seconds if before else 0.0
-        self._total = before.total_loss if before else 0.0
-        self._started = time.perf_counter() - self.seconds
+        self.num_batches = 0
+        self.seconds = 0.0
+        self._total = 0.0
+        self._started = time.perf_counter()
         self._pending: list[tuple[Tensor, Tensor]] = []
         self._interval = GPU_LOOK_INTERVAL if device.type == "cuda" else 1
 
@@ -76,18 +67,14 @@ class LossWatch:
         self.latest = float(values[-1])
         self._pending.clear()
 
-    def total(self) -> float:
-        """Sum of the epoch's losses so far.
+    def mean(self) -> float:
+        """Mean loss of the epoch so far.
 
         Raises:
             UserError: A loss is not finite.
         """
         self._read()
-        return self._total
-
-    def mean(self) -> float:
-        """Mean loss of the epoch so far; raises as :meth:`total` does."""
-        return self.total() / max(self.num_batches, 1)
+        return self._total / max(self.num_batches, 1)
 
     def _not_finite(self, value: float, indices: Sequence[int]) -> str:
         files = ", ".join(self.split.samples[index].name for index in indices)

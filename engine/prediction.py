@@ -16,7 +16,6 @@ from tqdm import tqdm
 from datasets.formats import shown
 from datasets.inputs import find_inputs
 from datasets.prediction_dataset import Input, PredictionDataset, prediction_loader
-from datasets.reading import loader_deaths_told
 from datasets.samples import Sample
 from datasets.transforms import to_bytes
 from datasets.volumes import choose_volume
@@ -28,7 +27,7 @@ from engine.results_folder import check_results_folder
 from engine.scorers import calibration_for, create_scorer
 from models.criteria import resize_maps
 from utils.config import Config
-from utils.errors import UserError, interruptible
+from utils.errors import UserError
 from utils.run_files import TestFiles
 
 logger = logging.getLogger(__name__)
@@ -120,7 +119,6 @@ def _pixels(image: torch.Tensor) -> NDArray[np.uint8]:
     return image.permute(1, 2, 0).contiguous().numpy()
 
 
-@loader_deaths_told()
 def predict(config: Config, source: Path, output: Path | None, *, recursive: bool) -> int:
     """Score images without labels; a file that cannot be read does not stop the others.
 
@@ -180,6 +178,6 @@ def _run(predictor: Predictor, samples: Sequence[Sample], config: Config) -> Non
         num_workers=settings.num_workers,
     )
     with tqdm(total=len(samples), desc="prediction", unit="img", leave=False) as bar:
-        for inputs in interruptible(loader):
+        for inputs in loader:
             predictor.take(inputs)
             bar.update(len(inputs))

@@ -8,7 +8,6 @@ from pathlib import Path
 from datasets.anomaly_dataset import AnomalyDataset
 from datasets.image_cache import checked_dataset
 from datasets.layout import find_split
-from datasets.reading import loader_deaths_told
 from datasets.volumes import of_volume
 from engine.build import build_autoencoder, build_criteria
 from engine.calibration import Calibration, calibrate, load_calibration
@@ -90,7 +89,6 @@ def calibration_apart_from(folder: Path, calibration: Calibration | None) -> Cal
     return calibration
 
 
-@loader_deaths_told()
 def calibrate_trained(config: Config) -> None:
     """Learn threshold and colour scale for the checkpoint that a training run has just written.
 

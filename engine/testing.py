@@ -12,14 +12,12 @@ from typing import Any
 from datasets.anomaly_dataset import AnomalyDataset
 from datasets.image_cache import checked_dataset
 from datasets.layout import ANOMALOUS, NORMAL, Split, find_split
-from datasets.reading import loader_deaths_told
 from datasets.volumes import of_volume
 from engine.calibration import Calibration, ColourScale, colour_scale
 from engine.cases import Case, chosen_cases, render_cases
 from engine.collectors import Collector, NormalPixels, PixelCollector
 from engine.evaluation import Scorer, create_batches, evaluate
 from engine.figures import figures, summary
-from engine.interrupts import lost_processes_told
 from engine.report_gallery import gallery_indices
 from engine.reporting import TestRun, write_report
 from engine.results_folder import check_results_folder
@@ -39,8 +37,6 @@ CASES_EACH = 4
 PIXEL_REPLICATES = 200
 
 
-@lost_processes_told()
-@loader_deaths_told()
 def test(config: Config) -> TestRun:
     """Score a test set and write scores.csv, the pictures, the report and metrics.json.
 

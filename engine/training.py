@@ -14,7 +14,6 @@ from datasets.anomaly_dataset import AnomalyDataset, EpochSampler, TrainDataset,
 from datasets.image_cache import checked_dataset
 from datasets.layout import find_normal_images, find_split
 from datasets.volumes import of_volume
-from engine.batch_size import find_batch_size
 from engine.build import build_autoencoder, build_criteria
 from engine.criterion_spec import CriterionSpec
 from engine.evaluation import Reductions, Scorer, create_batches
@@ -23,7 +22,7 @@ from engine.results_folder import check_results_folder, one_trainer_in
 from engine.runtime import create_fabric, place
 from engine.snapshot import check_sections, check_snapshot
 from engine.trainer import Trainer
-from engine.training_state import Progress, saved_batch_size
+from engine.training_state import Progress
 from utils.checkpoints import write_text
 from utils.config import Config, ini_text
 from utils.errors import UserError
@@ -63,12 +62,6 @@ def create_trainer(config: Config) -> Trainer:
     place(fabric, model, keep_frozen=saves_encoder)
     for criterion in (train_criterion, val_criterion):
         place(fabric, criterion, keep_frozen=True)
-    if settings.batch_size_train == "auto":
-        batch_size = find_batch_size(
-            fabric, model, train_criterion, img_size=settings.resize, num_images=len(dataset)
-        )
-        config = config.with_batch_size(batch_size)
-        settings = config.need_training()
     sampler, loader = _train_batches(settings, fabric, dataset)
     optimizer = torch.optim.Adam(
         model.trained_parameters(), lr=settings.lr, fused=fabric.device.type == "cuda"
@@ -128,7 +121,7 @@ def _train_batches(
 
 def _batch_size_of_a_process(settings: TrainingConfig, fabric: Fabric) -> int:
     """BATCH_SIZE_TRAIN is shared by all processes, so that their number changes no result."""
-    size, rest = divmod(int(settings.batch_size_train), fabric.world_size)
+    size, rest = divmod(settings.batch_size_train, fabric.world_size)
     if rest:
         raise UserError(
             f"BATCH_SIZE_TRAIN = {settings.batch_size_train}: cannot be shared evenly by "
@@ -146,8 +139,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
         overwrite: Start anew although the folder holds a run.
 
     Raises:
-        UserError: Something the user can mend.
-        Interrupted: SIGTERM or SIGINT arrived.
+        UserError: Something the user can fix.
     """
     settings = config.need_training()
     files = TrainingFiles(settings.results_path)
@@ -159,8 +151,6 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
             f"MODEL_CKPT_PATH: {settings.model_ckpt_path} is what --overwrite replaces; give "
             "another RESULTS_PATH"
         )
-    if resume and settings.batch_size_train == "auto":
-        config = config.with_batch_size(saved_batch_size(files.state))
     trainer = create_trainer(config)
     with ExitStack() as stack:
         if trainer.fabric.is_global_zero:

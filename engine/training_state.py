@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from utils.checkpoints import save_tensors, write_csv
 from utils.errors import UserError
@@ -33,55 +28,6 @@ _IMAGES = {"TRAIN_IMAGES", "VAL_IMAGES"}
 Row = dict[str, float | int | None]
 
 
-@dataclass(frozen=True)
-class UnfinishedEpoch:
-    """What a signal stopped, between two steps.
-
-    Attributes:
-        num_batches: Batches that are done, of all processes together.
-        total_loss: Sum of their losses.
-        seconds: Time that they took.
-        generators: States of torch's random generators by type of device.
-    """
-
-    num_batches: int
-    total_loss: float
-    seconds: float
-    generators: dict[str, Tensor]
-
-    @classmethod
-    def now(cls, num_batches: int, total_loss: float, seconds: float) -> UnfinishedEpoch:
-        """The same, with the generators as they are."""
-        generators = {"cpu": torch.get_rng_state()}
-        if torch.cuda.is_initialized():
-            generators["cuda"] = torch.cuda.get_rng_state()
-        return cls(num_batches, total_loss, seconds, generators)
-
-    def check(self, batches_an_epoch: int, accumulate: int) -> None:
-        """Look at what was read from a file.
-
-        Raises:
-            ValueError, TypeError, KeyError, RuntimeError: A value cannot be.
-        """
-        done = operator.index(self.num_batches)
-        between_steps = done % accumulate == 0 or done == batches_an_epoch
-        if not (0 < done <= batches_an_epoch and between_steps):
-            raise ValueError(f"{done} of {batches_an_epoch} batches of an epoch are done")
-        if not math.isfinite(self.total_loss) or not 0 < self.seconds < math.inf:
-            raise ValueError("the loss or the time of the unfinished epoch is none")
-        self.set_generators()
-
-    def set_generators(self) -> None:
-        """Let torch draw the numbers that an unbroken run would draw now.
-
-        Raises:
-            KeyError, RuntimeError, TypeError: A state is missing, or not one of a generator.
-        """
-        torch.set_rng_state(self.generators["cpu"])
-        if "cuda" in self.generators and torch.cuda.is_available():
-            torch.cuda.set_rng_state(self.generators["cuda"])
-
-
 @dataclass
 class Progress:
     """What a run has done.
@@ -90,13 +36,11 @@ class Progress:
         epoch: Number of finished epochs.
         best_auroc: Best validation image AUROC so far, None before the first.
         rows: One a finished epoch, with the keys of ``COLUMNS``.
-        unfinished: The epoch after them, where a signal stopped it.
     """
 
     epoch: int = 0
     best_auroc: float | None = None
     rows: list[Row] = field(default_factory=list)
-    unfinished: UnfinishedEpoch | None = None
 
     def write_table(self, path: Path) -> None:
         """Write all rows as CSV, atomically: never a doubled or a missing one."""
@@ -118,7 +62,6 @@ def save_state(
         "epoch": progress.epoch,
         "best_auroc": progress.best_auroc,
         "rows": progress.rows,
-        "unfinished": progress.unfinished and asdict(progress.unfinished),
         "config": dict(config),
     }
     save_tensors(path, content | dict(parts))
@@ -138,20 +81,15 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
         UserError: The file is missing, unreadable, or of a run with another config.
     """
     if not path.is_file():
-        raise _missing(path)
+        raise UserError(f"{path}: no such file, nothing to resume; start with --overwrite instead")
     content = read_content(path)
     try:
         progress = Progress(content.pop("epoch"), content.pop("best_auroc"), content.pop("rows"))
-        unfinished = content.pop("unfinished", None)
-        progress.unfinished = unfinished and UnfinishedEpoch(**unfinished)
         saved = dict(content.pop("config"))
-        sound = [row["epoch"] for row in progress.rows] == list(range(1, progress.epoch + 1))
-        sound &= all(row.keys() <= set(COLUMNS) for row in progress.rows)
-        float(progress.best_auroc or 0.0)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
-    if not sound:
-        raise _damaged(path, "rows and epochs differ")
+        raise UserError(
+            f"{path}: is no training state ({error}); start anew with --overwrite"
+        ) from error
     # A folder may move, its images not change; older states hold its path alone.
     may_differ = _DATA if saved.keys() >= _IMAGES else _IMAGES
     differing = [
@@ -167,20 +105,6 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
     return progress, content
 
 
-def saved_batch_size(path: Path) -> int:
-    """BATCH_SIZE_TRAIN of the run that a training state is of, for a config that says ``auto``.
-
-    Raises:
-        UserError: The file is missing, unreadable, or no training state.
-    """
-    if not path.is_file():
-        raise _missing(path)
-    try:
-        return int(read_content(path)["config"]["BATCH_SIZE_TRAIN"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
-
-
 def describe(row: Row) -> str:
     """One line on a finished epoch."""
     parts = [f"epoch {row['epoch']}: loss {row['train_loss']:.4f}", f"{row['seconds']:.1f} s"]
@@ -188,26 +112,3 @@ def describe(row: Row) -> str:
         if row.get(key) is not None:
             parts.append(f"validation {name} {row[key]:.4f}")
     return ", ".join(parts)
-
-
-def check_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Look at what an optimizer was given to go on with.
-
-    Raises:
-        ValueError: A tensor does not fit its parameter, or holds a value that is not finite.
-    """
-    for parameter, state in optimizer.state.items():
-        for name, tensor in state.items():
-            wanted = parameter.shape if name.startswith("exp_avg") else torch.Size()
-            if tensor.shape != wanted:
-                raise ValueError(f"{name} is {tuple(tensor.shape)}, not {tuple(wanted)}")
-            if not tensor.isfinite().all():
-                raise ValueError(f"{name} holds a value that is not finite")
-
-
-def _missing(path: Path) -> UserError:
-    return UserError(f"{path}: no such file, nothing to resume; start with --overwrite instead")
-
-
-def _damaged(path: Path, reason: object) -> UserError:
-    return UserError(f"{path}: is no training state ({reason}); start anew with --overwrite")

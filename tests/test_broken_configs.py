@@ -41,6 +41,7 @@ VALUES: list[Row] = [
     ("TRAINING.N_EPOCHS", "1" + "0" * 30, ("to 1000000000",)),
     ("TRAINING.EVAL_STEPSIZE", "0", ("'0'", "from 1")),
     ("TRAINING.BATCH_SIZE_TRAIN", "0", ("'0'", "from 1")),
+    ("TRAINING.BATCH_SIZE_TRAIN", "auto", ("'auto'", "a whole number")),
     ("TESTING.BATCH_SIZE_TEST", "-4", ("'-4'", "from 1")),
     ("TESTING.BATCH_SIZE_TEST", "four", ("'four'", "a whole number")),
     ("TESTING.MAX_SAMPLES_TEST", "0", ("'0'", "from 1")),

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from engine.testing import test as run_test
-from engine.training import create_trainer, train
-from tests.test_training import check_same_weights
+from engine.training import train
+from tests.test_training import check_same_weights, stopped
 from utils.errors import UserError
 
 
@@ -68,8 +68,7 @@ def test_training_on_a_full_disk_can_go_on_afterwards(tiny, tmp_path, disk, room
     """Room for nothing, for a table, for one checkpoint, for all but the training state."""
     unbroken = train(tiny("N_EPOCHS=2", f"RESULTS_PATH={tmp_path / 'unbroken'}"))
     config = tiny("N_EPOCHS=2", f"RESULTS_PATH={disk / 'run'}")
-    begun = create_trainer(config)
-    begun._run_epoch(1, [])
+    stopped(config, 5)
     before = contents(disk / "run")
     filler = fill(disk, room)
     with pytest.raises(UserError, match=r"cannot be written.*No space left on device") as caught:
@@ -103,8 +102,7 @@ def test_a_test_on_a_full_disk(tiny, disk):
 @needs_mount
 def test_a_read_only_disk(tiny, disk):
     config = tiny("N_EPOCHS=2", f"RESULTS_PATH={disk / 'run'}")
-    begun = create_trainer(config)
-    begun._run_epoch(1, [])
+    stopped(config, 5)
     before = contents(disk / "run")
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with pytest.raises(UserError, match="may not be written"):

@@ -11,8 +11,9 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from engine.calibration import calibration_path
 from engine.testing import test as run_test
-from engine.training import create_trainer, train
+from engine.training import train
 from tests.killing import killed_at
+from tests.test_training import stopped
 from utils.config import Config
 
 TIMED = {"seconds", "images_per_second"}
@@ -46,9 +47,7 @@ def check_that_files_load(folder: Path) -> int:
         assert not (folder / "training.csv").exists()
         return 0
     state = torch.load(state_path, weights_only=True)
-    # A first epoch that a signal stopped has a state, and no checkpoint yet.
-    if state["epoch"]:
-        torch.load(folder / "checkpoints" / "last_ckpt.pth", weights_only=True)
+    torch.load(folder / "checkpoints" / "last_ckpt.pth", weights_only=True)
     epochs = [int(row["epoch"]) for row in read_table(folder)] if state["epoch"] > 1 else []
     assert epochs == list(range(1, len(epochs) + 1))
     # The state is written before the table: a kill between the two leaves the table one behind.
@@ -102,11 +101,10 @@ def test_a_training_killed_at_each_step_of_each_file(tiny, tmp_path):
 
 @pytest.mark.slow
 def test_the_last_epoch_killed_at_each_step_of_each_file(tiny, tmp_path):
-    """Each moment in a copy of its own: the next resumption has no epoch left that could mend."""
+    """Each moment in a copy of its own: the next resumption has no epoch left that could fix it."""
     overrides = ["N_EPOCHS=2", "EVAL_STEPSIZE=1"]
     unbroken = train(tiny(*overrides, f"RESULTS_PATH={tmp_path / 'unbroken'}"))
-    begun = create_trainer(tiny(*overrides, f"RESULTS_PATH={tmp_path / 'begun'}"))
-    begun._run_epoch(1, [])
+    begun = stopped(tiny(*overrides, f"RESULTS_PATH={tmp_path / 'begun'}"), 5)
     kills = 0
     for moment in itertools.count(1):
         broken = tmp_path / f"broken{moment}"

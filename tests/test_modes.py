@@ -132,7 +132,7 @@ def test_testing_compiles_nothing_after_the_first_batch(
 def test_training_compiles_nothing_after_the_first_validation(tiny, eager_backend, monkeypatch):
     options = ("EVAL_STEPSIZE=1", "N_EPOCHS=3")
     folder, graphs = graphs_after(
-        lambda: train(tiny(*options, "COMPILE=1")), monkeypatch, Trainer, "_run_epoch"
+        lambda: train(tiny(*options, "COMPILE=1")), monkeypatch, Trainer, "_finish_epoch"
     )
     assert len(graphs) == 3
     assert graphs[0] == graphs[1] == graphs[2] > 0

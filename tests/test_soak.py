@@ -1,4 +1,4 @@
-"""Training killed and stopped at random moments, again and again (make soak)."""
+"""Training ended at random moments, again and again (make soak)."""
 
 import os
 import random
@@ -42,13 +42,9 @@ def seconds_until(there: Path, process: subprocess.Popen[bytes]) -> float:
     return time.monotonic() - begun
 
 
-def epochs_and_batches(folder: Path) -> tuple[int, int]:
-    """Finished epochs, and batches of the one that a signal stopped."""
+def finished_epochs(folder: Path) -> int:
     path = folder / "checkpoints" / "training_state.pth"
-    if not path.exists():
-        return 0, 0
-    state = torch.load(path, weights_only=True)
-    return state["epoch"], (state["unfinished"] or {}).get("num_batches", 0)
+    return torch.load(path, weights_only=True)["epoch"] if path.exists() else 0
 
 
 @pytest.mark.slow
@@ -69,7 +65,7 @@ def test_an_end_at_random_moments_loses_at_most_the_epoch_in_flight(
     assert process.wait() == 0
     an_epoch = (time.monotonic() - begun) / (EPOCHS - 1)
     # Now and then while it starts; mostly within its first epochs.
-    moments, ends, finished, done, with_progress = random.Random(0), 0, 0, (0, 0), 0
+    moments, ends, finished, done, with_progress = random.Random(0), 0, 0, 0, 0
     begun = time.monotonic()
 
     def go_on() -> subprocess.Popen[bytes]:
@@ -86,14 +82,14 @@ def test_an_end_at_random_moments_loses_at_most_the_epoch_in_flight(
             # It was faster than the signal: one run is survived, the next one begins.
             check_same_run(broken, unbroken)
             shutil.rmtree(broken)
-            finished, done = finished + 1, (0, 0)
+            finished, done = finished + 1, 0
             continue
         log = broken.with_suffix(".log").read_text()
-        assert code == (-number if number == signal.SIGKILL else 130), log[-2000:]
+        assert code == -number, log[-2000:]
         assert "Traceback" not in log
         ends += 1
         check_that_files_load(broken)
-        reached = epochs_and_batches(broken)
+        reached = finished_epochs(broken)
         assert reached >= done
         with_progress += reached > done
         done = reached

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,6 @@ class Config:
         if self.training is None:
             raise _missing_section(self.file, "TRAINING")
         return self.training
-
-    def with_batch_size(self, batch_size: int) -> Config:
-        """The same with a number in place of BATCH_SIZE_TRAIN."""
-        update = {"batch_size_train": batch_size}
-        return replace(self, training=self.need_training().model_copy(update=update))
 
     def need_testing(self) -> TestingConfig:
         """The section [TESTING].

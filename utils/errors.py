@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
-
-Step = TypeVar("Step")
 
 
 def printable(text: str) -> str:
@@ -60,80 +58,69 @@ class ConfigError(UserError):
         super().__init__("\n".join(str(problem) for problem in problems))
 
 
-class Interrupted(Exception):
-    """The process was asked to stop and did so in good order; says how to go on."""
+# What torch says, at any line of the main process: "DataLoader worker (pid 7) is killed by
+# signal: Killed." or "DataLoader worker (pid(s) 7, 8) exited unexpectedly".
+_WORKER_DEATH = re.compile(r"DataLoader worker \(pid.*?\d\) ([^.\n]*)")
+# What gloo and NCCL say when the other end is gone.
+_PROCESS_GONE = re.compile(
+    r"gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE
+)
 
 
-# What to say of the signals that have arrived.
-_stops: list[str] = []
-# Not empty while signals are looked for between steps.
-_in_steps: list[bool] = []
-
-
-def _stop(number: int, _: object) -> None:
-    # Files are written whole or not at all, so that a script may be left at any line.
-    name = signal.Signals(number).name
-    _stops.append(f"stopped by {name}; finished files are kept: give the same command again")
-    # The second one does not wait, should a step take for ever.
-    if not _in_steps or len(_stops) > 1:
-        raise Interrupted(_stops[-1])
-
-
-def interruptible(steps: Iterable[Step]) -> Iterator[Step]:
-    """The same steps, between which alone a script of :func:`run_script` is stopped.
-
-    While processes are forked for them, an exception of a signal's would be lost.
-
-    Raises:
-        Interrupted: SIGINT or SIGTERM has arrived.
-    """
-    _in_steps.append(True)
-    try:
-        for step in steps:
-            if _stops:
-                raise Interrupted(_stops[-1])
-            yield step
-    finally:
-        _in_steps.pop()
-
-
-def run_script(main: Callable[[], int | None]) -> None:
+def run_script(
+    main: Callable[[], int | None],
+    how_to_go_on: str = "finished files are kept: give the same command again",
+) -> None:
     """Run a script's ``main`` and leave with its exit code.
 
-    A :class:`UserError` is printed to stderr and gives 2; an interrupt, by Ctrl-C or SIGTERM,
-    gives 130, a GPU whose memory is full gives 1. Anything else is a fault of the program and
+    Ctrl-C gives 130, a :class:`UserError`, or the death of another process, 2, a GPU whose memory
+    is full 1; each is told in one line on stderr. Anything else is a fault of the program and
     keeps its traceback.
+
+    Args:
+        main: Returns the exit code; None is 0.
+        how_to_go_on: What to do after Ctrl-C.
     """
-    _stops.clear()
-    heard = [signal.SIGTERM]
-    # A command that a script starts in the background is deaf to Ctrl-C, and stays so.
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-        heard.append(signal.SIGINT)
-    for number in heard:
-        signal.signal(number, _stop)
     try:
-        try:
-            code = main()
-        finally:
-            # What is left is to say how it ended: a signal now must not give another exit code.
-            for number in heard:
-                signal.signal(number, signal.SIG_IGN)
-    except UserError as error:
-        # Loader processes die of a signal that is sent to all: that is no fault to mend.
-        code = 130 if _stops else 2
-        text = f"error: {error}" if "\n" not in str(error) else str(error)
-        print(_stops[-1] if _stops else text, file=sys.stderr)
-    except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
-        code = 130
-    except RuntimeError as error:
-        # torch.cuda.OutOfMemoryError, by its name: this module does without torch.
-        if type(error).__name__ != "OutOfMemoryError":
+        code = main() or 0
+    except (KeyboardInterrupt, UserError, RuntimeError) as error:
+        ending = _known_ending(error)
+        if ending is None:
             raise
-        print(
+        code, said = ending
+        if code == 130:
+            # A second Ctrl-C, while processes end, has nothing to add.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            said += how_to_go_on
+        print(said, file=sys.stderr)
+    sys.exit(code)
+
+
+def _known_ending(error: BaseException) -> tuple[int, str] | None:
+    """Exit code and line of an error, None for a fault of the program."""
+    below: BaseException | None = error
+    # What wrote a file when it was stopped may have covered the reason with an error of its own.
+    while below is not None:
+        if isinstance(below, KeyboardInterrupt):
+            return 130, "stopped by Ctrl-C; "
+        death = _WORKER_DEATH.search(str(below))
+        if death:
+            return 2, (
+                f"error: a loader process {death[1].strip()}. Where memory ran out, lower "
+                "NUM_WORKERS or the batch size"
+            )
+        below = below.__cause__ or below.__context__
+    if isinstance(error, UserError):
+        return 2, str(error) if "\n" in str(error) else f"error: {error}"
+    # By its name: this module does without torch.
+    if type(error).__name__ == "OutOfMemoryError":
+        return 1, (
             "error: the GPU's memory is full; lower BATCH_SIZE_TRAIN and raise ACCUMULATE, in "
-            "testing and prediction lower BATCH_SIZE_TEST",
-            file=sys.stderr,
+            "testing and prediction lower BATCH_SIZE_TEST"
         )
-        code = 1
-    sys.exit(code or 0)
+    if _PROCESS_GONE.search(str(error)):
+        return 2, (
+            "error: another process of this run has ended: see what it said; where it was killed, "
+            "memory may be short. Finished epochs of a training are saved: go on with --resume"
+        )
+    return None

@@ -54,11 +54,10 @@ class TrainingConfig(SectionConfig):
     perceptual_patch_size_train: values.Sizes = key(
         "model", "patch sizes in the loss", (16, 32, 56)
     )
-    batch_size_train: values.BatchSize = key(
+    batch_size_train: values.Count = key(
         "model",
         "images per batch, shared evenly by all processes; the last, smaller batch of an epoch is "
-        "dropped. `auto`: the largest that fits into the GPU's memory, measured at the start and "
-        "written to `config.ini`; other batch sizes give other results",
+        "dropped",
         64,
     )
     accumulate: values.Count = key(

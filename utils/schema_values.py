@@ -68,10 +68,6 @@ def _optional(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def _auto_or_int(value: Any) -> Any:
-    return "auto" if isinstance(value, str) and value.strip().lower() == "auto" else value
-
-
 def _pattern(value: str | None) -> str | None:
     if value is not None:
         try:
@@ -136,12 +132,6 @@ Depth = Annotated[int, Field(ge=1, le=DEEPEST), _says(f"a whole number from 1 to
 Workers = Annotated[int, Field(ge=0, le=512), _says("a whole number from 0 to 512")]
 ImageSide = Annotated[int, Field(ge=8, le=4096), _says("a whole number from 8 to 4096")]
 Channels = Annotated[Literal[1, 3], BeforeValidator(int), _says("1 or 3")]
-BatchSize = Annotated[
-    Count | Literal["auto"],
-    Field(union_mode="left_to_right"),
-    BeforeValidator(_auto_or_int),
-    _says(f"auto, or {_COUNT}"),
-]
 Flag = Annotated[bool, BeforeValidator(_boolean), _says("0 or 1")]
 UnusedNumber = Annotated[FiniteFloat, _says("a number: the key is not used")]
 Ratio = Annotated[float, Field(gt=0, lt=64), _says("a number above 0 and below 64")]
