@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -12,54 +13,40 @@ from utils.errors import UserError
 
 
 class TensorboardLog:
-    """Event files that hold each finished epoch once.
-
-    Event files can only grow, so that a killed run leaves torn and doubled records. A resumed run
-    therefore writes them anew, from the rows of its training state.
+    """Event files of a run.
 
     Args:
-        folder: Where event files go; those of the run before are removed.
-        rows: Epochs that are finished already.
+        folder: Where they go.
+        first_epoch: The epoch that comes first, from 1: TensorBoard forgets what an earlier run, or
+            one that was killed, has written of it and of later ones.
 
     Raises:
         UserError: The folder cannot be written.
     """
 
-    def __init__(self, folder: Path, rows: Iterable[Row]) -> None:
+    def __init__(self, folder: Path, first_epoch: int) -> None:
         self._folder = folder
-        try:
-            for file in folder.glob("events.out.tfevents.*"):
-                file.unlink()
-            self._writer = SummaryWriter(folder)
-            for row in rows:
-                self._add(row)
-            self._writer.flush()
-        except OSError as error:
-            raise self._not_writable(error) from error
+        with self._faults_told():
+            self._writer = SummaryWriter(folder, purge_step=first_epoch)
 
     def add(self, row: Row) -> None:
-        """Write an epoch.
-
-        Raises:
-            UserError: The folder cannot be written.
-        """
-        try:
-            self._add(row)
+        """Write an epoch to the disk; raises as the class does."""
+        with self._faults_told():
+            for name, value in row.items():
+                if name != "epoch" and value is not None:
+                    self._writer.add_scalar(name.replace("val_", "val/"), value, row["epoch"])
             self._writer.flush()
-        except OSError as error:
-            raise self._not_writable(error) from error
-
-    def _add(self, row: Row) -> None:
-        for name, value in row.items():
-            if name != "epoch" and value is not None:
-                self._writer.add_scalar(name.replace("val_", "val/"), value, row["epoch"])
 
     def close(self) -> None:
-        """End the writer's thread, whatever state it is in."""
-        try:
+        """End the writer's thread, whatever state it is in; raises as the class does."""
+        with self._faults_told():
             self._writer.close()
-        except OSError as error:
-            raise self._not_writable(error) from error
 
-    def _not_writable(self, error: OSError) -> UserError:
-        return UserError(f"{self._folder}: cannot be written ({error}); finished epochs are saved")
+    @contextmanager
+    def _faults_told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self._folder}: cannot be written ({error}); finished epochs are saved"
+            ) from error

@@ -91,15 +91,16 @@ class Trainer:
         with ExitStack() as stack:
             log = None
             if self.fabric.is_global_zero:
-                log = TensorboardLog(self.files.tensorboard, self.progress.rows)
+                log = TensorboardLog(self.files.tensorboard, self.progress.epoch + 1)
                 stack.callback(log.close)
             for epoch in range(self.progress.epoch + 1, last + 1):
                 row = self._train_epoch(epoch)
                 if epoch == last or epoch % self.settings.eval_stepsize == 0:
                     row |= self._validate()
-                self._finish_epoch(row)
+                # Before the state, which ends the epoch: what is written twice is shown once.
                 if log is not None:
                     log.add(row)
+                self._finish_epoch(row)
 
     def _train_epoch(self, epoch: int) -> Row:
         fabric, settings = self.fabric, self.settings

@@ -1,40 +1,20 @@
 """Processes killed at each single step of writing each single file (make soak)."""
 
-import csv
 import itertools
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from engine.calibration import calibration_path
 from engine.testing import test as run_test
 from engine.training import train
 from tests.killing import killed_at
-from tests.test_training import stopped
+from tests.test_training import event_steps, read_table, stopped, without_times
 from utils.config import Config
 
-TIMED = {"seconds", "images_per_second"}
-
-
-def read_table(folder: Path) -> list[dict[str, str]]:
-    with (folder / "training.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def without_times(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    return [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
-
-
-def event_steps(folder: Path) -> list[tuple[str, int]]:
-    """(name, epoch) of each record in the event files, as they stand there."""
-    found = []
-    for file in sorted((folder / "tensorboard").iterdir()):
-        for event in EventFileLoader(str(file)).Load():
-            found += [(value.tag, event.step) for value in event.summary.value]
-    return sorted(found)
+NEVER = 1_000_000
 
 
 def check_that_files_load(folder: Path) -> int:
@@ -74,10 +54,10 @@ def check_same_run(broken: Path, unbroken: Path) -> None:
 @pytest.mark.slow
 def test_a_training_killed_at_each_step_of_each_file(tiny, tmp_path):
     """One run, killed at its first moment, resumed, killed at the second one, and so on."""
-    overrides = ["EVAL_STEPSIZE=1"]
+    overrides = ["N_EPOCHS=5", "EVAL_STEPSIZE=1"]
     unbroken = train(tiny(*overrides, f"RESULTS_PATH={tmp_path / 'unbroken'}"))
     steps = event_steps(unbroken)
-    assert len(steps) == len(set(steps)) > 4 * 10
+    assert len(steps) == len(set(steps)) > 5 * 10
     config = tiny(*overrides, f"RESULTS_PATH={tmp_path / 'broken'}")
     broken = config.training.results_path
     kills = reached = 0
@@ -114,7 +94,8 @@ def test_the_last_epoch_killed_at_each_step_of_each_file(tiny, tmp_path):
             break
         kills += 1
         assert check_that_files_load(broken) >= 1
-        train(config, resume=True)
+        # In a later process: within one second, TensorBoard orders files by these.
+        assert not killed_at(NEVER, lambda config=config: train(config, resume=True))
         check_same_run(broken, unbroken)
         shutil.rmtree(broken)
     print(f"\n{kills} kills")

@@ -1,7 +1,5 @@
 """What a resumed run may change, contradictions told early, full memory, small maps."""
 
-import signal
-
 import pytest
 import torch
 
@@ -44,16 +42,6 @@ def test_an_auroc_of_zero_makes_a_best_checkpoint_once(tiny, monkeypatch):
     assert saved == [True, False]
 
 
-@pytest.fixture
-def handlers():
-    """A script ignores signals at its end; the tests after it must hear them."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("handlers")
 def test_a_full_gpu_is_one_line_and_exit_code_1(capsys):
     def main() -> int:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
 from datasets.layout import Split
 from engine.evaluation import Scorer
@@ -29,6 +30,14 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "checkpoints" / "last_ckpt.pth", weights_only=True)
 
 
+def event_steps(folder: Path) -> list[tuple[str, int]]:
+    """(name, epoch) of each point that TensorBoard shows."""
+    events = EventAccumulator(str(folder / "tensorboard"), {SCALARS: 0}).Reload()
+    return sorted(
+        (name, event.step) for name in events.Tags()[SCALARS] for event in events.Scalars(name)
+    )
+
+
 def check_same_weights(one: Path, other: Path) -> None:
     expected, found = weights(other), weights(one)
     assert found.keys() == expected.keys()
@@ -38,6 +47,7 @@ def check_same_weights(one: Path, other: Path) -> None:
 
 def check_same_training(one: Path, other: Path) -> None:
     assert without_times(read_table(one)) == without_times(read_table(other))
+    assert event_steps(one) == event_steps(other)
     check_same_weights(one, other)
 
 
@@ -142,6 +152,24 @@ def test_a_stop_in_a_validation_loses_its_epoch_alone(tiny, tmp_path, monkeypatc
             train(config)
     assert len(read_table(config.training.results_path)) == 1
     check_same_training(train(config, resume=True), unbroken)
+
+
+def test_tensorboard_shows_an_epoch_once_that_was_not_saved(tiny, tmp_path, monkeypatch):
+    unbroken = train(tiny(f"RESULTS_PATH={tmp_path / 'unbroken'}"))
+    # Loss, rate and two times of four epochs, seven metrics of two validations.
+    assert len(set(event_steps(unbroken))) == len(event_steps(unbroken)) == 4 * 4 + 2 * 7
+    trainer = create_trainer(tiny(f"RESULTS_PATH={tmp_path / 'broken'}"))
+    finish = trainer._finish_epoch
+    monkeypatch.setattr(
+        trainer, "_finish_epoch", lambda row: finish(row) if row["epoch"] < 3 else press_ctrl_c()
+    )
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert ("train_loss", 3) in event_steps(trainer.files.folder)
+    check_same_training(train(tiny(f"RESULTS_PATH={tmp_path / 'broken'}"), resume=True), unbroken)
+    train(tiny("N_EPOCHS=1", f"RESULTS_PATH={tmp_path / 'broken'}"), overwrite=True)
+    assert {epoch for _, epoch in event_steps(tmp_path / "broken")} == {1}
+    assert len(list((tmp_path / "broken" / "tensorboard").iterdir())) == 1
 
 
 def test_a_first_epoch_that_is_stopped_leaves_nothing_in_the_way(tiny):

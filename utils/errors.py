@@ -1,4 +1,4 @@
-"""Errors that a user can mend: said in one line each, without a traceback."""
+"""Errors that a user can fix: said in one line each, without a traceback."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Problem:
 
 
 class UserError(Exception):
-    """Something the user can mend; scripts print it without a traceback and exit with 2."""
+    """Something the user can fix; scripts print it without a traceback and exit with 2."""
 
 
 class ConfigError(UserError):
-    """All problems of a configuration at once, one a line.
+    """All problems of a configuration at once, one per line.
 
     Attributes:
         problems: The problems in the order in which they were found.

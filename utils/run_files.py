@@ -82,7 +82,8 @@ class TrainingFiles:
             UserError: A file cannot be removed.
         """
         checkpoints = (self.last, self.best, self.last_calibration, self.best_calibration)
-        for file in (self.state, *checkpoints, self.table, self.curves, self.config):
+        events = self.tensorboard.glob("events.out.tfevents.*")
+        for file in (self.state, *checkpoints, self.table, self.curves, self.config, *events):
             remove(file)
 
 
