@@ -36,7 +36,6 @@ from utils.errors import UserError
 from utils.plots import plot_curves
 from utils.run_files import TrainingFiles, same_folder
 from utils.schema import TrainingConfig
-from utils.weights import read_content
 
 logger = logging.getLogger(__name__)
 
@@ -218,14 +217,7 @@ class Trainer:
             UserError: There is none, or it was written with another config.
         """
         self.progress, parts = load_state(self.files.state, self._compared())
-        weights = parts.get("model", {})
-        # Earlier versions could stop within an epoch: it is trained from its start.
-        within_epoch = parts.get("unfinished")
-        if within_epoch and not self.progress.epoch:
-            return
-        if within_epoch:
-            weights = read_content(self.files.last)
-        load_model(self.model, weights, source=self.files.state)
+        load_model(self.model, parts.get("model", {}), source=self.files.state)
         try:
             self.optimizer.load_state_dict(parts["optimizer"])
             self.scheduler.load_state_dict(parts["scheduler"])
@@ -233,10 +225,6 @@ class Trainer:
             raise UserError(
                 f"{self.files.state}: is damaged ({error}); start anew with --overwrite"
             ) from error
-        if within_epoch:
-            steps_per_epoch = len(self.loader) // self.settings.accumulate
-            self.scheduler.last_epoch = self.progress.epoch * steps_per_epoch - 1
-            self.scheduler.step()
         logger.info("resuming after epoch %d", self.progress.epoch)
         if self.fabric.is_global_zero:
             # A kill after the state was written leaves the table one row behind.

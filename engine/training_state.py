@@ -90,6 +90,11 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
         raise UserError(
             f"{path}: is no training state ({error}); start anew with --overwrite"
         ) from error
+    if content.get("unfinished"):
+        raise UserError(
+            f"{path}: an earlier version was stopped there within an epoch; start anew with "
+            "--overwrite"
+        )
     # A folder may move, its images not change; older states hold its path alone.
     may_differ = _DATA if saved.keys() >= _IMAGES else _IMAGES
     differing = [

@@ -178,39 +178,12 @@ def test_a_first_epoch_that_is_stopped_leaves_nothing_in_the_way(tiny):
     train(tiny())
 
 
-def save_within_epoch(trainer):
-    """Write the state as earlier versions did when they were stopped between two steps."""
-    state = {
-        "epoch": trainer.progress.epoch,
-        "best_auroc": trainer.progress.best_auroc,
-        "rows": trainer.progress.rows,
-        "config": trainer._compared(),
-        "unfinished": {"num_batches": 1, "total_loss": 1.0, "seconds": 1.0, "generators": {}},
-        "model": trainer.model.trained_state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
-        "scheduler": trainer.scheduler.state_dict(),
-    }
-    trainer.files.state.parent.mkdir(exist_ok=True)
-    torch.save(state, trainer.files.state)
-
-
-def test_an_older_state_within_an_epoch_goes_on_after_the_last_finished_one(tiny):
-    save_within_epoch(stopped(tiny(), 6))
-    trainer = create_trainer(tiny())
-    trainer.resume()
-    for name, tensor in weights(trainer.files.folder).items():
-        assert torch.equal(trainer.model.state_dict()[name], tensor), name
-    (row,) = read_table(trainer.files.folder)
-    assert trainer.scheduler.get_last_lr() == [float(row["lr"])]
-    trainer.run()
-    assert [row["epoch"] for row in read_table(trainer.files.folder)] == ["1", "2", "3", "4"]
-
-
-def test_an_older_state_within_the_first_epoch_begins_it_anew(tiny, tmp_path):
-    unbroken = train(tiny(f"RESULTS_PATH={tmp_path / 'unbroken'}"))
-    config = tiny(f"RESULTS_PATH={tmp_path / 'broken'}")
-    save_within_epoch(stopped(config, 3))
-    check_same_training(train(config, resume=True), unbroken)
+def test_an_older_state_within_an_epoch_is_refused(tiny):
+    state = train(tiny("N_EPOCHS=1")) / "checkpoints" / "training_state.pth"
+    content = torch.load(state, weights_only=True)
+    torch.save(content | {"unfinished": {"num_batches": 1}}, state)
+    with pytest.raises(UserError, match="stopped there within an epoch; start anew"):
+        train(tiny("N_EPOCHS=1"), resume=True)
 
 
 def test_resuming_with_another_config_names_the_differing_keys(tiny):
