@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup  ## Draw phantoms, train on them, score unseen ones (about 5 minutes on two cores)
-	$(RUN) -m datasets.phantom_dataset --output data/phantom --seed 1
+	$(RUN) -m datasets.phantom.write --output data/phantom --seed 1
 	@# One thread: the demo's tensors are too small for two, and the loader needs the other core.
 	OMP_NUM_THREADS=1 $(RUN) run_training.py --config configs/demo.ini --overwrite
 	OMP_NUM_THREADS=1 $(RUN) run_test.py --config configs/demo.ini --overwrite

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
 
     # After parsing, so that --help waits for nothing.
-    from datasets.check_command import run
+    from datasets.check.command import run
 
     return run(options)
 

@@ -42,7 +42,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     # After parsing, so that --help and wrong calls do not wait for torch.
-    from engine.benchmark import benchmark
+    from engine.benchmark.runs import benchmark
 
     failures = benchmark(
         arguments.configs, arguments.seeds, output=arguments.output, overrides=arguments.set

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from utils.arguments import add_config_arguments
+from utils.config.arguments import add_config_arguments
 from utils.errors import run_script
 
 
@@ -32,10 +32,10 @@ def main() -> int:
     arguments = parser.parse_args()
 
     # After parsing, so that --help and wrong calls do not wait for torch.
-    from utils.config import load_config
+    from utils.config.load import load_config
 
     config = load_config(arguments.config, arguments.set)
-    from engine.prediction import predict
+    from engine.predict import predict
     from utils.console import setup_logging
 
     setup_logging()

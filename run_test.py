@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from utils.arguments import add_config_arguments
+from utils.config.arguments import add_config_arguments
 from utils.errors import run_script
 
 
@@ -32,11 +32,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     # After parsing, so that --help and wrong calls do not wait for torch.
-    from utils.config import load_config
+    from utils.config.load import load_config
 
     config = load_config(arguments.config, arguments.set)
-    from engine.results_folder import check_same_test
-    from engine.testing import test
+    from engine.run_folder import check_same_test
+    from engine.test import test
     from utils.console import setup_logging
 
     setup_logging()

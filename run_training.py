@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from utils.arguments import add_config_arguments
+from utils.config.arguments import add_config_arguments
 from utils.errors import run_script
 
 
@@ -28,11 +28,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     # After parsing, so that --help and wrong calls do not wait for torch.
-    from utils.config import load_config
+    from utils.config.load import load_config
 
     config = load_config(arguments.config, arguments.set)
-    from engine.scorers import calibrate_trained
-    from engine.training import train
+    from engine.evaluate.calibration import calibrate_trained
+    from engine.train.start import train
     from utils.console import setup_logging
 
     setup_logging()

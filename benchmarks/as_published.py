@@ -26,7 +26,7 @@ from models.encoder import Encoder
 from models.onednn import OneDnnLinear, OneDnnMlp, OneDnnPatchProjection
 from models.perceptual import PerceptualViT
 from models.qformer import CROSS_ATTENTION_HEAD_DIM, CrossAttention, MultiQueryAttention, QFormer
-from utils.schema import SectionConfig, TrainingConfig
+from utils.config.schema import SectionConfig, TrainingConfig
 from utils.weights import native_state_dict
 
 _ORIGINALS: dict[type, type] = {

@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from datasets.anomaly_dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
-from datasets.image_cache import Mode, keep_images
-from datasets.layout import find_normal_images
-from datasets.phantom import draw_phantom
+from datasets.cache import Mode, keep_images
+from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
+from datasets.folders.layout import find_normal_images
+from datasets.phantom.draw import draw_phantom
 from utils.errors import run_script
 from utils.intensity import IntensityWindow
 

@@ -20,10 +20,17 @@ import cv2
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from engine.bins import ordered_keys
-from engine.bootstrap import PixelBootstrap
-from engine.histogram import ScoreHistogram
-from engine.metrics import PixelMetrics, aupro, auroc, average_precision, f1_max, region_weights
+from engine.metrics.bins import ordered_keys
+from engine.metrics.bootstrap import PixelBootstrap
+from engine.metrics.curves import (
+    PixelMetrics,
+    aupro,
+    auroc,
+    average_precision,
+    f1_max,
+    region_weights,
+)
+from engine.metrics.histogram import ScoreHistogram
 
 SIDE = 224
 BATCH = 64

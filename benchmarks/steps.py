@@ -22,18 +22,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.as_published import make_as_published
 from benchmarks.measurement import Measurement, Stopwatch
-from datasets.anomaly_dataset import AnomalyDataset, TrainDataset
-from datasets.layout import find_normal_images, find_split
-from datasets.phantom_dataset import write_phantom_dataset
+from datasets.dataset import AnomalyDataset, TrainDataset
+from datasets.folders.layout import find_normal_images, find_split
+from datasets.phantom.write import write_phantom_dataset
 from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
 from engine.criterion_spec import CriterionSpec
-from engine.evaluation import Reductions, Scorer
+from engine.evaluate.scorer import Reductions, Scorer
 from engine.runtime import computes_in_bf16, create_fabric, place
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
 from models.onednn import OneDnnLinear
-from utils.schema import SectionConfig, TrainingConfig
+from utils.config.schema import SectionConfig, TrainingConfig
 
 # Reading is measured in one process; in a run, loaders do it alongside.
 DATA = "data (one loader)"

@@ -23,8 +23,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from utils.arguments import add_config_arguments
-from utils.config import load_config
+from utils.config.arguments import add_config_arguments
+from utils.config.load import load_config
 from utils.errors import run_script
 
 if TYPE_CHECKING:

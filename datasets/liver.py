@@ -20,9 +20,9 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from datasets.folders import MASK_FOLDERS, list_images
-from datasets.formats import IMAGE_SUFFIXES
-from datasets.layout import VALIDATION_NAMES
+from datasets.folders.classes import MASK_FOLDERS, list_images
+from datasets.folders.layout import VALIDATION_NAMES
+from datasets.readers.formats import IMAGE_SUFFIXES
 from utils.errors import UserError
 
 # Masks keep their depth (8 or 16 bits); images are always 8-bit grey.

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.anomaly_dataset import create_loader
-from datasets.images import read_image
-from datasets.samples import Sample
+from datasets.dataset import create_loader
+from datasets.folders.samples import Sample
+from datasets.readers.image import read_image
 from datasets.transforms import resize_image
 from utils.errors import UserError
 from utils.intensity import IntensityWindow

@@ -1,4 +1,4 @@
-"""Models and criteria from a config that passed the checks of ``engine.geometry``."""
+"""Models and criteria from a config that passed the checks of ``engine.compatibility``."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from models.onednn import use_onednn
 from models.perceptual import PerceptualResNet, PerceptualViT
 from models.qformer import QFormer
 from utils.checkpoints import holds_encoder, load_model
-from utils.checks import of_encoder
-from utils.schema import SectionConfig
+from utils.config.rules import of_encoder
+from utils.config.schema import SectionConfig
 from utils.weights import native_state_dict, read_tensors
 
 _PIXEL_METRICS = {"MSE": "L2", "MAE": "L1", "COSSIM": "cosine"}

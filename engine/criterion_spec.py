@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from utils.schema import SectionConfig
+from utils.config.schema import SectionConfig
 
 SINGLE_PATCH_SIZE = 16
 NUM_RESNET_STAGES = 5

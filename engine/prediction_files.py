@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.folders.samples import Sample
 from datasets.prediction_dataset import Input
-from datasets.samples import Sample
-from engine.calibration import ColourScale
-from engine.report_pictures import overlay
+from engine.evaluate.calibration import ColourScale
+from engine.report.pictures import overlay
 from utils.checkpoints import write_atomically, write_csv
 from utils.plots import plot_legend
 

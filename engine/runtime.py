@@ -14,8 +14,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import nn
 
+from utils.config.schema import SectionConfig
 from utils.errors import UserError
-from utils.schema import SectionConfig
 
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.geometry import check_geometry
-from utils.config import Config, ini_values, load_config
+from engine.compatibility import check_geometry
+from utils.config.load import Config, ini_values, load_config
+from utils.config.schema import SectionConfig, differences, keys_of
 from utils.errors import ConfigError, Problem
 from utils.run_files import TrainingFiles
-from utils.schema import SectionConfig, differences, keys_of
 
 
 def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, section: str) -> None:

@@ -1,1 +1,4 @@
-"""Modules and criteria: tensors in, tensors out. Knows no files, no logging, no argparse."""
+"""Modules, distances and criteria: tensors in, tensors out.
+
+Gets numbers, never a config. Knows no files, no logging, no argparse.
+"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from utils.config import Config, load_config
+from utils.config.load import Config, load_config
 from utils.errors import ConfigError, Problem
 
 _SHARED = {

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import anomaly_dataset
-from datasets.phantom_dataset import write_phantom_dataset
+from datasets import dataset as anomaly_dataset
+from datasets.phantom.write import write_phantom_dataset
 from tests.image_sets import write_mixed
-from utils.config import Config, load_config
+from utils.config.load import Config, load_config
 
 GOLDEN = Path(__file__).parent / "golden"
 

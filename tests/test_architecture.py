@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ ROOMS = {
     "datasets": {"utils"},
     "utils": set(),
 }
+# Folder in engine → folders of engine that it may not import.
+FLOORS = {
+    "metrics": {"evaluate", "train", "report"},
+    "evaluate": {"train", "report"},
+    "report": {"train"},
+    "train": {"report"},
+}
+MOST_FILES = 12
 LONGEST_SCRIPT = 60
 
 # Runs a script's --help and says which heavy modules that took.
@@ -55,9 +64,12 @@ def imported_modules(tree: ast.AST) -> Iterator[str]:
             yield "." * node.level + (node.module or "")
 
 
+def modules_of(file: Path) -> set[str]:
+    return set(imported_modules(ast.parse(file.read_text(encoding="utf-8"), str(file))))
+
+
 def imports_of(file: Path) -> set[str]:
-    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
-    return {name.partition(".")[0] for name in imported_modules(tree)}
+    return {name.partition(".")[0] for name in modules_of(file)}
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -82,6 +94,30 @@ def test_imports_run_downwards_only(room: str) -> None:
     forbidden = above - ROOMS[room] - {room}
     found = {str(file.relative_to(ROOT)): imports_of(file) & forbidden for file in files_of(room)}
     assert {file: names for file, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_imports_in_engine_run_downwards_only(floor: str) -> None:
+    above = tuple(f"engine.{each}" for each in FLOORS[floor])
+    # The report gets finished pictures: it never sees a model.
+    above += ("models", "engine.evaluate.scorer") if floor == "report" else ()
+    found = {file.name: modules_of(file) for file in files_of(f"engine/{floor}")}
+    assert {
+        name for name, modules in found.items() if any(m.startswith(above) for m in modules)
+    } == set()
+
+
+def test_no_circle_of_imports() -> None:
+    files = [file.relative_to(ROOT) for room in ROOMS for file in files_of(room)]
+    names = {".".join(file.with_suffix("").parts): file for file in files}
+    graph = {name: modules_of(ROOT / file) & names.keys() for name, file in names.items()}
+    TopologicalSorter(graph).prepare()
+
+
+def test_no_folder_is_too_full() -> None:
+    folders = {file.parent for room in ROOMS for file in files_of(room)}
+    found = {folder: len(list(folder.glob("*.py"))) for folder in folders}
+    assert {folder.name: count for folder, count in found.items() if count > MOST_FILES} == {}
 
 
 def test_no_script_imports_another() -> None:
@@ -116,9 +152,9 @@ def test_libraries_that_look_for_a_package_named_datasets_take_no_harm() -> None
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("import engine.training", {"engine.training"}),
+        ("import engine.train.start", {"engine.train.start"}),
         ("from models import qformer", {"models"}),
-        ("def f():\n    import utils.config as c", {"utils.config"}),
+        ("def f():\n    import utils.config.load as c", {"utils.config.load"}),
         ("from . import neighbour", {"."}),
     ],
 )

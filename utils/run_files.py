@@ -55,7 +55,7 @@ class TrainingFiles:
 
     @property
     def best_calibration(self) -> Path:
-        """Threshold and colour scale of the best model, see engine.calibration."""
+        """Threshold and colour scale of the best model, see engine.evaluate.calibration."""
         return self.best.with_suffix(".calibration.json")
 
     @property

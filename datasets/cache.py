@@ -1,0 +1,275 @@
+"""CACHE_IMAGES: images that are decoded, windowed and resized once, in memory or in one file.
+
+What is kept is what :meth:`AnomalyDataset.resized` gives; augmentation comes after it. Where all
+images are grey, one channel is kept: three equal ones become the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from math import prod
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datasets.dataset import AnomalyDataset
+from datasets.folders.samples import Split
+from datasets.folders.scan import check_headers, scan
+from datasets.readers.formats import shown
+from utils.config.schema import SectionConfig
+from utils.errors import UserError
+from utils.memory import available_memory
+
+logger = logging.getLogger(__name__)
+
+Mode = Literal["none", "ram", "disk"]
+Store = TypeVar("Store", Tensor, NDArray[np.uint8])
+
+# To be raised with every change of reading, windows or resizing that changes an image's bytes.
+CACHE_VERSION = 1
+_PACKAGES = (
+    *("numpy", "torch", "torchvision", "pillow", "tifffile", "imagecodecs"),
+    *("pydicom", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "nibabel"),
+)
+
+
+class MappedImages:
+    """(N, 1 or 3, size, size) uint8; all processes share one copy, in the system's cache.
+
+    Args:
+        path: A .npy file.
+
+    Raises:
+        Exception: The file is missing or damaged; of any type.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.array = open_memmap(path, mode="r")
+
+    def __reduce__(self) -> tuple[type[MappedImages], tuple[Path]]:
+        # A process that is spawned maps the file for itself: the pixels do not travel.
+        return MappedImages, (self.path,)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """(1 or 3, size, size) uint8."""
+        # Copied, because tensors cannot be read-only.
+        return torch.from_numpy(np.array(self.array[index]))
+
+
+def checked_dataset(split: Split, config: SectionConfig) -> AnomalyDataset:
+    """A split whose every header was read, its images kept as CACHE_IMAGES says.
+
+    Raises:
+        UserError: As for :func:`keep_images`.
+    """
+    folder = Path(config.cache_dir[0]).expanduser() / "images"
+    dataset = AnomalyDataset.of(split, config)
+    return keep_images(dataset, config.cache_images, folder, processes=config.devices)
+
+
+def keep_images(
+    dataset: AnomalyDataset, mode: Mode, folder: Path, *, processes: int = 1
+) -> AnomalyDataset:
+    """Look at every header of a data set; the same data set, with its images kept.
+
+    Args:
+        dataset: The data set.
+        mode: Where images are kept.
+        folder: Where ``disk`` puts them.
+        processes: Processes of this machine that keep a copy each in ``ram``.
+
+    Raises:
+        UserError: As for :func:`datasets.folders.scan.check_headers`, or with every image that
+            cannot be read where they are kept; or there is no room, or the folder cannot be
+            written.
+    """
+    check_headers(dataset.split)
+    if mode == "none":
+        return dataset
+    images = _in_memory(dataset, processes) if mode == "ram" else _on_disk(dataset, folder)
+    return replace(dataset, images=images)
+
+
+def _read(dataset: AnomalyDataset) -> Iterator[Tensor]:
+    """(1 or 3, size, size) of each image, one channel where three are equal.
+
+    Raises:
+        UserError: At the end, with every image that cannot be read; nothing is yielded any more
+            once there was one.
+    """
+
+    def read(index: int) -> Tensor | str:
+        try:
+            image = dataset.resized(index)
+        except UserError as error:
+            return str(error)
+        return image[:1] if (image == image[:1]).all() else image
+
+    problems = []
+    for image in scan(range(len(dataset)), read, "reading images"):
+        if isinstance(image, str):
+            problems.append(image)
+        elif not problems:
+            yield image
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _filled(
+    dataset: AnomalyDataset, allocate: Callable[[tuple[int, ...]], Store], channels: int = 1
+) -> Store:
+    """(N, 1 or 3, size, size); begun anew with three channels at the first coloured image."""
+    images = allocate((len(dataset), channels, dataset.size, dataset.size))
+    for index, image in enumerate(_read(dataset)):
+        if len(image) > channels:
+            return _filled(dataset, allocate, len(image))
+        images[index] = image
+    return images
+
+
+def _in_memory(dataset: AnomalyDataset, processes: int) -> Tensor:
+    """(N, 1 or 3, size, size); loader workers see it without a copy.
+
+    They are forked and never write to it. Where they are spawned, torch moves it to shared memory.
+    """
+
+    def allocate(shape: tuple[int, ...]) -> Tensor:
+        _check_room("ram", processes * prod(shape), available_memory(), "of memory")
+        return torch.empty(shape, dtype=torch.uint8)
+
+    images = _filled(dataset, allocate)
+    _log("kept in memory", dataset, images.shape)
+    return images
+
+
+def _check_room(mode: Mode, needed: int, available: int | None, of_what: str) -> None:
+    if available is not None and needed > available:
+        raise UserError(
+            f"CACHE_IMAGES = {mode}: needs {needed / 1e9:.3g} GB {of_what}, and "
+            f"{available / 1e9:.3g} GB are left; make room, or set CACHE_IMAGES = none"
+        )
+
+
+def _on_disk(dataset: AnomalyDataset, folder: Path) -> MappedImages:
+    """Those of an earlier run, or else read now."""
+    path = folder / cache_key(dataset) / "images.npy"
+    # A file is there whole or not at all: to find one takes no lock.
+    images, what = _load(path, dataset), "found"
+    if images is None:
+        try:
+            with _alone_in(path.parent):
+                images = _load(path, dataset)
+                if images is None:
+                    images, what = _build(path, dataset), "kept"
+        except OSError as error:
+            raise UserError(
+                f"CACHE_IMAGES = disk: {shown(path)}: cannot be written ({error}); give a "
+                "CACHE_DIR with room that may be written, or set CACHE_IMAGES = none"
+            ) from error
+    _log(f"{what} in {shown(path)}", dataset, images.array.shape)
+    return images
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Make a folder, and keep other processes out of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        logger.info("waiting for another process that reads the same images")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _load(path: Path, dataset: AnomalyDataset) -> MappedImages | None:
+    """The images in a file; None where it is missing or, with a warning, damaged."""
+    count, size = len(dataset), dataset.size
+    try:
+        images = MappedImages(path)
+        shape, dtype = images.array.shape, images.array.dtype
+        if shape not in [(count, channels, size, size) for channels in (1, 3)] or dtype != np.uint8:
+            raise ValueError(f"it holds {dtype} of shape {shape}")
+    except FileNotFoundError:
+        return None
+    # NumPy raises anything on bytes that it did not expect.
+    except Exception as error:
+        logger.warning("%s: is damaged (%s); it is made anew", shown(path), error)
+        with suppress(OSError):
+            path.unlink()
+        return None
+    return images
+
+
+def _build(path: Path, dataset: AnomalyDataset) -> MappedImages:
+    """Write the file, whole or not at all; memory does not grow with it."""
+    # What a killed process has left has the same name, and is written over.
+    partial = path.with_suffix(".part")
+
+    def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        free = shutil.disk_usage(path.parent).free
+        _check_room("disk", prod(shape), free, f"in {shown(path.parent)}")
+        images = open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            # Where a quota is used up, this raises; a write to a mapped file kills the process.
+            with partial.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
+        return images
+
+    try:
+        images = _filled(dataset, allocate)
+        assert isinstance(images, np.memmap)
+        images.flush()
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return MappedImages(path)
+
+
+def cache_key(dataset: AnomalyDataset) -> str:
+    """32 hexadecimal digits of files, sizes, times of change, settings and versions."""
+
+    @cache  # volumes hold many images
+    def state(path: Path) -> tuple[int, int]:
+        found = path.stat()
+        return found.st_size, found.st_mtime_ns
+
+    files = [
+        (each.path.absolute().as_posix(), each.frame, each.axis, each.volume, state(each.path))
+        for each in dataset.split.samples
+    ]
+    versions = [CACHE_VERSION, *map(_version, _PACKAGES)]
+    parts = (versions, dataset.size, dataset.window, files)
+    return hashlib.blake2b(ascii(parts).encode(), digest_size=16).hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _log(what: str, dataset: AnomalyDataset, shape: Sequence[int]) -> None:
+    colours = "grey" if shape[1] == 1 else "colour"
+    folder, size = shown(dataset.split.folder), prod(shape) / 1e9
+    logger.info("%d images of %s %s: %.3g GB, %s", len(dataset), folder, what, size, colours)

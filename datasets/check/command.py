@@ -1,0 +1,72 @@
+"""The command behind check_dataset.py."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from datasets.check.findings import check_dataset
+from datasets.check.report import Report, as_json, as_text
+from datasets.folders.places import places_of_config, places_of_folder
+from datasets.readers.formats import shown
+from utils.config.load import load_config
+from utils.console import setup_logging
+from utils.errors import UserError
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check, print, write.
+
+    Args:
+        options: ``config`` or ``data``, and ``set``, ``json`` and ``patient_pattern``.
+
+    Returns:
+        0 where nothing must be fixed, else 1.
+
+    Raises:
+        UserError: The call or the config is wrong.
+    """
+    setup_logging()
+    _check_pattern(options.patient_pattern)
+    report = _check_config(options) if options.config else _check_folder(options)
+    print(as_text(report))
+    if options.json:
+        _write(options.json, json.dumps(as_json(report), indent=2) + "\n")
+    return 0 if report.clean else 1
+
+
+def _check_config(options: argparse.Namespace) -> Report:
+    config = load_config(options.config, options.set)
+    settings = config.testing or config.need_training()
+    pattern = config.testing.patient_pattern if config.testing else None
+    return check_dataset(
+        places_of_config(config),
+        names=(settings.experiment_name, settings.object),
+        patient_pattern=options.patient_pattern or pattern,
+        axis=settings.slice_axis,
+        volume=settings.volume_index,
+    )
+
+
+def _check_folder(options: argparse.Namespace) -> Report:
+    if options.set:
+        raise UserError("--set: changes keys of a config; give --config as well, not --data")
+    places = places_of_folder(options.data)
+    return check_dataset(places, patient_pattern=options.patient_pattern)
+
+
+def _check_pattern(pattern: str | None) -> None:
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        raise UserError(f"--patient-pattern: {pattern!r}: {error}") from error
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--json: {shown(path)}: {error.strerror}; give another path") from error

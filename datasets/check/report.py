@@ -1,0 +1,164 @@
+"""What a check of a data set found: its parts, a table for the screen, and JSON."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from datasets.check import bmad
+from datasets.folders.places import Place
+from datasets.readers.formats import shown
+
+Severity = Literal["error", "warning", "note"]
+
+_SHOWN = 5
+_HEADINGS: dict[Severity, str] = {
+    "error": "must be fixed",
+    "warning": "to be looked at",
+    "note": "good to know",
+}
+_COLUMNS = ("split", "normal", "anomalous", "masks", "size", "in BMAD", "folder")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is worth knowing about a data set.
+
+    Attributes:
+        severity: ``error`` must be fixed, ``warning`` should be looked at, ``note`` is legal.
+        kind: What sort of thing, in one word.
+        text: One line that names the file.
+    """
+
+    severity: Severity
+    kind: str
+    text: str
+
+
+@dataclass
+class SplitSummary:
+    """The counts of one split.
+
+    Attributes:
+        place: Where it lies.
+        normal: Normal images.
+        anomalous: Anomalous images.
+        masks: Images with a mask.
+        sizes: (height, width) → images.
+        mask_levels: Values that occur in masks.
+        kinds: Coloured (True) and grey images.
+        examples: The first names of each.
+        alpha: Images with transparency.
+        expected: What BMAD has of (normal, anomalous), None where it is no set of BMAD.
+    """
+
+    place: Place
+    normal: int = 0
+    anomalous: int = 0
+    masks: int = 0
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    mask_levels: set[float] = field(default_factory=set)
+    kinds: Counter[bool] = field(default_factory=Counter)
+    examples: dict[bool, list[str]] = field(default_factory=lambda: defaultdict(list))
+    alpha: int = 0
+    expected: bmad.Counts | None = None
+
+
+@dataclass
+class Report:
+    """What a check found.
+
+    Attributes:
+        dataset: Name of the set in BMAD, None for others.
+        splits: One summary a split that has images.
+        findings: In the order in which they were found.
+    """
+
+    dataset: str | None
+    splits: list[SplitSummary]
+    findings: list[Finding]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing must be fixed."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+
+def as_text(report: Report) -> str:
+    """A table of the splits, then the findings, of each kind the first few."""
+    rows = [_COLUMNS, *(_row(summary) for summary in report.splits)]
+    if report.dataset is None:
+        rows = [(*row[:5], row[6]) for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = [f"{report.dataset} of BMAD", ""] if report.dataset else []
+    lines += [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    for severity, heading in _HEADINGS.items():
+        found = [finding for finding in report.findings if finding.severity == severity]
+        if found:
+            lines += ["", f"{heading} ({len(found)})", *_grouped(found)]
+    return "\n".join([*lines, "", "clean" if report.clean else "not clean: see above"])
+
+
+def _row(summary: SplitSummary) -> tuple[str, ...]:
+    expected = summary.expected
+    return (
+        summary.place.name,
+        str(summary.normal),
+        str(summary.anomalous),
+        str(summary.masks or "-"),
+        _size(summary),
+        f"{expected[0]} + {expected[1]}" if expected else "-",
+        shown(summary.place.folder),
+    )
+
+
+def _size(summary: SplitSummary) -> str:
+    if not summary.sizes:
+        return "-"
+    (height, width), _ = summary.sizes.most_common(1)[0]
+    others = len(summary.sizes) - 1
+    return f"{width} × {height}" + (f" and {others} more" if others else "")
+
+
+def _grouped(findings: list[Finding]) -> list[str]:
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for finding in findings:
+        kinds[finding.kind].append(finding.text)
+    lines = []
+    for kind, texts in kinds.items():
+        lines += [f"  {kind}: {text}" for text in texts[:_SHOWN]]
+        if len(texts) > _SHOWN:
+            lines.append(f"  {kind}: and {len(texts) - _SHOWN} more; --json FILE has all")
+    return lines
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Everything that was found, with stable names."""
+    return {
+        "clean": report.clean,
+        "dataset": report.dataset,
+        "splits": [_split_as_json(summary) for summary in report.splits],
+        "findings": [
+            {"severity": finding.severity, "kind": finding.kind, "text": finding.text}
+            for finding in report.findings
+        ],
+    }
+
+
+def _split_as_json(summary: SplitSummary) -> dict[str, Any]:
+    return {
+        "name": summary.place.name,
+        "folder": str(summary.place.folder),
+        "num_normal": summary.normal,
+        "num_anomalous": summary.anomalous,
+        "num_masks": summary.masks,
+        "num_coloured": summary.kinds[True],
+        "num_with_alpha": summary.alpha,
+        "sizes": {f"{w}x{h}": count for (h, w), count in summary.sizes.most_common()},
+        "mask_levels": sorted(summary.mask_levels),
+        "in_bmad": summary.expected,
+    }

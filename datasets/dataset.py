@@ -1,0 +1,246 @@
+"""Samples to batches: reading, resizing, augmentation, loaders that drop nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypedDict, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datasets.folders.samples import Split
+from datasets.readers.image import read_image, read_mask
+from datasets.transforms import TrainAugmentation, resize_image, resize_mask
+from utils.config.schema import SectionConfig
+from utils.errors import UserError
+from utils.intensity import IntensityWindow
+
+Element = TypeVar("Element")
+
+
+class Images(Protocol):
+    """Images that were read and resized before, see :mod:`datasets.cache`."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        """(1 or 3, size, size) uint8."""
+
+
+class Item(TypedDict):
+    """One sample, or a batch of them with a leading batch axis.
+
+    Keys:
+        image: (3, H, W) uint8; :func:`datasets.transforms.normalise` comes after the transfer.
+        mask: (H, W) bool; all False where the image is normal or the set has no masks.
+        index: Position in the split's samples.
+    """
+
+    image: Tensor
+    mask: Tensor
+    index: Tensor
+
+
+class UnreadableFile(UserError):
+    """An image or mask that cannot be read, met in the middle of a training or a test.
+
+    A loader process hands an error on as a traceback that ends with it, which is cut off here.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.strip().rpartition(f"{type(self).__name__}: ")[2])
+
+
+@contextmanager
+def _others_told() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UnreadableFile(f"{error}; check_dataset.py lists all of them") from error
+
+
+@dataclass(frozen=True)
+class AnomalyDataset(Dataset[Item]):
+    """The samples of a split as tensors.
+
+    Attributes:
+        split: The samples.
+        size: Pixels along each side.
+        window: How intensities of more than 8 bits become 8.
+        images: The images, where they are kept; None to read the files.
+    """
+
+    split: Split
+    size: int
+    window: IntensityWindow
+    images: Images | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, split: Split, config: SectionConfig) -> AnomalyDataset:
+        """A split as a section of the config wants it, read from its files."""
+        return cls(split, config.resize, config.window)
+
+    def __len__(self) -> int:
+        return len(self.split.samples)
+
+    @_others_told()
+    def __getitem__(self, index: int) -> Item:
+        sample = self.split.samples[index]
+        image = self.resized(index).expand(3, -1, -1)
+        if sample.mask is None:
+            mask = torch.zeros(self.size, self.size, dtype=torch.bool)
+        else:
+            marked = read_mask(sample.mask, sample.frame, axis=sample.axis, image=sample.path)
+            mask = resize_mask(marked, self.size)
+        return {"image": image, "mask": mask, "index": torch.tensor(index)}
+
+    def resized(self, index: int) -> Tensor:
+        """The image alone, (1 or 3, size, size) uint8."""
+        if self.images is not None:
+            return self.images[index].clone()
+        sample = self.split.samples[index]
+        pixels = read_image(
+            sample.path, self.window, sample.frame, axis=sample.axis, volume=sample.volume
+        )
+        return resize_image(pixels, self.size)
+
+
+class TrainDataset(Dataset[Item]):
+    """Augmented training images; what an image looks like depends on seed, epoch and index alone.
+
+    Args:
+        dataset: The images.
+        seed: The run's seed.
+    """
+
+    def __init__(self, dataset: AnomalyDataset, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self._augment = TrainAugmentation(dataset.size)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    @_others_told()
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        """The item of (epoch, index)."""
+        epoch, index = key
+        image = self._augment(self.dataset.resized(index), derive_seed(self.seed, epoch, index))
+        mask = torch.zeros(self.dataset.size, self.dataset.size, dtype=torch.bool)
+        return {"image": image, "mask": mask, "index": torch.tensor(index)}
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Shuffled (epoch, index) keys; the epoch rides along, so that workers need no telling.
+
+    Args:
+        num_samples: Size of the data set.
+        seed: The run's seed.
+        rank: This process, from 0.
+        world_size: Number of processes; each takes every ``world_size``-th key.
+    """
+
+    def __init__(self, num_samples: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.num_samples = num_samples
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.num_samples // self.world_size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
+        order = torch.randperm(self.num_samples, generator=generator).tolist()
+        mine = order[self.rank :: self.world_size][: len(self)]
+        return ((self.epoch, index) for index in mine)
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed that depends on all parts and on nothing else."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def train_loader(
+    dataset: TrainDataset, sampler: EpochSampler, *, batch_size: int, num_workers: int, pin: bool
+) -> DataLoader[Item]:
+    """Shuffled batches; the last partial one is dropped (so that every step weighs the same).
+
+    Raises:
+        UserError: There are fewer images than one batch holds.
+    """
+    if len(sampler) < batch_size:
+        raise UserError(
+            f"TRAIN_DATA_PATH: {dataset.dataset.split.folder} gives {len(sampler)} images a "
+            f"process, fewer than BATCH_SIZE_TRAIN = {batch_size}; lower BATCH_SIZE_TRAIN"
+        )
+    return create_loader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        drop_last=True,
+        pin_memory=pin,
+        persistent_workers=num_workers > 0,
+    )
+
+
+def test_loader(
+    dataset: AnomalyDataset,
+    indices: Sequence[int],
+    *,
+    batch_size: int,
+    num_workers: int,
+    pin: bool,
+    persistent: bool,
+) -> DataLoader[Item]:
+    """Batches in the order of ``indices``; nothing is dropped.
+
+    Args:
+        dataset: The images.
+        indices: Which of them.
+        batch_size: Images a batch.
+        num_workers: Processes that read.
+        pin: Whether batches are put where a GPU copies from fast.
+        persistent: Whether the processes stay for the next pass.
+    """
+    return create_loader(
+        dataset,
+        batch_size=batch_size,
+        sampler=list(indices),
+        num_workers=num_workers,
+        pin_memory=pin,
+        persistent_workers=persistent and num_workers > 0,
+    )
+
+
+def create_loader(
+    dataset: Dataset[Element], *, num_workers: int, **options: Any
+) -> DataLoader[Element]:
+    """A loader with a generator of its own: what it draws must not shift what training draws.
+
+    Args:
+        dataset: What to load.
+        num_workers: Processes that read; 0 reads in this one.
+        options: More of those of :class:`torch.utils.data.DataLoader`.
+    """
+    return DataLoader(
+        dataset,
+        num_workers=num_workers,
+        worker_init_fn=_end_quietly,
+        generator=torch.Generator(),
+        **options,
+    )
+
+
+def _end_quietly(_: int) -> None:
+    """A terminal sends Ctrl-C to all processes; the main one says so and ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Of the thread alone whose batch is no longer fetched: torch passes on what readers raise.
+    sys.excepthook = lambda *_: None

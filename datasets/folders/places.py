@@ -1,0 +1,64 @@
+"""Where the splits of a data set lie: named by a config, or found in a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.folders.classes import normal_folders, subfolders
+from datasets.readers.formats import shown
+from utils.config.load import Config
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a split lies.
+
+    Attributes:
+        name: ``train``, ``valid`` or ``test``.
+        folder: Its folder.
+        key: What named it, for messages.
+    """
+
+    name: str
+    folder: Path
+    key: str
+
+
+def places_of_config(config: Config) -> list[Place]:
+    """The splits that a config names."""
+    places = []
+    if config.training is not None:
+        places.append(Place("train", config.training.train_data_path, "TRAIN_DATA_PATH"))
+        places.append(Place("valid", config.training.val_data_path, "VAL_DATA_PATH"))
+    if config.testing is not None:
+        places.append(Place("test", config.testing.test_data_path, "TEST_DATA_PATH"))
+    return places
+
+
+def places_of_folder(folder: Path) -> list[Place]:
+    """The splits below a folder, or the folder itself where it is one.
+
+    Raises:
+        UserError: There are none, or two may be the same split.
+    """
+    named = {"train": ("train",), "valid": ("valid", "val"), "test": ("test",)}
+    inner = subfolders(folder) if folder.is_dir() else []
+    places = []
+    for name, spellings in named.items():
+        there = [each for each in inner if each.name.casefold() in spellings]
+        if len(there) > 1:
+            raise UserError(
+                f"--data: {shown(folder)} holds {there[0].name} and {there[-1].name}; keep one of "
+                "them, or name the splits in a config"
+            )
+        places += [Place(name, each, "--data") for each in there[:1]]
+    if not places and inner and normal_folders(folder):
+        places = [Place("test", folder, "--data")]
+    if not places:
+        raise UserError(
+            f"--data: {shown(folder)} holds none of the folders train, valid, test; give the "
+            "folder of a data set, e.g. data/Brain"
+        )
+    return places

@@ -1,0 +1,62 @@
+"""Many files looked at by a few threads, and the look at headers that comes before a start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from datasets.folders.samples import Sample, Split, mask_of_another_size
+from datasets.readers.image import read_size
+from utils.errors import UserError
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+_THREADS = 8
+# Items that are looked at ahead: what was found of these is held in memory.
+_CHUNK = 256
+
+
+def scan(items: Sequence[Item], look: Callable[[Item], Value], description: str) -> Iterator[Value]:
+    """What a look at each item gives, in order.
+
+    Args:
+        items: What to look at.
+        look: Called in threads.
+        description: What the progress bar says.
+    """
+    with (
+        ThreadPoolExecutor(_THREADS) as pool,
+        tqdm(total=len(items), desc=description, unit="image", leave=False, delay=2) as bar,
+    ):
+        for start in range(0, len(items), _CHUNK):
+            for value in pool.map(look, items[start : start + _CHUNK]):
+                bar.update()
+                yield value
+
+
+def check_headers(split: Split) -> None:
+    """Read the header of every image and mask, and compare their sizes; no pixel is decoded.
+
+    Raises:
+        UserError: With every file whose header cannot be read, or whose mask has another size.
+    """
+    problems = [each for each in scan(split.samples, _problem_of, "checking headers") if each]
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _problem_of(sample: Sample) -> str:
+    """What is wrong with the headers of an image and its mask, "" where nothing is."""
+    frame, axis = sample.frame, sample.axis
+    try:
+        size = read_size(sample.path, frame, axis=axis, volume=sample.volume)
+        if sample.mask is None:
+            return ""
+        mask_size = read_size(sample.mask, frame, axis=axis, mask_of=sample.path)
+    except UserError as error:
+        return str(error)
+    return "" if size == mask_size else mask_of_another_size(sample, size, mask_size)

@@ -1,0 +1,168 @@
+"""Phantoms as files: a seeded data set in BMAD's layout, drawn once.
+
+Run as ``python -m datasets.phantom.write --output data/phantom --size 64 --train 2048``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from datasets.phantom.draw import (
+    DRAWING_VERSION,
+    LESION_KINDS,
+    MIN_SIZE,
+    Image,
+    add_lesion,
+    draw_phantom,
+)
+from utils.errors import UserError, run_script
+
+RECORD_NAME = "phantom.json"
+
+
+class _Part(NamedTuple):
+    split: str
+    label: str
+    images: int
+
+
+def write_phantom_dataset(
+    folder: Path,
+    *,
+    size: int = 64,
+    train: int = 2048,
+    valid_good: int = 32,
+    valid_ungood: int = 32,
+    test_good: int = 96,
+    test_ungood: int = 96,
+    seed: int = 0,
+) -> bool:
+    """Write phantoms in BMAD's layout, and :data:`RECORD_NAME` with what they were drawn from.
+
+    Each image has a random state of its own, so that more images leave the others as they were.
+    The name of an anomalous image tells the kind of its lesion. The folder appears all at once,
+    when everything is drawn.
+
+    Args:
+        folder: Where to; its parents are made.
+        size: Height and width in pixels.
+        train: Number of images in ``train/good``; the other counts are named alike.
+        valid_good: See ``train``.
+        valid_ungood: See ``train``.
+        test_good: See ``train``.
+        test_ungood: See ``train``.
+        seed: Seed of all images.
+
+    Returns:
+        True where images were drawn, False where the folder held just these images already.
+
+    Raises:
+        UserError: If a number makes no sense, or ``folder`` holds anything else: it is never
+            deleted from here.
+    """
+    parts = [
+        _Part("train", "good", train),
+        _Part("valid", "good", valid_good),
+        _Part("valid", "Ungood", valid_ungood),
+        _Part("test", "good", test_good),
+        _Part("test", "Ungood", test_ungood),
+    ]
+    if size < MIN_SIZE or seed < 0 or min(part.images for part in parts) < 0:
+        raise UserError(f"size must be {MIN_SIZE} or more, seed and counts 0 or more")
+    counts = {f"{part.split}/{part.label}": part.images for part in parts}
+    record = {"drawing": DRAWING_VERSION, "size": size, "seed": seed, "images": counts}
+    if _holds(folder, record):
+        return False
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".phantom-", dir=folder.parent) as scratch:
+        draft = Path(scratch, "draft")
+        for number, part in enumerate(parts):
+            _write_part(draft, part, size, (seed, number))
+        Path(draft, RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
+        draft.replace(folder)
+    return True
+
+
+def _holds(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether a folder holds the recorded images; False for none or an empty one."""
+    remedy = "delete it, or give another output folder"
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    path = folder / RECORD_NAME
+    if not path.is_file():
+        raise UserError(f"{folder}: exists and holds no phantoms; {remedy}")
+    if _read_record(path) != record:
+        raise UserError(f"{folder}: holds phantoms of other parameters (see {path}); {remedy}")
+    for part, count in record["images"].items():
+        found = len(list((folder / part / "img").glob("*.png")))
+        if found != count:
+            raise UserError(f"{folder / part / 'img'}: {found} of {count} images; {remedy}")
+    return True
+
+
+def _read_record(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        return None
+
+
+def _write_part(root: Path, part: _Part, size: int, seed: tuple[int, int]) -> None:
+    anomalous = part.label == "Ungood"
+    folders = {name: root / part.split / part.label / name for name in ("img", "label")}
+    for name, folder in folders.items():
+        if name == "img" or part.split != "train":
+            folder.mkdir(parents=True, exist_ok=True)
+    for index in range(part.images):
+        rng = np.random.default_rng([*seed, index])
+        phantom = draw_phantom(rng, size)
+        if anomalous:
+            kind = LESION_KINDS[index % len(LESION_KINDS)]
+            image, mask = add_lesion(rng, phantom, kind)
+            name = f"{index:05d}_{kind}.png"
+        else:
+            image, mask, name = phantom.image, np.zeros_like(phantom.image), f"{index:05d}.png"
+        _write_png(folders["img"] / name, image)
+        if part.split != "train":
+            _write_png(folders["label"] / name, mask)
+
+
+def _write_png(path: Path, image: Image) -> None:
+    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        arguments: Instead of those of the process.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m datasets.phantom.write",
+        description="Draw head phantoms with and without lesions, in BMAD's layout: size in "
+        "pixels, the number of images of each folder, and the seed of all.",
+    )
+    shown = "default: %(default)s"
+    parser.add_argument("--output", type=Path, default=Path("data/phantom"), help=shown)
+    for name, parameter in inspect.signature(write_phantom_dataset).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            flag = f"--{name.replace('_', '-')}"
+            default = parameter.default
+            parser.add_argument(flag, type=int, metavar="N", default=default, help=shown)
+    options = vars(parser.parse_args(arguments))
+    folder = options.pop("output")
+    drawn = write_phantom_dataset(folder, **options)
+    print(f"{folder}: {'drawn' if drawn else 'already there'}")
+
+
+if __name__ == "__main__":
+    run_script(main)

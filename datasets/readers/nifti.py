@@ -1,0 +1,197 @@
+"""NIfTI volumes: slices along an anatomical axis, as radiologists look at them.
+
+Voxels are taken in the closest canonical orientation (RAS: to the patient's right, to the front,
+upwards). Front or head is up; the patient's right is on the left of axial and coronal slices, the
+front on the left of sagittal ones. Values that are no numbers are background: many pipelines
+write them around the brain.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.readers.base import RawImage, SliceAxis, optional_package
+from datasets.readers.formats import shown
+from utils.errors import UserError
+from utils.intensity import Limits
+
+# Position of the slicing axis in RAS.
+_AXES: dict[SliceAxis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+# A compressed volume of up to this many bytes is kept while its slices are asked for.
+_KEPT_BYTES = 2**28
+_PERCENTILE_VOXELS = 2**18
+_CHUNK_BYTES = 2**20
+# Below any window, and far enough from the limits of a float64 to be reckoned with.
+_BACKGROUND = np.finfo(np.float32).min
+
+_unpacking = threading.Lock()
+
+
+class NiftiFile:
+    """A volume, cut along one axis; frame 0 is its leftmost, hindmost or lowest slice.
+
+    Args:
+        path: A ``.nii`` or ``.nii.gz`` file.
+        axis: Which slices; a file of one plane is shown as it is.
+        volume: Which one of several volumes, from 0.
+
+    Raises:
+        UserError: nibabel is missing, or the file holds no such plane or volume.
+    """
+
+    def __init__(self, path: Path, axis: SliceAxis, volume: int = 0) -> None:
+        self._path = path
+        header = optional_package("nibabel").load(path)
+        self._data = header.dataobj
+        stored = tuple(int(length) for length in header.shape)
+        _check_shape(path, stored, header.get_data_dtype())
+        self.shape = (*stored, 1)[:3]
+        self.num_volumes = math.prod(stored[3:])
+        if volume >= self.num_volumes:
+            raise UserError(
+                f"{shown(path)}: has no volume {volume}, it holds {self.num_volumes}; lower "
+                "VOLUME_INDEX"
+            )
+        self._volume = volume
+        self.affine: NDArray[np.float64] = header.affine
+        turns = optional_package("nibabel.orientations").io_orientation(header.affine)
+        if not np.isfinite(turns).all():
+            raise UserError(f"{shown(path)}: its affine names no orientation; mend its header")
+        # Of each voxel axis: the axis of RAS that it follows, and whether it runs against it.
+        self._ras = [int(turn) for turn in turns[:, 0]]
+        self._against = [turn < 0 for turn in turns[:, 1]]
+        flat = [each for each in (2, 1, 0) if self.shape[each] == 1]
+        self._cut = flat[0] if flat else self._ras.index(_AXES[axis])
+
+    @property
+    def num_frames(self) -> int:
+        """Number of slices."""
+        return self.shape[self._cut]
+
+    def size(self, frame: int) -> tuple[int, int]:
+        """(height, width), which all slices share."""
+        first, second = sorted(self._plane_axes(), key=lambda each: self._ras[each])
+        return self.shape[second], self.shape[first]
+
+    def read(self, frame: int) -> RawImage:
+        """Scaled intensities; percentiles are those of the volume, so that slices compare."""
+        plane = self._plane(frame)
+        return RawImage(
+            np.where(np.isfinite(plane), plane, _BACKGROUND) if plane.dtype.kind == "f" else plane,
+            percentiles=self._percentiles,
+        )
+
+    def read_mask(self, frame: int) -> NDArray[Any]:
+        """A slice's values, (H, W) or (H, W, 3)."""
+        if self.num_volumes > 1:
+            raise ValueError(f"a mask of {self.num_volumes} volumes instead of one")
+        return np.nan_to_num(self._plane(frame), posinf=0, neginf=0)
+
+    def _plane(self, frame: int) -> NDArray[Any]:
+        position = self.num_frames - 1 - frame if self._against[self._cut] else frame
+        where: list[Any] = [slice(None)] * 3
+        where[self._cut] = position
+        plane = self.values(*where)
+        first, second = self._plane_axes()
+        turned = [-1 if self._against[each] else 1 for each in (first, second)]
+        plane = plane[:: turned[0], :: turned[1]]
+        if self._ras[first] > self._ras[second]:
+            plane = plane.swapaxes(0, 1)
+        # (right or front, front or up) → rows downwards, columns to the patient's left or back.
+        return plane[::-1, ::-1].swapaxes(0, 1)
+
+    def _plane_axes(self) -> tuple[int, int]:
+        first, second = (each for each in range(3) if each != self._cut)
+        return first, second
+
+    def values(self, *where: Any) -> NDArray[Any]:
+        """Scaled values at an index of three axes; of a compressed file, its sum compared."""
+        index = (*where, self._volume, *[0] * len(self._data.shape))[: len(self._data.shape)]
+        size = math.prod(self._data.shape) * self._data.dtype.itemsize
+        compressed, stamp = self._path.suffix.lower() == ".gz", self._path.stat().st_mtime_ns
+        if not compressed or size > _KEPT_BYTES:
+            if compressed:
+                _compare_sum(self._path, stamp)
+            return _channels(np.asanyarray(self._data[index]))
+        # Unpacking starts at a file's beginning, whichever slice is asked for.
+        with _unpacking:
+            stored = _unpacked(self._path, stamp)
+        scale = optional_package("nibabel.volumeutils").apply_read_scaling
+        return _channels(scale(stored[index], self._data.slope, self._data.inter))
+
+    def _percentiles(self, low: float, high: float) -> Limits:
+        stamp = self._path.stat().st_mtime_ns
+        return _volume_percentiles(self._path, stamp, low, high, self._volume)
+
+    def sample(self) -> NDArray[Any]:
+        """About 260,000 voxels from all over the volume."""
+        step = math.ceil((math.prod(self.shape) / _PERCENTILE_VOXELS) ** (1 / 3))
+        return self.values(*[slice(None, None, max(step, 1))] * 3)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+# Two: slices of an image and of its mask are asked for in turns.
+@lru_cache(maxsize=2)
+def _unpacked(path: Path, stamp: int) -> NDArray[Any]:
+    kind = type(optional_package("nibabel").load(path))
+    with _whole_stream(path) as stream:
+        return np.asanyarray(kind.from_stream(stream).dataobj.get_unscaled())
+
+
+@lru_cache(maxsize=4096)
+def _compare_sum(path: Path, stamp: int) -> None:
+    with _whole_stream(path):
+        pass
+
+
+@contextmanager
+def _whole_stream(path: Path) -> Iterator[gzip.GzipFile]:
+    """A compressed file that is read to its end, where the sum of its bytes stands."""
+    try:
+        with gzip.open(path) as stream:
+            yield stream
+            while stream.read(_CHUNK_BYTES):
+                pass
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"its compressed data are damaged or cut off: {error}") from error
+
+
+@lru_cache(maxsize=4096)
+def _volume_percentiles(path: Path, stamp: int, low: float, high: float, volume: int = 0) -> Limits:
+    voxels = NiftiFile(path, "axial", volume).sample().astype(np.float64)
+    voxels = voxels[np.isfinite(voxels)]
+    if not voxels.size:
+        raise ValueError("holds NaN or infinite intensities alone")
+    black, white = np.percentile(voxels, (low, high))
+    return float(black), float(white)
+
+
+def _channels(values: NDArray[Any]) -> NDArray[Any]:
+    """Red, green and blue as a last axis, without alpha; grey values as they are."""
+    if values.dtype.fields is None:
+        return values
+    return np.stack([values[name] for name in "RGB"], axis=-1)
+
+
+def _check_shape(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    dimensions = " × ".join(str(length) for length in shape)
+    if len(shape) < 2 or any(length != 1 for length in shape[4:]):
+        raise UserError(
+            f"{shown(path)}: has {len(shape)} dimensions ({dimensions}) instead of 2 to 4; save "
+            "each volume as a file of its own"
+        )
+    if dtype.fields is None and dtype.kind not in "iufb":
+        raise UserError(f"{shown(path)}: holds {dtype} instead of grey values; save it as grey")

@@ -1,0 +1,103 @@
+"""Masks of NIfTI volumes on the grid of their image, however they are stored themselves."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.readers.base import SliceAxis, optional_package
+from datasets.readers.formats import shown
+from datasets.readers.nifti import NiftiFile
+from utils.errors import UserError
+
+# Of a voxel: what rounding and the two forms of a header's affine differ by.
+_TOLERANCE = 1e-3
+
+
+class NiftiMask(NiftiFile):
+    """A mask cut as its image is: frames, sizes and orientation are the image's.
+
+    Args:
+        path: The mask.
+        image: Its image.
+        axis: Which slices.
+
+    Raises:
+        UserError: As for :class:`NiftiFile`, or the mask does not cover its image.
+    """
+
+    def __init__(self, path: Path, image: Path, axis: SliceAxis) -> None:
+        super().__init__(image, axis)
+        self._mask = NiftiFile(path, axis)
+        self.num_volumes = self._mask.num_volumes
+        self._same = _same_grid(self._mask, self)
+        gap = 0 if self._same else _gap(self._mask, self)
+        if gap:
+            raise UserError(
+                f"{shown(path)}: does not cover its image {shown(image)}, which reaches up to "
+                f"{gap:.4g} mm beyond it: mask {_described(self._mask)}, image {_described(self)}; "
+                "correct the affine, or redraw the mask on the grid of its image"
+            )
+        self._files = (path, image)
+
+    def values(self, *where: Any) -> NDArray[Any]:
+        """The mask's values at an index of the image's grid."""
+        if self._same:
+            return self._mask.values(*where)
+        mask, image = self._files
+        return _resampled(mask, mask.stat().st_mtime_ns, image, image.stat().st_mtime_ns)[where]
+
+
+@lru_cache(maxsize=1)
+def _resampled(mask: Path, stamp: int, image: Path, image_stamp: int) -> NDArray[Any]:
+    """The whole mask, each voxel of the image's grid with the value of the nearest one."""
+    source, target = NiftiFile(mask, "axial"), NiftiFile(image, "axial")
+    values = source.values(slice(None), slice(None), slice(None)).reshape(*source.shape, -1)
+    volume = optional_package("nibabel.spatialimages").SpatialImage(
+        np.nan_to_num(values.max(axis=3), posinf=0, neginf=0), source.affine
+    )
+    # At the rim an image's voxel may reach beyond the mask's: "constant" would unmark it.
+    resample = optional_package("nibabel.processing").resample_from_to
+    grid = (target.shape, target.affine)
+    return np.asanyarray(resample(volume, grid, order=0, mode="nearest", out_class=None).dataobj)
+
+
+def _moved(corners: NDArray[Any], source: NiftiFile, target: NiftiFile) -> NDArray[np.float64]:
+    """Voxel coordinates of one grid as those of another, (N, 3)."""
+    affine = np.linalg.inv(target.affine) @ source.affine
+    return np.asarray(corners @ affine[:3, :3].T + affine[:3, 3])
+
+
+def _corners(file: NiftiFile) -> NDArray[np.float64]:
+    """The outer corners of a grid in its own voxels, (8, 3)."""
+    return np.array(list(product(*((-0.5, length - 0.5) for length in file.shape))))
+
+
+def _same_grid(mask: NiftiFile, image: NiftiFile) -> bool:
+    if mask.shape != image.shape:
+        return False
+    corners = _corners(image)
+    return bool(np.abs(_moved(corners, mask, image) - corners).max() < _TOLERANCE)
+
+
+def _gap(mask: NiftiFile, image: NiftiFile) -> float:
+    """How far the image reaches beyond the mask, in mm; 0 where no whole voxel lies outside."""
+    there = _moved(_corners(image), image, mask)
+    outside = there - np.clip(there, -0.5, np.array(mask.shape) - 0.5)
+    distances = outside @ mask.affine[:3, :3].T  # (8, 3) in mm
+    voxels = distances @ np.linalg.inv(image.affine[:3, :3]).T
+    if np.abs(voxels).max() < 1 - _TOLERANCE:
+        return 0.0
+    return float(np.linalg.norm(distances, axis=1).max())
+
+
+def _described(file: NiftiFile) -> str:
+    """A grid in one line."""
+    shape = " × ".join(str(length) for length in file.shape)
+    rows = "; ".join(" ".join(f"{value:.6g}" for value in row) for row in file.affine[:3])
+    return f"{shape} voxels with affine [{rows}]"

@@ -1,0 +1,94 @@
+"""PNG, JPEG and BMP files: pictures of 8 bits, grey ones of 16."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from datasets.readers.base import RawImage, mask_of, turned
+
+# Told by content, whatever the name says; the library knows formats that start other programs.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+_DEEP_MODES = ("I", "I;16")
+# How Pillow calls grey of 16 bits with alpha, of which it keeps 8.
+_DEEP_WITH_ALPHA = "LA;16B"
+_GREY_MODES = ("1", "L", "LA")
+_ALPHA_MODES = ("LA", "PA", "RGBA")
+_ORIENTATION_TAG = 0x0112
+
+
+class PictureFile:
+    """A picture file that Pillow reads.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        try:
+            self._image = Image.open(self._file, formats=_FORMATS)
+        except BaseException:
+            self._file.close()
+            raise
+        # Asked here, for loading forgets it.
+        tiles = self._image.tile
+        self._deep_with_alpha = bool(tiles) and tiles[0][3] == _DEEP_WITH_ALPHA
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of an animation, else 1: cameras write previews behind their picture (MPO)."""
+        return 1 if self._image.format == "MPO" else int(getattr(self._image, "n_frames", 1))
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether there is transparency, which reading drops."""
+        return self._image.mode in _ALPHA_MODES or "transparency" in self._image.info
+
+    def size(self, frame: int) -> tuple[int, int]:
+        """(height, width), turned as the picture's EXIF orientation says."""
+        self._image.seek(frame)
+        width, height = self._image.size
+        return (width, height) if self._orientation() >= 5 else (height, width)
+
+    def _orientation(self) -> int:
+        # Of a PNG that does not say so at its beginning, asking would decode the pixels.
+        if self._image.format == "PNG" and "exif" not in self._image.info:
+            return 1
+        return int(self._image.getexif().get(_ORIENTATION_TAG, 1))
+
+    def read(self, frame: int) -> RawImage:
+        """Intensities: (H, W) as stored, or (H, W, 3) of 8 bits; alpha is dropped."""
+        return RawImage(self._colour_and_alpha(frame)[0])
+
+    def read_mask(self, frame: int) -> NDArray[Any]:
+        """Stored values, (H, W) or (H, W, 3); palettes, whose indices mean nothing, as RGB."""
+        return mask_of(*self._colour_and_alpha(frame))
+
+    def _colour_and_alpha(self, frame: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        self._image.seek(frame)
+        if self._deep_with_alpha:
+            self._image.load()  # raises where the file is cut short, as the other decoder does not
+            self._file.seek(0)
+            pixels = turned(imagecodecs.png_decode(self._file.read()), self._orientation())
+            return pixels[..., 0], pixels[..., 1]
+        image = ImageOps.exif_transpose(self._image)
+        if image.mode in _DEEP_MODES:
+            return np.asarray(image), None
+        alpha = np.asarray(image.convert("RGBA"))[..., 3] if self.has_alpha else None
+        return np.asarray(image.convert("L") if image.mode in _GREY_MODES else _rgb(image)), alpha
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._image.close()
+        self._file.close()
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    # Straight to RGB, Pillow complains about palettes with several transparent entries.
+    return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")

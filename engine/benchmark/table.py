@@ -1,0 +1,128 @@
+"""The table of a benchmark: one row a run as CSV, means over seeds as Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from engine.benchmark.published import PUBLISHED, SOURCES, PublishedFigures
+from utils.checkpoints import write_csv, write_text
+from utils.config.load import load_config
+from utils.errors import UserError, printable
+
+METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro")
+COUNTS = ("num_images", "num_left_out")
+COLUMNS = ("config", "experiment", "seed", "state", *METRICS, *COUNTS, "note")
+HEADS = (
+    *("config", "runs", "image AUROC", "image AP", "pixel AUROC", "AUPRO"),
+    *("QFAE, paper", "QFAE, released"),
+    *("PatchCore", "PatchCore, pixel AUROC", "PatchCore, AUPRO"),
+)
+Row = dict[str, Any]
+
+
+def run_folder(output: Path, config: str, seed: int) -> Path:
+    """Where a run is."""
+    return output / config / f"seed{seed}"
+
+
+def test_folder(run: Path) -> Path:
+    """Where the test results of a run are."""
+    return run / "test"
+
+
+def metrics_file(run: Path) -> Path:
+    """The file that makes a run a finished one."""
+    return test_folder(run) / "metrics.json"
+
+
+def write_tables(output: Path, planned: Mapping[tuple[str, int], str]) -> None:
+    """Write ``benchmark.csv`` and ``benchmark.md``, atomically.
+
+    Args:
+        output: Folder of all runs. Finished ones of earlier calls are in the table too.
+        planned: (config, seed) → why the run failed, "" where it did not.
+
+    Raises:
+        UserError: The files cannot be written.
+    """
+    rows = _rows(output, planned)
+    table = ([row.get(name) for name in COLUMNS] for row in rows)
+    write_csv(output / "benchmark.csv", COLUMNS, table)
+    write_text(output / "benchmark.md", _markdown(rows))
+
+
+def _rows(output: Path, planned: Mapping[tuple[str, int], str]) -> list[Row]:
+    rows = {
+        run_folder(output, *run): _row(*run, state="failed" if reason else "not done", note=reason)
+        for run, reason in planned.items()
+    }
+    for file in output.glob("*/seed*/test/metrics.json"):
+        folder = file.parent.parent
+        seed = folder.name.removeprefix("seed")
+        if seed.isdecimal() and rows.get(folder, {}).get("state") != "failed":
+            rows[folder] = _finished(folder, int(seed))
+    return sorted(rows.values(), key=lambda row: (row["config"], row["seed"]))
+
+
+def _row(config: str, seed: int, **values: Any) -> Row:
+    return dict.fromkeys(COLUMNS, "") | {"config": config, "seed": seed} | values
+
+
+def _finished(folder: Path, seed: int) -> Row:
+    config = folder.parent.name
+    try:
+        settings = load_config(test_folder(folder) / "config.ini").need_testing()
+        metrics = json.loads(metrics_file(folder).read_text(encoding="utf-8"))
+        values = {name: metrics[name] for name in (*METRICS, *COUNTS)}
+    except (UserError, OSError, ValueError, KeyError, TypeError) as error:
+        return _row(config, seed, state="unreadable", note=printable(str(error)))
+    return _row(config, seed, state="done", experiment=settings.experiment_name, **values)
+
+
+def _markdown(rows: Sequence[Row]) -> str:
+    """Mean ± standard deviation over seeds, in percent, beside what others report."""
+    lines = [_line(HEADS), _line(["---"] * len(HEADS))]
+    for config in dict.fromkeys(row["config"] for row in rows):
+        lines.append(_summary([row for row in rows if row["config"] == config]))
+    lines += ["", "Percent, mean ± standard deviation over seeds. Quoted, not measured here:"]
+    lines.append(SOURCES)
+    cut = dict.fromkeys(row["config"] for row in rows if row["num_left_out"])
+    if cut:
+        lines.append(f"MAX_SAMPLES_TEST leaves out test images of: {', '.join(cut)}.")
+    done = [row["config"] for row in rows if row["state"] == "done"]
+    single = [config for config in dict.fromkeys(done) if done.count(config) == 1]
+    if single:
+        lines.append(f"One seed shows no spread; give --seeds three or more: {', '.join(single)}.")
+    unfinished = [_line_of(row) for row in rows if row["state"] != "done"]
+    return "\n".join([*lines, "", *unfinished]).rstrip() + "\n"
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    done = [row for row in rows if row["state"] == "done"]
+    experiment = done[0]["experiment"] if done else ""
+    quoted = vars(PUBLISHED.get(experiment, PublishedFigures())).values()
+    cells = [rows[0]["config"], f"{len(done)} of {len(rows)}"]
+    cells += [_spread(row[metric] for row in done) for metric in METRICS]
+    return _line([*cells, *("–" if value is None else f"{value:g}" for value in quoted)])
+
+
+def _spread(values: Iterable[float | None]) -> str:
+    """Fractions as percent; a dash where a class or the masks are missing."""
+    percents = [100 * value for value in values if value is not None]
+    if not percents:
+        return "–"
+    spread = f" ± {stdev(percents):.2f}" if len(percents) > 1 else ""
+    return f"{mean(percents):.2f}{spread}"
+
+
+def _line_of(row: Row) -> str:
+    reason = f": {row['note']}" if row["note"] else ""
+    return f"- {row['config']}, seed {row['seed']}: {row['state']}{reason}"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

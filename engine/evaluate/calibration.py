@@ -1,0 +1,235 @@
+"""The decision threshold and the colour scale, learnt on validation images, never on test ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.cache import checked_dataset
+from datasets.dataset import AnomalyDataset
+from datasets.folders.layout import ANOMALOUS, NORMAL, Split, find_split
+from datasets.folders.volumes import of_volume
+from engine.evaluate.evaluate import create_batches, evaluate
+from engine.evaluate.scorer import Scorer, create_scorer
+from engine.metrics.collectors import NormalPixels
+from engine.metrics.curves import image_metrics
+from utils.checkpoints import file_digest, write_text
+from utils.config.load import Config, ini_values
+from utils.config.schema import TestingConfig, keys_of
+from utils.errors import UserError
+from utils.run_files import TrainingFiles, same_folder
+
+logger = logging.getLogger(__name__)
+
+_LOW_QUANTILE, _HIGH_QUANTILE = 0.5, 0.999
+
+
+@dataclass(frozen=True)
+class ColourScale:
+    """Pixel scores that become the two ends of the colour map, one pair for all images.
+
+    Attributes:
+        low: Half of the normal pixels lie below.
+        high: One normal pixel in a thousand lies above.
+        source: The images that it was learnt on.
+    """
+
+    low: float
+    high: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What validation images taught.
+
+    Attributes:
+        threshold: An image with this score or above is predicted anomalous.
+        method: How the threshold was found.
+        colours: The colour scale of anomaly maps.
+        val_data_path: The validation folder.
+        num_normal: Its normal images.
+        num_anomalous: Its anomalous images.
+        fingerprint: Of checkpoint and scoring keys; another one needs another calibration.
+    """
+
+    threshold: float
+    method: str
+    colours: ColourScale
+    val_data_path: str
+    num_normal: int
+    num_anomalous: int
+    fingerprint: str
+
+    def is_of(self, split: Split) -> bool:
+        """Whether it was learnt on a split: its folder, and as many images of both classes."""
+        counts = (split.labels.count(NORMAL), split.labels.count(ANOMALOUS))
+        same_counts = counts == (self.num_normal, self.num_anomalous)
+        return same_counts and same_folder(Path(self.val_data_path), split.folder)
+
+
+def calibration_path(checkpoint: Path) -> Path:
+    """Where the calibration of a checkpoint is kept: beside it."""
+    return checkpoint.with_suffix(".calibration.json")
+
+
+def fingerprint(config: TestingConfig) -> str:
+    """A digest of all that an image's score depends on: scoring keys and checkpoint."""
+    roles = keys_of("TESTING")
+    keys = {
+        key: value for key, value in ini_values(config).items() if roles[key] in ("model", "score")
+    }
+    digest = hashlib.sha256(json.dumps(keys, sort_keys=True).encode())
+    digest.update(file_digest(config.checkpoint_path).encode())
+    return digest.hexdigest()[:32]
+
+
+def load_calibration(config: TestingConfig) -> Calibration | None:
+    """The stored calibration of a checkpoint; None where there is none that fits the config.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    path = calibration_path(config.checkpoint_path)
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        calibration = Calibration(**content | {"colours": ColourScale(**content["colours"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: is damaged ({error}); delete it to have it made anew") from error
+    if calibration.fingerprint == fingerprint(config):
+        return calibration
+    logger.info("%s was made for another checkpoint or scoring: not used", path)
+    return None
+
+
+def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) -> Calibration | None:
+    """Score validation images, find threshold and colour scale, and store them.
+
+    The threshold is the one of best F1 where the split has both classes, the quantile
+    THRESHOLD_QUANTILE of the normal scores where it has normal images only.
+
+    Args:
+        scorer: Scores as the test does.
+        dataset: The validation split.
+        config: The section [TESTING].
+
+    Returns:
+        The calibration; None, with a warning, where the split has no normal images.
+
+    Raises:
+        UserError: As for :func:`engine.evaluate.evaluate.evaluate`.
+    """
+    labels = np.asarray(dataset.split.labels)
+    num_normal, num_anomalous = (int((labels == each).sum()) for each in (NORMAL, ANOMALOUS))
+    if not num_normal:
+        logger.warning("%s has no normal images: no threshold is learnt", dataset.split.folder)
+        return None
+    normal_pixels = NormalPixels(dataset.split.labels)
+    scores = evaluate(
+        scorer,
+        dataset,
+        create_batches(scorer.fabric, dataset, config),
+        description="calibration",
+        collectors=[normal_pixels],
+    )
+    threshold, method = _threshold(labels, np.asarray(scores), config.threshold_quantile)
+    calibration = Calibration(
+        threshold=threshold,
+        method=method,
+        colours=colour_scale(normal_pixels, f"normal images of {dataset.split.folder}"),
+        val_data_path=str(dataset.split.folder),
+        num_normal=num_normal,
+        num_anomalous=num_anomalous,
+        fingerprint=fingerprint(config),
+    )
+    path = calibration_path(config.checkpoint_path)
+    if scorer.fabric.is_global_zero:
+        logger.info("threshold %.6g (%s of %s)", threshold, method, dataset.split.folder)
+        try:
+            write_text(path, json.dumps(asdict(calibration), indent=2) + "\n")
+        except UserError as error:  # a shared or read-only checkpoint
+            logger.warning("%s; the threshold is learnt anew next time", error)
+    return calibration
+
+
+def _threshold(labels: np.ndarray, scores: np.ndarray, quantile: float) -> tuple[float, str]:
+    normal = scores[labels == NORMAL]
+    if len(normal) == len(scores):
+        return float(np.quantile(normal, quantile)), f"{quantile:g} quantile"
+    best = image_metrics(labels, scores)["image_f1_threshold"]
+    assert best is not None
+    return best, "best F1"
+
+
+def colour_scale(pixels: NormalPixels, source: str) -> ColourScale:
+    """The scale of the pixel scores of normal images.
+
+    Args:
+        pixels: The pixels of at least one normal image.
+        source: What they are pixels of, in words.
+    """
+    low, high = pixels.quantile(_LOW_QUANTILE), pixels.quantile(_HIGH_QUANTILE)
+    assert low is not None
+    assert high is not None
+    # A constant map has no scale of its own: any width shows it as it is, without contrast.
+    return ColourScale(low, high if high > low else low + 1.0, source)
+
+
+def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
+    """The stored calibration, or a new one from the section [TRAINING]'s validation split.
+
+    A stored one of other images is used only where the split cannot be read. None, with a warning,
+    where neither is to be had.
+    """
+    testing = config.need_testing()
+    stored = load_calibration(testing)
+    if config.training is None:
+        if stored is None:
+            logger.warning("no threshold: %s names no VAL_DATA_PATH in [TRAINING]", config.file)
+        return stored
+    try:
+        split = find_split(
+            config.training.val_data_path, key="VAL_DATA_PATH", axis=testing.slice_axis
+        )
+    except UserError as error:
+        if stored is None:
+            logger.warning("no threshold is learnt: %s", error)
+        return stored
+    split = of_volume(split, testing.volume_index)
+    split = split.cut(config.training.max_samples_val, testing.seed)
+    if stored is not None and stored.is_of(split):
+        return stored
+    # Each image is read once here: to keep them pays where training has done so, or another test.
+    create = checked_dataset if testing.cache_images == "disk" else AnomalyDataset.of
+    return calibrate(scorer, create(split, testing), testing)
+
+
+def calibration_apart_from(folder: Path, calibration: Calibration | None) -> Calibration | None:
+    """A calibration, unless it was learnt on the very images of ``folder``."""
+    if calibration and same_folder(Path(calibration.val_data_path), folder):
+        logger.warning("no threshold is applied: VAL_DATA_PATH is the test set itself, %s", folder)
+        return None
+    return calibration
+
+
+def calibrate_trained(config: Config) -> None:
+    """Learn threshold and colour scale for the checkpoint that a training run has just written.
+
+    Nothing is done where the config has no section [TESTING], or that tests another checkpoint.
+    """
+    if config.testing is None or config.training is None:
+        return
+    last = TrainingFiles(config.training.results_path).last
+    if last.is_file() and config.testing.checkpoint_path.resolve() == last.resolve():
+        # By the processes that are there.
+        ours = {"devices": config.training.devices, "num_nodes": config.training.num_nodes}
+        testing = config.testing.model_copy(update=ours)
+        calibration_for(config, create_scorer(testing, file=config.file))

@@ -1,0 +1,95 @@
+"""Scoring every image of a split; memory does not grow with the number of images' pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning_fabric import Fabric
+from tqdm import tqdm
+
+from datasets.dataset import AnomalyDataset, Item, test_loader
+from engine.evaluate.scorer import Scorer
+from engine.metrics.collectors import Collector
+from engine.runtime import gather, shard
+from utils.config.schema import SectionConfig
+
+
+def create_batches(
+    fabric: Fabric, dataset: AnomalyDataset, config: SectionConfig, *, persistent: bool = False
+) -> Any:
+    """This process's share of a split, in batches on the device, for :func:`evaluate`.
+
+    Args:
+        fabric: Device and processes.
+        dataset: The split.
+        config: Says how many images a batch has, and how many processes read.
+        persistent: Whether those processes stay, for splits that are scored more than once.
+    """
+    loader = test_loader(
+        dataset,
+        shard(len(dataset), fabric),
+        batch_size=config.batch_size_test,
+        num_workers=config.num_workers,
+        pin=fabric.device.type == "cuda",
+        persistent=persistent,
+    )
+    return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+
+
+def evaluate(
+    scorer: Scorer,
+    dataset: AnomalyDataset,
+    batches: Any,
+    *,
+    description: str,
+    collectors: Sequence[Collector] = (),
+) -> list[float]:
+    """Score every sample of a split once, whatever the number of processes.
+
+    Args:
+        scorer: What scores.
+        dataset: The split.
+        batches: What :func:`create_batches` gives for it.
+        description: What the progress bar says.
+        collectors: Filled with all maps, those of other processes included.
+
+    Returns:
+        One score a sample, in the split's order.
+
+    Raises:
+        UserError: A file cannot be read, or a score is not finite.
+    """
+    fabric = scorer.fabric
+    scores: dict[int, float] = {}
+    with tqdm(
+        total=len(shard(len(dataset), fabric)),
+        desc=description,
+        unit="img",
+        disable=not fabric.is_global_zero,
+        leave=False,
+    ) as bar:
+        for batch in batches:
+            scores |= _score_batch(scorer, dataset, batch, collectors)
+            bar.update(len(batch["index"]))
+    merged: dict[int, float] = {}
+    for part in gather(fabric, scores):
+        merged |= part
+    for collector in collectors:
+        for rank, other in enumerate(gather(fabric, collector)):
+            if rank != fabric.global_rank:
+                collector.merge(other)
+    return [merged[index] for index in range(len(dataset))]
+
+
+def _score_batch(
+    scorer: Scorer, dataset: AnomalyDataset, batch: Item, collectors: Sequence[Collector]
+) -> dict[int, float]:
+    indices = batch["index"].tolist()
+    names = [dataset.split.samples[index].name for index in indices]
+    scored = scorer.score(batch["image"], names)
+    if collectors:
+        anomaly_maps, masks = scored.anomaly_maps.cpu().numpy(), batch["mask"].cpu().numpy()
+        for collector in collectors:
+            collector.update(anomaly_maps, masks, indices)
+    return dict(zip(indices, scored.scores.tolist(), strict=True))

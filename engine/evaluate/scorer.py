@@ -1,0 +1,148 @@
+"""Images to anomaly scores and maps, one batch at a time: model, criterion, reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from datasets.transforms import normalise
+from engine.build import build_autoencoder, build_criteria
+from engine.compatibility import check_geometry
+from engine.criterion_spec import CriterionSpec
+from engine.evaluate.reductions import image_scores, pixel_scores
+from engine.runtime import create_fabric, place
+from engine.snapshot import check_snapshot
+from models.autoencoder import QFormerAutoencoder
+from models.criteria import WeightedCriteria, resize_maps
+from utils.config.schema import SectionConfig, TestingConfig
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Reductions:
+    """How maps become scores: (REDUCTION, MULTI_HSTATE_REDUCTION) for images and for pixels."""
+
+    image: tuple[str, str]
+    pixel: tuple[str, str]
+
+    @classmethod
+    def of(cls, config: SectionConfig) -> Reductions:
+        """Read a section; IMAGE_* and PIXEL_* keys fall back to the plain ones."""
+        plain = (config.reduction, config.multi_hstate_reduction)
+        if not isinstance(config, TestingConfig):
+            return cls(plain, plain)
+        image = (config.image_reduction, config.image_multi_hstate_reduction)
+        pixel = (config.pixel_reduction, config.pixel_multi_hstate_reduction)
+        return cls(
+            (image[0] or plain[0], image[1] or plain[1]),
+            (pixel[0] or plain[0], pixel[1] or plain[1]),
+        )
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """What scoring gives for a batch.
+
+    Attributes:
+        scores: (B,), higher is more anomalous.
+        anomaly_maps: (B, H, W).
+        images: (B, 3, H, W), normalised.
+        reconstructions: (B, 3, H, W), normalised.
+    """
+
+    scores: Tensor
+    anomaly_maps: Tensor
+    images: Tensor
+    reconstructions: Tensor
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Model, criterion and reductions: images in, scores and maps out.
+
+    Everything that scores goes through :meth:`score`, which sets eval mode itself. Whoever trains
+    the same model sets training mode at the start of each epoch.
+
+    Attributes:
+        fabric: Device and precision.
+        model: The autoencoder on its device, without Fabric's wrapper: under DDP a forward pass
+            of the wrapper waits for the other processes, which may have fewer images.
+        criterion: The test criterion.
+        reductions: How maps become scores.
+        static_batch: Images that every batch is filled up to; None leaves it as it comes. Compiled
+            code is made for one size.
+    """
+
+    fabric: Fabric
+    model: QFormerAutoencoder
+    criterion: WeightedCriteria
+    reductions: Reductions
+    static_batch: int | None = None
+
+    @torch.inference_mode()
+    def score(self, images: Tensor, names: Sequence[str]) -> ScoredBatch:
+        """Score a batch.
+
+        Args:
+            images: (B, 3, H, W) uint8 on the device.
+            names: What to call each image in an error.
+
+        Raises:
+            UserError: A score or a map is not finite; names the image.
+        """
+        count = len(images)
+        if self.static_batch is not None and count < self.static_batch:
+            filling = images[-1:].expand(self.static_batch - count, -1, -1, -1)
+            images = torch.cat([images, filling])
+        self.model.eval()
+        normalised = normalise(images)
+        with self.fabric.autocast():
+            reconstructions = self.model(normalised)
+        # A perceptual network in bf16 would change scores by two percent (docs/performance.md).
+        maps = self.criterion(normalised, reconstructions.float())
+        scores = image_scores(maps, *self.reductions.image)
+        anomaly_maps = pixel_scores(maps, *self.reductions.pixel)
+        anomaly_maps = resize_maps(anomaly_maps[None, :, None], images.shape[-2:])[0, :, 0]
+        scores, anomaly_maps = scores[:count], anomaly_maps[:count]
+        finite = anomaly_maps.isfinite().all(dim=(1, 2)) & scores.isfinite()
+        if not finite.all():
+            bad = [name for name, good in zip(names, finite.tolist(), strict=True) if not good]
+            raise UserError(
+                f"{bad[0]}: its anomaly score is not finite; check the checkpoint, and try "
+                "PRECISION = fp32"
+            )
+        return ScoredBatch(
+            scores, anomaly_maps, normalised[:count], reconstructions[:count].float()
+        )
+
+
+def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
+    """Model and test criterion of a config, on the device.
+
+    Raises:
+        UserError: Config, checkpoint or weights are not as they should be.
+    """
+    check_geometry(config, ("VAL",), file=file, section="TESTING")
+    if not config.checkpoint_path.is_file():
+        raise UserError(
+            f"CHECKPOINT_PATH: {config.checkpoint_path}: no such file; train first with "
+            f"run_training.py --config {file}, or put a released checkpoint there"
+        )
+    check_snapshot(config, config.checkpoint_path, file=file, section="TESTING")
+    fabric = create_fabric(config)
+    model = build_autoencoder(config, config.checkpoint_path)
+    model.drop_unused_blocks()
+    (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
+    place(fabric, model)
+    place(fabric, criterion, keep_frozen=True)
+    return Scorer(
+        fabric,
+        model,
+        criterion,
+        Reductions.of(config),
+        static_batch=config.batch_size_test if config.compile else None,
+    )

@@ -1,0 +1,232 @@
+"""The training loop: normal images in, a reconstruction that knows nothing else out."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch.optim.lr_scheduler import OneCycleLR
+from tqdm import tqdm
+
+from datasets.dataset import AnomalyDataset, EpochSampler, derive_seed
+from datasets.transforms import normalise
+from engine.evaluate.evaluate import evaluate
+from engine.evaluate.scorer import Scorer
+from engine.metrics.collectors import PixelCollector
+from engine.metrics.curves import image_metrics
+from engine.runtime import gather
+from engine.train.loss_watch import LossWatch, check_weights
+from engine.train.state import (
+    VALIDATION_COLUMNS,
+    Progress,
+    Row,
+    describe,
+    load_state,
+    save_state,
+)
+from engine.train.tensorboard import TensorboardLog
+from models.autoencoder import QFormerAutoencoder
+from models.criteria import WeightedCriteria
+from utils.checkpoints import load_model, save_tensors
+from utils.config.load import Config, ini_values
+from utils.config.schema import TrainingConfig
+from utils.errors import UserError
+from utils.plots import plot_curves
+from utils.run_files import TrainingFiles, same_folder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Trainer:
+    """Everything that a training run is made of.
+
+    Attributes:
+        config: The whole configuration.
+        settings: Its section [TRAINING].
+        files: What the run writes.
+        fabric: Device, precision and processes.
+        model: The autoencoder.
+        forward: The same, wrapped by Fabric.
+        criterion: The training loss.
+        optimizer: Adam on the trained parameters.
+        scheduler: One cycle over all steps.
+        sampler: Order of the training images.
+        loader: Batches of training images.
+        dataset: The training images.
+        validation: The validation images.
+        validation_batches: Batches of them.
+        scorer: What scores them.
+        progress: What is done.
+    """
+
+    config: Config
+    settings: TrainingConfig
+    files: TrainingFiles
+    fabric: Fabric
+    model: QFormerAutoencoder
+    forward: Any
+    criterion: WeightedCriteria
+    optimizer: Any
+    scheduler: OneCycleLR
+    sampler: EpochSampler
+    loader: Any
+    dataset: AnomalyDataset
+    validation: AnomalyDataset
+    validation_batches: Any
+    scorer: Scorer
+    progress: Progress
+
+    def run(self) -> None:
+        """Train the epochs that are left; writes all files of the run.
+
+        Raises:
+            UserError: The loss is not finite, a file cannot be read or written.
+        """
+        last = self.settings.n_epochs
+        with ExitStack() as stack:
+            log = None
+            if self.fabric.is_global_zero:
+                log = TensorboardLog(self.files.tensorboard, self.progress.epoch + 1)
+                stack.callback(log.close)
+            for epoch in range(self.progress.epoch + 1, last + 1):
+                row = self._train_epoch(epoch)
+                if epoch == last or epoch % self.settings.eval_stepsize == 0:
+                    row |= self._validate()
+                # Before the state, which ends the epoch: what is written twice is shown once.
+                if log is not None:
+                    log.add(row)
+                self._finish_epoch(row)
+
+    def _train_epoch(self, epoch: int) -> Row:
+        fabric, settings = self.fabric, self.settings
+        losses = LossWatch(epoch, self.dataset.split, self.files.last, fabric.device)
+        self.sampler.epoch = epoch
+        # Anew in each epoch, so that resumed and unbroken runs draw the same numbers.
+        torch.manual_seed(derive_seed(settings.seed, "epoch", epoch, fabric.global_rank))
+        self.forward.train()
+        # What batches at the end of an epoch left over when they were too few for a step.
+        self.optimizer.zero_grad(set_to_none=True)
+        with tqdm(
+            self.loader, f"epoch {epoch}/{settings.n_epochs}", unit="batch", leave=False,
+            disable=not fabric.is_global_zero,
+        ) as bar:  # fmt: skip
+            for number, batch in enumerate(bar, start=1):
+                images = normalise(batch["image"])
+                whole = number % settings.accumulate == 0
+                with fabric.no_backward_sync(self.forward, enabled=not whole):
+                    reconstructions = self.forward(images)
+                    with fabric.autocast():
+                        loss = self.criterion.loss(images, reconstructions)
+                    fabric.backward(loss / settings.accumulate)
+                if whole:
+                    self.optimizer.step()
+                    self.optimizer.zero_grad(set_to_none=True)
+                    self.scheduler.step()
+                losses.add(loss.detach(), batch["index"])
+                if losses.look():
+                    bar.set_postfix(self._postfix(losses), refresh=False)
+        mean_losses = gather(fabric, losses.mean())
+        check_weights(self.model.trained_state_dict(), epoch, self.files.last)
+        return {
+            "epoch": epoch,
+            "train_loss": sum(mean_losses) / len(mean_losses),
+            "lr": float(self.scheduler.get_last_lr()[0]),
+            "seconds": round(losses.seconds, 2),
+            "images_per_second": round(self._images_per_second(losses), 2),
+        }
+
+    def _postfix(self, losses: LossWatch) -> dict[str, str]:
+        return {
+            "loss": f"{losses.latest:.4f}",
+            "lr": f"{self.scheduler.get_last_lr()[0]:.1e}",
+            "img/s": f"{self._images_per_second(losses):.1f}",
+        }
+
+    def _images_per_second(self, losses: LossWatch) -> float:
+        return losses.num_batches * self.settings.batch_size_train / losses.seconds
+
+    def _validate(self) -> Row:
+        split = self.validation.split
+        pixel = PixelCollector(self.settings.seed, replicates=0)
+        scores = evaluate(
+            self.scorer,
+            self.validation,
+            self.validation_batches,
+            description="validation",
+            collectors=[pixel] if split.has_masks else [],
+        )
+        metrics = image_metrics(split.labels, scores)
+        if split.has_masks:
+            metrics |= pixel.metrics.compute()
+        return {name: metrics.get(name.removeprefix("val_")) for name in VALIDATION_COLUMNS}
+
+    def _finish_epoch(self, row: Row) -> None:
+        self.progress.epoch = int(row["epoch"] or 0)
+        self.progress.rows.append(row)
+        auroc = row.get("val_image_auroc")
+        best_so_far = self.progress.best_auroc
+        best = auroc is not None and (best_so_far is None or auroc > best_so_far)
+        if best:
+            self.progress.best_auroc = auroc
+        if self.fabric.is_global_zero:
+            logger.info(describe(row))
+            if self.settings.save_model_ckpt:
+                self._save(best=best)
+            self._write_table()
+        self.fabric.barrier()
+
+    def _write_table(self) -> None:
+        self.progress.write_table(self.files.table)
+        plot_curves(self.progress.rows, self.files.curves)
+
+    def _save(self, *, best: bool) -> None:
+        full = self.settings.checkpoint_content == "full"
+        weights = self.model.state_dict() if full else self.model.trained_state_dict()
+        if best and not self._validates_on_test_split():
+            save_tensors(self.files.best, weights)
+        save_tensors(self.files.last, weights)
+        parts = {
+            "model": self.model.trained_state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+        }
+        save_state(self.files.state, self.progress, self._compared(), parts)
+
+    def _compared(self) -> dict[str, str]:
+        """What must be equal where the run is resumed: keys, and the images of both splits."""
+        images = {
+            "TRAIN_IMAGES": self.dataset.split.summary,
+            "VAL_IMAGES": self.validation.split.summary,
+        }
+        return ini_values(self.settings) | images
+
+    def _validates_on_test_split(self) -> bool:
+        testing = self.config.testing
+        return testing is not None and same_folder(
+            self.settings.val_data_path, testing.test_data_path
+        )
+
+    def resume(self) -> None:
+        """Take up what is done.
+
+        Raises:
+            UserError: There is none, or it was written with another config.
+        """
+        self.progress, parts = load_state(self.files.state, self._compared())
+        load_model(self.model, parts.get("model", {}), source=self.files.state)
+        try:
+            self.optimizer.load_state_dict(parts["optimizer"])
+            self.scheduler.load_state_dict(parts["scheduler"])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.files.state}: is damaged ({error}); start anew with --overwrite"
+            ) from error
+        logger.info("resuming after epoch %d", self.progress.epoch)
+        if self.fabric.is_global_zero:
+            # A kill after the state was written leaves the table one row behind.
+            self._write_table()

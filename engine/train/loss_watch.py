@@ -1,0 +1,109 @@
+"""Watching the loss without making a GPU wait at every step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from datasets.folders.layout import Split
+from utils.errors import UserError
+
+# Steps between two looks at the loss on a GPU: each look waits for the device.
+GPU_LOOK_INTERVAL = 20
+
+
+class LossWatch:
+    """Collects an epoch's losses on the device, and looks at them now and then.
+
+    Args:
+        epoch: The epoch, from 1.
+        split: The training images, for messages.
+        checkpoint: The last good checkpoint, if there is one yet, for messages.
+        device: Where the losses are computed.
+    """
+
+    def __init__(self, epoch: int, split: Split, checkpoint: Path, device: torch.device) -> None:
+        self.epoch = epoch
+        self.split = split
+        self.checkpoint = checkpoint
+        self.latest = math.nan
+        self.num_batches = 0
+        self.seconds = 0.0
+        self._total = 0.0
+        self._started = time.perf_counter()
+        self._pending: list[tuple[Tensor, Tensor]] = []
+        self._interval = GPU_LOOK_INTERVAL if device.type == "cuda" else 1
+
+    def add(self, loss: Tensor, indices: Tensor) -> None:
+        """Note one batch's loss and the images it was computed on."""
+        self._pending.append((loss, indices))
+        self.num_batches += 1
+
+    def look(self) -> bool:
+        """Read the pending losses where it is time to (the one wait for a GPU in the loop).
+
+        Raises:
+            UserError: A loss is not finite; names epoch, files and the last good checkpoint.
+        """
+        if len(self._pending) < self._interval:
+            return False
+        self._read()
+        return True
+
+    def _read(self) -> None:
+        if not self._pending:
+            return
+        values = torch.stack([loss for loss, _ in self._pending]).cpu().double()
+        for value, (_, indices) in zip(values.tolist(), self._pending, strict=True):
+            if not math.isfinite(value):
+                raise UserError(self._not_finite(value, indices.tolist()))
+        self._total += float(values.sum())
+        self.seconds = time.perf_counter() - self._started
+        self.latest = float(values[-1])
+        self._pending.clear()
+
+    def mean(self) -> float:
+        """Mean loss of the epoch so far.
+
+        Raises:
+            UserError: A loss is not finite.
+        """
+        self._read()
+        return self._total / max(self.num_batches, 1)
+
+    def _not_finite(self, value: float, indices: Sequence[int]) -> str:
+        files = ", ".join(self.split.samples[index].name for index in indices)
+        return (
+            f"epoch {self.epoch}: the loss is {value}; {_last_good(self.checkpoint)}. Lower LR or "
+            f"set PRECISION = fp32, and look at the batch's files: {files}"
+        )
+
+
+def check_weights(weights: Mapping[str, Tensor], epoch: int, checkpoint: Path) -> None:
+    """Look at the weights before they replace good ones: a loss is computed before its step.
+
+    Args:
+        weights: Names and tensors.
+        epoch: The epoch that made them, for messages.
+        checkpoint: The last good checkpoint, if there is one yet, for messages.
+
+    Raises:
+        UserError: A value is not finite.
+    """
+    bad = [name for name, weight in weights.items() if not weight.isfinite().all()]
+    if bad:
+        raise UserError(
+            f"epoch {epoch}: the last step made weights that are not finite, {bad[0]} first; "
+            f"{_last_good(checkpoint)}. Lower LR or set PRECISION = fp32"
+        )
+
+
+def _last_good(checkpoint: Path) -> str:
+    if checkpoint.is_file():
+        return f"the last good checkpoint is {checkpoint}"
+    return "no checkpoint is saved yet"

@@ -1,0 +1,177 @@
+"""A training run from a config: checked, built, started, resumed."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch.optim.lr_scheduler import OneCycleLR
+
+from datasets.cache import checked_dataset
+from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
+from datasets.folders.layout import find_normal_images, find_split
+from datasets.folders.volumes import of_volume
+from engine.build import build_autoencoder, build_criteria
+from engine.compatibility import check_geometry
+from engine.criterion_spec import CriterionSpec
+from engine.evaluate.evaluate import create_batches
+from engine.evaluate.scorer import Reductions, Scorer
+from engine.run_folder import check_results_folder, one_trainer_in
+from engine.runtime import create_fabric, place
+from engine.snapshot import check_sections, check_snapshot
+from engine.train.loop import Trainer
+from engine.train.state import Progress
+from utils.checkpoints import write_text
+from utils.config.load import Config, ini_text
+from utils.config.schema import TrainingConfig
+from utils.errors import UserError
+from utils.run_files import TrainingFiles
+
+
+def create_trainer(config: Config) -> Trainer:
+    """Check everything that can be checked, then build a run.
+
+    Raises:
+        UserError: Config, data or weights are not as they should be.
+    """
+    settings = config.need_training()
+    check_geometry(settings, ("TRAIN", "VAL"), file=config.file, section="TRAINING")
+    check_sections(config)
+    if settings.model_ckpt_path:
+        check_snapshot(settings, settings.model_ckpt_path, file=config.file, section="TRAINING")
+    train_split = find_normal_images(
+        settings.train_data_path, key="TRAIN_DATA_PATH", axis=settings.slice_axis
+    )
+    val_split = find_split(settings.val_data_path, key="VAL_DATA_PATH", axis=settings.slice_axis)
+    train_split = of_volume(train_split, settings.volume_index)
+    train_split = train_split.cut(settings.max_samples_train, settings.seed)
+    val_split = of_volume(val_split, settings.volume_index)
+    val_split = val_split.cut(settings.max_samples_val, settings.seed)
+    fabric = create_fabric(settings)
+    # Before the weights: what is wrong with the images is told sooner.
+    dataset, validation = (checked_dataset(each, settings) for each in (train_split, val_split))
+    torch.manual_seed(settings.seed)
+    model = build_autoencoder(settings, settings.model_ckpt_path)
+    saves_encoder = settings.checkpoint_content == "full"
+    if not saves_encoder:
+        model.drop_unused_blocks()
+    specs = [CriterionSpec.of(settings, kind) for kind in ("TRAIN", "VAL")]
+    train_criterion, val_criterion = build_criteria(settings, specs)
+    place(fabric, model, keep_frozen=saves_encoder)
+    for criterion in (train_criterion, val_criterion):
+        place(fabric, criterion, keep_frozen=True)
+    sampler, loader = _train_batches(settings, fabric, dataset)
+    optimizer = torch.optim.Adam(
+        model.trained_parameters(), lr=settings.lr, fused=fabric.device.type == "cuda"
+    )
+    scheduler = OneCycleLR(
+        optimizer,
+        max_lr=settings.lr,
+        pct_start=0.15,
+        total_steps=settings.n_epochs * (len(loader) // settings.accumulate),
+    )
+    forward, wrapped_optimizer = fabric.setup(model, optimizer)
+    return Trainer(
+        config=config,
+        settings=settings,
+        files=TrainingFiles(settings.results_path),
+        fabric=fabric,
+        model=model,
+        forward=forward,
+        criterion=train_criterion,
+        optimizer=wrapped_optimizer,
+        scheduler=scheduler,
+        sampler=sampler,
+        loader=fabric.setup_dataloaders(loader, use_distributed_sampler=False),
+        dataset=dataset,
+        validation=validation,
+        validation_batches=create_batches(fabric, validation, settings, persistent=True),
+        scorer=Scorer(
+            fabric,
+            model,
+            val_criterion,
+            Reductions.of(settings),
+            static_batch=settings.batch_size_test if settings.compile else None,
+        ),
+        progress=Progress(),
+    )
+
+
+def _train_batches(
+    settings: TrainingConfig, fabric: Fabric, dataset: AnomalyDataset
+) -> tuple[EpochSampler, Any]:
+    sampler = EpochSampler(
+        len(dataset), settings.seed, rank=fabric.global_rank, world_size=fabric.world_size
+    )
+    loader = train_loader(
+        TrainDataset(dataset, settings.seed),
+        sampler,
+        batch_size=_batch_size_of_a_process(settings, fabric),
+        num_workers=settings.num_workers,
+        pin=fabric.device.type == "cuda",
+    )
+    if len(loader) < settings.accumulate:
+        raise UserError(
+            f"ACCUMULATE = {settings.accumulate}: an epoch has {len(loader)} batches; lower it"
+        )
+    return sampler, loader
+
+
+def _batch_size_of_a_process(settings: TrainingConfig, fabric: Fabric) -> int:
+    """BATCH_SIZE_TRAIN is shared by all processes, so that their number changes no result."""
+    size, rest = divmod(settings.batch_size_train, fabric.world_size)
+    if rest:
+        raise UserError(
+            f"BATCH_SIZE_TRAIN = {settings.batch_size_train}: cannot be shared evenly by "
+            f"{fabric.world_size} processes; give a multiple"
+        )
+    return size
+
+
+def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Train as the config says; returns the folder of the results.
+
+    Args:
+        config: A config with a section [TRAINING].
+        resume: Go on where the run was stopped.
+        overwrite: Start anew although the folder holds a run.
+
+    Raises:
+        UserError: Something the user can fix.
+    """
+    settings = config.need_training()
+    files = TrainingFiles(settings.results_path)
+    check_results_folder(config, files.folder)
+    if not (resume or overwrite):
+        _refuse_a_run_in(files)
+    if overwrite and settings.model_ckpt_path and files.holds(settings.model_ckpt_path):
+        raise UserError(
+            f"MODEL_CKPT_PATH: {settings.model_ckpt_path} is what --overwrite replaces; give "
+            "another RESULTS_PATH"
+        )
+    trainer = create_trainer(config)
+    with ExitStack() as stack:
+        if trainer.fabric.is_global_zero:
+            stack.enter_context(one_trainer_in(files.folder))
+            if overwrite:
+                files.remove_run()
+            elif not resume:
+                # Another process may have finished one while this one was building its model.
+                _refuse_a_run_in(files)
+        if resume:
+            trainer.resume()
+        if trainer.fabric.is_global_zero:
+            write_text(files.config, ini_text(trainer.config))
+        trainer.run()
+    return files.folder
+
+
+def _refuse_a_run_in(files: TrainingFiles) -> None:
+    if files.run_exists():
+        raise UserError(
+            f"RESULTS_PATH: {files.folder} holds a training run already; go on with --resume, "
+            "start anew with --overwrite, or give another folder"
+        )

@@ -1,0 +1,52 @@
+"""The table of a training run once more, for TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from engine.train.state import Row
+from utils.errors import UserError
+
+
+class TensorboardLog:
+    """Event files of a run.
+
+    Args:
+        folder: Where they go.
+        first_epoch: The epoch that comes first, from 1: TensorBoard forgets what an earlier run, or
+            one that was killed, has written of it and of later ones.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, first_epoch: int) -> None:
+        self._folder = folder
+        with self._faults_told():
+            self._writer = SummaryWriter(folder, purge_step=first_epoch)
+
+    def add(self, row: Row) -> None:
+        """Write an epoch to the disk; raises as the class does."""
+        with self._faults_told():
+            for name, value in row.items():
+                if name != "epoch" and value is not None:
+                    self._writer.add_scalar(name.replace("val_", "val/"), value, row["epoch"])
+            self._writer.flush()
+
+    def close(self) -> None:
+        """End the writer's thread, whatever state it is in; raises as the class does."""
+        with self._faults_told():
+            self._writer.close()
+
+    @contextmanager
+    def _faults_told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self._folder}: cannot be written ({error}); finished epochs are saved"
+            ) from error

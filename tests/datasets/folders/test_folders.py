@@ -1,0 +1,304 @@
+"""Whatever a split holds is used or told: names of folders, MVTec's layout, what lies elsewhere."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.check.findings import check_dataset
+from datasets.folders.layout import find_normal_images, find_split
+from datasets.folders.places import places_of_folder
+from engine.test import test as run_test
+from engine.train.start import train
+from utils.errors import UserError
+
+KEY = "TEST_DATA_PATH"
+
+
+def put(root, *names, levels=None):
+    """Pictures that all differ, or masks of the given levels."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(list(name.encode())).integers(0, 256, (6, 8), dtype=np.uint8)
+        pixels = noise if levels is None else np.resize(np.array(levels, np.uint8), (6, 8))
+        Image.fromarray(pixels).save(path)
+
+
+def put_masks(root, *names):
+    put(root, *names, levels=(0, 255))
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data set without a fault."""
+    folder = tmp_path / "data"
+    put(folder, "train/good/a.png", "valid/good/b.png", "valid/Ungood/img/c.png")
+    put(folder, "test/good/img/d.png", "test/Ungood/img/e.png")
+    put_masks(folder, "valid/Ungood/label/c.png", "test/Ungood/label/e.png")
+    return folder
+
+
+def found(folder):
+    """(severity, kind, text) of each finding, texts relative to the folder."""
+    return [
+        (finding.severity, finding.kind, finding.text.replace(f"{folder}/", ""))
+        for finding in check_dataset(places_of_folder(folder)).findings
+    ]
+
+
+def described(split):
+    """(path, label, mask) of each sample, relative to the parent of the split's folder."""
+    root = split.folder.parent
+    return [
+        (
+            str(sample.path.relative_to(root)),
+            sample.label,
+            sample.mask and str(sample.mask.relative_to(root)),
+        )
+        for sample in split.samples
+    ]
+
+
+UNREAD = {
+    "sub-folders": (
+        ["train/good/p7/x.png", "train/good/p7/y.png", "train/good/p8/z.png"],
+        "train/good: 3 images are not read, such as p7/x.png; ",
+    ),
+    "beside img": (["test/good/x.png"], "test/good: 1 image is not read, such as x.png; "),
+    "an unknown class": (
+        ["test/crack/x.png", "test/hole/y.png"],
+        "test: 2 images are not read, such as crack/x.png; ",
+    ),
+    "beside the classes": (["test/x.png"], "test: 1 image is not read, such as x.png; "),
+    "a second mask folder": (
+        ["test/Ungood/gt/e.png"],
+        "test/Ungood: 1 image is not read, such as gt/e.png; ",
+    ),
+    "masks of no image": (
+        ["train/abnormal/label/x.png"],
+        "train: 1 image is not read, such as abnormal/label/x.png; ",
+    ),
+    "two of one stem": (
+        ["train/good/a.bmp"],
+        "train/good: 1 stems have several images, such as a.bmp and a.png; ",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+def test_what_is_not_read_is_a_finding_and_a_warning(data, caplog, kind):
+    names, line = UNREAD[kind]
+    put(data, *names)
+    ((severity, sort, text),) = found(data)
+    assert (severity, sort) == ("error", "unread")
+    assert text.startswith(line)
+    assert caplog.messages == []
+    split = line.split("/")[0].split(":")[0]
+    for _ in range(2):
+        (find_normal_images if split == "train" else find_split)(data / split, key=KEY)
+    (warning,) = caplog.messages
+    assert warning.replace(f"{data}/", "") == text
+
+
+def test_files_of_unknown_suffix(data):
+    for name in ("train/good/x.webp", "train/good/y.gif", "test/Ungood/label/z.npy"):
+        (data / name).write_bytes(b"x")
+    assert [text for *_, text in found(data)] == [
+        "train/good: 2 files are no images by name, such as x.webp; convert or remove them",
+        "test/Ungood/label: 1 file is no image by name, such as z.npy; convert or remove them",
+    ]
+
+
+def test_what_systems_leave_behind_is_passed_over_without_a_word(data):
+    for name in (".DS_Store", "Thumbs.db", "._a.png", "desktop.ini", "__MACOSX/._a.png"):
+        for folder in ("train/good", "test/Ungood/label", "test"):
+            (data / folder / name).parent.mkdir(exist_ok=True)
+            (data / folder / name).write_bytes(b"x")
+    assert found(data) == []
+
+
+def test_folders_are_walked_once_where_links_make_a_circle(data):
+    (data / "train/good/loop").symlink_to(data / "train")
+    assert found(data) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["mask", "masks", "Masks", "segmentation", "ground_truth", "gt", "labels", "Label"]
+)
+def test_a_mask_folder_of_another_name(data, name):
+    (data / "test/Ungood/label").rename(data / "test/Ungood" / name)
+    assert described(find_split(data / "test", key=KEY))[0][2] == f"test/Ungood/{name}/e.png"
+    assert found(data) == []
+
+
+def test_two_mask_folders_of_other_names_are_ambiguous(data):
+    (data / "test/Ungood/label").rename(data / "test/Ungood/mask")
+    put_masks(data, "test/Ungood/gt/e.png")
+    with pytest.raises(UserError, match="test/Ungood: mask and gt may both hold the masks"):
+        find_split(data / "test", key=KEY)
+    ((severity, kind, _),) = found(data)
+    assert (severity, kind) == ("error", "layout")
+
+
+@pytest.mark.parametrize("normal", ["Good", "NORMAL", "normal"])
+@pytest.mark.parametrize("anomalous", ["abnormal", "Anomaly", "DEFECT", "UNGOOD"])
+def test_class_folders_of_other_names(tmp_path, caplog, normal, anomalous):
+    put(tmp_path, f"valid/{normal}/IMG/a.png", f"valid/{anomalous}/b.png")
+    put_masks(tmp_path, f"valid/{anomalous}/masks/b.png")
+    assert described(find_split(tmp_path / "val", key=KEY)) == sorted(
+        [
+            (f"valid/{normal}/IMG/a.png", 0, None),
+            (f"valid/{anomalous}/b.png", 1, f"valid/{anomalous}/masks/b.png"),
+        ]
+    )
+    assert caplog.messages == []
+
+
+def test_a_split_of_another_name_is_checked_alone(data):
+    (data / "test/good").rename(data / "test/NORMAL")
+    assert [place.folder.name for place in places_of_folder(data / "test")] == ["test"]
+
+
+def test_two_folders_of_validation_are_ambiguous(data):
+    put(data, "val/good/x.png")
+    with pytest.raises(UserError, match="data holds val and valid; keep one"):
+        places_of_folder(data)
+
+
+def test_two_folders_of_normal_images_are_ambiguous(data):
+    put(data, "train/NORMAL/x.png")
+    with pytest.raises(UserError, match="train: NORMAL and good may both hold the normal images"):
+        find_normal_images(data / "train", key=KEY)
+
+
+def test_a_split_whose_images_all_lie_elsewhere_says_where(tmp_path):
+    put(tmp_path, "good/p7/x.png")
+    with pytest.raises(UserError, match=r"holds no images; expected .*: 1 image is not read"):
+        find_split(tmp_path, key=KEY)
+
+
+@pytest.fixture
+def mvtec(tmp_path):
+    """MVTec's layout."""
+    folder = tmp_path / "bottle"
+    put(folder, "train/good/000.png", "train/good/001.png", "test/good/000.png")
+    put(folder, "test/crack/000.png", "test/crack/001.png", "test/hole/000.png")
+    put_masks(folder, *(f"ground_truth/crack/{stem}_mask.png" for stem in ("000", "001")))
+    put_masks(folder, "ground_truth/hole/000_mask.png")
+    return folder
+
+
+def test_the_layout_of_mvtec(mvtec, caplog):
+    split = find_split(mvtec / "test", key=KEY)
+    assert described(split) == [
+        ("test/crack/000.png", 1, "ground_truth/crack/000_mask.png"),
+        ("test/crack/001.png", 1, "ground_truth/crack/001_mask.png"),
+        ("test/good/000.png", 0, None),
+        ("test/hole/000.png", 1, "ground_truth/hole/000_mask.png"),
+    ]
+    assert len(find_normal_images(mvtec / "train", key=KEY).samples) == 2
+    assert caplog.messages == []
+    assert found(mvtec) == []
+
+
+def test_masks_of_normal_images_in_the_layout_of_mvtec(mvtec):
+    put(mvtec, "ground_truth/good/000_mask.png", levels=(0,))
+    assert found(mvtec) == []
+
+
+def test_a_defect_without_ground_truth_is_not_guessed(mvtec):
+    put(mvtec, "test/odd/000.png")
+    ((_, kind, text),) = found(mvtec)
+    assert kind == "unread"
+    assert text.startswith("test: 1 image is not read, such as odd/000.png")
+
+
+def test_validation_in_the_layout_of_mvtec(mvtec):
+    put(mvtec, "valid/good/002.png", "valid/crack/002.png")
+    put_masks(mvtec, "valid/ground_truth/crack/002_mask.png")
+    assert described(find_split(mvtec / "valid", key=KEY)) == [
+        ("valid/crack/002.png", 1, "valid/ground_truth/crack/002_mask.png"),
+        ("valid/good/002.png", 0, None),
+    ]
+    assert found(mvtec) == []
+
+
+def test_faults_in_the_layout_of_mvtec(mvtec):
+    put_masks(mvtec, "ground_truth/crack/007_mask.png", "ground_truth/bent/000_mask.png")
+    put(mvtec, "test/hole/005.png", "test/hole/more/006.png")
+    assert [(kind, text.split(";")[0]) for _, kind, text in found(mvtec)] == [
+        ("masks", "ground_truth/crack/007_mask.png: this mask has no image"),
+        (
+            "masks",
+            "test/hole/005.png: has no mask, while other images of test/hole have one",
+        ),
+        ("unread", "test/hole: 1 image is not read, such as more/006.png"),
+        (
+            "unread",
+            "ground_truth: 1 image is not read, such as bent/000_mask.png",
+        ),
+    ]
+
+
+def test_a_mask_that_marks_everything_is_a_finding(data):
+    put(data, "test/Ungood/label/e.png", levels=(7, 255))
+    ((severity, kind, text),) = found(data)
+    assert (severity, kind) == ("warning", "full_mask")
+    assert text.startswith("test/Ungood/label/e.png: marks everything")
+
+
+def test_training_and_testing_on_the_layout_of_mvtec(tiny, phantoms, tmp_path, caplog):
+    source, target = phantoms / "test/Ungood", tmp_path / "bottle"
+    images = sorted((source / "img").iterdir())
+    shutil.copytree(phantoms / "train", target / "train")
+    shutil.copytree(phantoms / "test/good", target / "test/good")
+    for image, defect in zip(images, ("crack", "crack", "hole"), strict=True):
+        for folder in ("test", "ground_truth"):
+            (target / folder / defect).mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, target / "test" / defect)
+        (mask,) = (source / "label").glob(f"{image.stem}.*")
+        shutil.copy(mask, target / "ground_truth" / defect / f"{mask.stem}_mask{mask.suffix}")
+    paths = (
+        f"TRAINING.TRAIN_DATA_PATH={target}/train",
+        f"TESTING.TEST_DATA_PATH={target}/test",
+        "N_EPOCHS=1",
+    )
+    train(tiny(*paths))
+    figures = []
+    for overrides in (paths, ("N_EPOCHS=1",)):
+        run = run_test(tiny(*overrides))
+        metrics = json.loads((run.config.testing.results_path / "metrics.json").read_text())
+        figures.append({key: metrics[key] for key in ("image_auroc", "pixel_ap", "num_anomalous")})
+    assert figures[0]["num_anomalous"] == 3
+    assert figures[0] == pytest.approx(figures[1])
+    assert not [line for line in caplog.messages if "not read" in line]
+
+
+def test_splits_in_any_case_of_letters_are_checked(data):
+    (data / "test").rename(data / "Test")
+    (data / "train").rename(data / "TRAIN")
+    report = check_dataset(places_of_folder(data))
+    assert [each.place.name for each in report.splits] == ["train", "valid", "test"]
+
+
+def test_mvtec_in_any_case_of_letters(tmp_path):
+    put(tmp_path, "test/good/a.png", "test/Crack/b.png")
+    put_masks(tmp_path, "Ground_Truth/crack/b_mask.png")
+    split = find_split(tmp_path / "test", key=KEY)
+    assert described(split) == [
+        ("test/Crack/b.png", 1, "Ground_Truth/crack/b_mask.png"),
+        ("test/good/a.png", 0, None),
+    ]
+
+
+def test_one_file_is_told_in_the_singular(data):
+    put(data, "test/elsewhere/x.png")
+    (data / "test" / "notes.txt").touch()
+    texts = [text for _, kind, text in found(data) if kind == "unread"]
+    assert [text.partition(",")[0] for text in sorted(texts)] == [
+        "test: 1 file is no image by name",
+        "test: 1 image is not read",
+    ]

@@ -1,0 +1,308 @@
+"""BMAD's layout in all its variants; what prediction takes for input."""
+
+import itertools
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.dataset import AnomalyDataset
+from datasets.folders.inputs import find_inputs
+from datasets.folders.layout import find_normal_images, find_split, inspect_split, list_images
+from datasets.folders.samples import Sample, Split
+from datasets.folders.scan import check_headers
+from datasets.readers.formats import stem_of
+from datasets.readers.image import read_image
+from tests.medical_files import write_dicom, write_nifti
+from utils.errors import UserError
+from utils.intensity import IntensityWindow
+
+AUTO = IntensityWindow()
+KEY = "TEST_DATA_PATH"
+
+
+def put(root, *names, value=9, shape=(4, 6)):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full(shape, value, np.uint8)).save(path)
+
+
+def described(split):
+    """(path, label, mask) of each sample, relative to the split's folder."""
+    return [
+        (
+            str(sample.path.relative_to(split.folder)),
+            sample.label,
+            sample.mask and str(sample.mask.relative_to(split.folder)),
+        )
+        for sample in split.samples
+    ]
+
+
+@pytest.mark.parametrize("anomalous", ["Ungood", "ungood"])
+@pytest.mark.parametrize("images", ["img/", ""])
+@pytest.mark.parametrize("masks", ["label", "anomaly_mask"])
+def test_layouts(tmp_path, anomalous, images, masks):
+    put(tmp_path, f"good/{images}b.png", f"good/{images}a.JPG", f"good/{masks}/a.png")
+    put(tmp_path, f"{anomalous}/{images}c.PNG", f"{anomalous}/{images}d.bmp")
+    put(tmp_path, f"{anomalous}/{masks}/c.png", f"{anomalous}/{masks}/d.TIFF")
+    split = find_split(tmp_path, key=KEY)
+    expected = [
+        (f"{anomalous}/{images}c.PNG", 1, f"{anomalous}/{masks}/c.png"),
+        (f"{anomalous}/{images}d.bmp", 1, f"{anomalous}/{masks}/d.TIFF"),
+        (f"good/{images}a.JPG", 0, None),
+        (f"good/{images}b.png", 0, None),
+    ]
+    assert described(split) == sorted(expected)
+    assert split.has_masks
+
+
+def test_without_masks(tmp_path):
+    put(tmp_path, "good/a.png", "Ungood/b.png", "Ungood/b.jpg")
+    split = find_split(tmp_path, key=KEY)
+    assert described(split) == [
+        ("Ungood/b.jpg", 1, None),
+        ("Ungood/b.png", 1, None),
+        ("good/a.png", 0, None),
+    ]
+    assert not split.has_masks
+
+
+@pytest.mark.parametrize(
+    ("there", "asked"), list(itertools.permutations(["valid", "val", "Val", "Valid"], 2))
+)
+def test_spellings_of_validation(tmp_path, there, asked):
+    put(tmp_path, f"{there}/good/a.png")
+    assert find_split(tmp_path / asked, key="VAL_DATA_PATH").folder.samefile(tmp_path / there)
+
+
+def test_no_other_folder_has_spellings(tmp_path):
+    put(tmp_path, "Test/good/a.png")
+    with pytest.raises(UserError, match=f"{KEY}: .*/test is no folder"):
+        find_split(tmp_path / "test", key=KEY)
+
+
+def test_what_is_no_image_is_left_out_and_told_once(tmp_path, caplog):
+    put(tmp_path, "good/a.png")
+    (tmp_path / "good/notes.txt").write_text("x")
+    (tmp_path / "good/.hidden.png").write_text("x")
+    (tmp_path / "good/folder.png").mkdir()
+    (tmp_path / "good/Thumbs.db").write_text("x")
+    for _ in range(2):
+        assert [path for path, _, _ in described(find_split(tmp_path, key=KEY))] == ["good/a.png"]
+    (warning,) = caplog.messages
+    assert warning == (
+        f"{tmp_path}/good: 1 file is no image by name, such as notes.txt; convert or remove them"
+    )
+
+
+@pytest.mark.parametrize("images", ["good/img/a.png", "good/a.png", "a.png"])
+def test_training_folders(tmp_path, images):
+    put(tmp_path, images)
+    split = find_normal_images(tmp_path, key="TRAIN_DATA_PATH")
+    assert described(split) == [(images, 0, None)]
+
+
+@pytest.mark.parametrize("find", [find_split, find_normal_images])
+def test_an_empty_folder_names_what_is_expected(tmp_path, find):
+    (tmp_path / "good").mkdir()
+    with pytest.raises(UserError, match=r"KEY: .* holds no images; expected .*good.*\.nii\.gz"):
+        find(tmp_path, key="KEY")
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"cannot be listed \(Permission denied\)"):
+        list_images(tmp_path)
+
+
+MASK_FAULTS = {
+    "missing": (["Ungood/a.png", "Ungood/b.png", "Ungood/label/a.png"], r"Ungood/b\.png: has no m"),
+    "without image": (["Ungood/a.png", "Ungood/label/a.png", "Ungood/label/c.png"],
+                      r"label/c\.png: this mask has no image; add one named c\.\*"),
+    "of a normal image": (["good/a.png", "good/label/b.png"], r"label/b\.png: th"),
+    "of two images": (["Ungood/a.png", "Ungood/a.jpg", "Ungood/label/a.png"],
+                      r"label/a\.png: may belong to .*a\.jpg or to .*a\.png"),
+    "twice": (["Ungood/a.png", "Ungood/label/a.png", "Ungood/label/a.bmp"],
+              r"label/a\.bmp: .*label/a\.png is a mask of the same image"),
+    "of another case": (["Ungood/A.png", "Ungood/label/a.png"], r"label/a\.png: this mask has no"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MASK_FAULTS)
+def test_faults_of_masks(tmp_path, kind):
+    names, reason = MASK_FAULTS[kind]
+    put(tmp_path, *names)
+    with pytest.raises(UserError, match=reason):
+        find_split(tmp_path, key=KEY)
+
+
+def test_all_faults_are_told_at_once(tmp_path):
+    put(tmp_path, "Ungood/a.png", "Ungood/b.png", "Ungood/c.png")
+    put(tmp_path, "Ungood/label/a.png", "Ungood/label/x.png")
+    split, problems = inspect_split(tmp_path, key=KEY)
+    assert len(split.samples) == 3
+    assert [problem.split(":")[0].removeprefix(f"{tmp_path}/") for problem in problems] == [
+        "Ungood/label/x.png",
+        "Ungood/b.png",
+        "Ungood/c.png",
+    ]
+
+
+def test_names_that_differ_in_case_alone_have_masks_of_their_own(tmp_path):
+    put(tmp_path, "Ungood/a.png")
+    if (tmp_path / "Ungood/A.png").exists():
+        pytest.skip("this file system ignores case")
+    put(tmp_path, "Ungood/A.png", "Ungood/label/A.png", "Ungood/label/a.png")
+    assert described(find_split(tmp_path, key=KEY)) == [
+        ("Ungood/A.png", 1, "Ungood/label/A.png"),
+        ("Ungood/a.png", 1, "Ungood/label/a.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("a.png", "a"),
+        ("a.b.PNG", "a.b"),
+        ("a.nii.gz", "a"),
+        ("a.NII.GZ", "a"),
+        ("a.nii", "a"),
+        ("a.dcm", "a"),
+        ("1.2.840.5", "1.2.840.5"),
+        ("IM1", "IM1"),
+    ],
+)
+def test_stems(tmp_path, name, stem):
+    assert stem_of(tmp_path / name) == stem == Sample(tmp_path / name, 0).stem
+
+
+def test_names_of_samples(tmp_path):
+    assert Sample(tmp_path / "a.png", 0).name == f"{tmp_path}/a.png"
+    assert Sample(tmp_path / "a.nii", None, frame=0).name == f"{tmp_path}/a.nii#0"
+
+
+def test_a_cut_is_seeded_and_counted(tmp_path):
+    split = Split(tmp_path, tuple(Sample(tmp_path / f"{n}.png", n % 2) for n in range(9)), False)
+    assert split.cut(9, 0) is split
+    first, again, other = split.cut(4, 1), split.cut(4, 1), split.cut(4, 2)
+    assert first.samples == again.samples != other.samples
+    assert set(first.samples) < set(split.samples)
+    assert (len(first.samples), first.num_left_out) == (4, 5)
+
+
+def test_a_split_without_labels_has_none(tmp_path):
+    with pytest.raises(ValueError, match="without a label"):
+        _ = Split(tmp_path, (Sample(tmp_path / "a.png", None),), False).labels
+
+
+def test_links_that_lead_nowhere_or_in_circles_are_named_when_read(tmp_path):
+    put(tmp_path, "good/a.png")
+    (tmp_path / "good/circle.png").symlink_to("circle.png")
+    (tmp_path / "good/gone.png").symlink_to("nowhere.png")
+    split = find_split(tmp_path, key=KEY)
+    with pytest.raises(UserError) as caught:
+        check_headers(split)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert "good/circle.png: " in lines[0]
+    assert "good/gone.png: no such file" in lines[1]
+
+
+def test_every_bad_header_is_named(tmp_path):
+    put(tmp_path, "Ungood/a.png", "Ungood/b.png", "Ungood/label/a.png")
+    put(tmp_path, "Ungood/label/b.png", shape=(6, 4))
+    (tmp_path / "Ungood/a.png").write_bytes(b"")
+    split = find_split(tmp_path, key=KEY)
+    with pytest.raises(UserError) as caught:
+        check_headers(split)
+    first, second = str(caught.value).splitlines()
+    assert "Ungood/a.png: cannot be read" in first
+    assert "label/b.png: is 4 × 6 pixels, its image" in second
+    assert "Ungood/b.png is 6 × 4;" in second
+    (tmp_path / "Ungood/label/b.png").unlink()
+    put(tmp_path, "Ungood/a.png", "Ungood/label/b.png")
+    check_headers(split)
+
+
+def test_items_hold_image_and_mask(tmp_path):
+    put(tmp_path, "Ungood/a.png", "Ungood/label/a.png", "good/b.png", shape=(8, 8))
+    dataset = AnomalyDataset(find_split(tmp_path, key=KEY), 8, AUTO)
+    assert (dataset[0]["image"] == 9).all()
+    assert dataset[0]["image"].shape == (3, 8, 8)
+    assert dataset[0]["mask"].all()
+    assert not dataset[1]["mask"].any()
+
+
+def inputs(root, *arguments, **options):
+    return [
+        sample.name.removeprefix(f"{root}/") for sample in find_inputs(root, *arguments, **options)
+    ]
+
+
+def test_inputs_of_a_folder(tmp_path):
+    put(tmp_path, "b.png", "a.PNG", "sub/c.png", "sub/deep/d.png", "__MACOSX/x.png", ".git/y.png")
+    write_dicom(tmp_path / "e.dcm", np.zeros((2, 3, 4), np.int16))
+    write_nifti(tmp_path / "sub/f.nii.gz", np.zeros((2, 3, 4), np.int16))
+    top = ["a.PNG", "b.png", "e.dcm#0", "e.dcm#1"]
+    assert inputs(tmp_path) == top
+    assert inputs(tmp_path, True, axis="sagittal") == [
+        *top,
+        "sub/c.png",
+        "sub/f.nii.gz#0",
+        "sub/f.nii.gz#1",
+        "sub/deep/d.png",
+    ]
+    assert {sample.label for sample in find_inputs(tmp_path)} == {None}
+
+
+def test_inputs_follow_links_once(tmp_path):
+    put(tmp_path, "elsewhere/a.png", "start/b.png")
+    (tmp_path / "start/loop").symlink_to(tmp_path / "start")
+    (tmp_path / "start/other").symlink_to(tmp_path / "elsewhere")
+    assert inputs(tmp_path / "start", True) == ["b.png", "other/a.png"]
+
+
+def test_a_bad_input_raises_only_when_it_is_read(tmp_path):
+    put(tmp_path, "a.png")
+    (tmp_path / "b.nii.gz").write_bytes(b"")
+    (tmp_path / "c.dcm").write_bytes(b"")
+    samples = list(find_inputs(tmp_path))
+    assert [sample.name for sample in samples] == [
+        f"{tmp_path}/{name}" for name in ("a.png", "b.nii.gz", "c.dcm")
+    ]
+    assert read_image(samples[0].path, AUTO).shape == (4, 6)
+    for sample in samples[1:]:
+        with pytest.raises(UserError, match=f"{sample.path.name}: cannot be read"):
+            read_image(sample.path, AUTO, sample.frame)
+
+
+def test_inputs_come_lazily(tmp_path, monkeypatch):
+    for number in range(50):
+        write_dicom(tmp_path / f"{number:02}.dcm", np.zeros((2, 3, 4), np.int16))
+    opened = []
+    monkeypatch.setattr(
+        "datasets.folders.samples.count_frames", lambda path, axis: opened.append(path) or 1
+    )
+    assert next(find_inputs(tmp_path)).path.name == "00.dcm"
+    assert len(opened) == 1
+
+
+def test_an_input_of_any_name(tmp_path):
+    put(tmp_path, "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "photo.weird")
+    (sample,) = find_inputs(tmp_path / "photo.weird")
+    assert read_image(sample.path, AUTO).shape == (4, 6)
+
+
+def test_no_inputs(tmp_path):
+    with pytest.raises(UserError, match=r"gone: no such file or folder"):
+        find_inputs(tmp_path / "gone")
+    put(tmp_path, "sub/a.png")
+    with pytest.raises(UserError, match=r"holds no images; subfolders are searched with --recurs"):
+        list(find_inputs(tmp_path))

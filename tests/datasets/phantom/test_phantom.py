@@ -1,0 +1,292 @@
+"""Phantoms: the same by seed, lesions where their masks say, folders that are never lost."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from datasets.phantom import draw as phantom
+from datasets.phantom import write as phantom_dataset
+from datasets.phantom.draw import LESION_KINDS, add_lesion, draw_phantom
+from datasets.phantom.write import write_phantom_dataset
+from utils.errors import UserError
+
+SMALL = {"train": 3, "valid_good": 1, "valid_ungood": 2, "test_good": 2, "test_ungood": 4}
+
+
+def generator(*seed):
+    return np.random.default_rng(seed)
+
+
+def lesions(kind, count=12, size=64):
+    for index in range(count):
+        rng = generator(1, index)
+        head = draw_phantom(rng, size)
+        yield head.image.astype(int), *add_lesion(rng, head, kind)
+
+
+def snapshot(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_the_same_seed_draws_the_same_head_and_lesion():
+    first, second = (draw_phantom(generator(7), 48) for _ in range(2))
+    assert np.array_equal(first.image, second.image)
+    results = [add_lesion(generator(8), head) for head in (first, second)]
+    assert np.array_equal(results[0], results[1])
+
+
+def test_other_seeds_draw_other_heads():
+    images = [draw_phantom(generator(seed), 48).image.astype(float) for seed in range(6)]
+    differences = [np.abs(a - b).mean() for a in images for b in images if a is not b]
+    assert min(differences) > 4
+
+
+@pytest.mark.parametrize("size", [16, 64, 97])
+def test_a_head_is_grey_of_the_asked_size_with_dark_air_and_a_bright_scalp(size):
+    image = draw_phantom(generator(0), size).image
+    assert image.shape == (size, size)
+    assert image.dtype == np.uint8
+    corners = image[[0, 0, -1, -1], [0, -1, 0, -1]]
+    assert corners.max() < 30
+    assert image.max() > 110
+
+
+def test_the_anatomy_does_not_depend_on_the_size():
+    small, large = (draw_phantom(generator(3), size).image for size in (64, 128))
+    shrunk = cv2.resize(large, (64, 64), interpolation=cv2.INTER_AREA)
+    other = draw_phantom(generator(4), 64).image
+    assert np.corrcoef(small.ravel(), shrunk.ravel())[0, 1] > 0.98
+    assert np.corrcoef(small.ravel(), other.ravel())[0, 1] < 0.95
+
+
+def test_the_head_lies_wholly_inside_the_image():
+    for seed in range(20):
+        image = draw_phantom(generator(seed), 64).image
+        frame = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+        assert frame.max() < 40
+
+
+def test_a_size_too_small_for_a_head_is_refused():
+    with pytest.raises(ValueError, match="16 or more"):
+        draw_phantom(generator(0), 15)
+
+
+@pytest.mark.parametrize("kind", LESION_KINDS)
+def test_the_mask_holds_all_that_changed(kind):
+    for before, after, mask in lesions(kind):
+        assert set(np.unique(mask)) == {0, 255}
+        assert np.array_equal(before[mask == 0], after[mask == 0])
+        changed = np.abs(after.astype(int) - before)[mask > 0]
+        assert (changed > 3).mean() > 0.6
+        assert changed.mean() > 12
+
+
+@pytest.mark.parametrize(("kind", "sign"), [("bright", 1), ("dark", -1)])
+def test_bright_lesions_are_brighter_and_dark_ones_darker(kind, sign):
+    for before, after, mask in lesions(kind):
+        assert sign * (after.astype(int) - before)[mask > 0].mean() > 10
+
+
+def test_rings_have_a_rim_brighter_than_their_core():
+    rims, cores = [], []
+    for before, after, mask in lesions("ring", size=128):
+        depth = ndimage.distance_transform_edt(mask > 0)
+        change = after.astype(int) - before
+        rims.append(change[(depth > 0) & (depth < 0.4 * depth.max())].mean())
+        cores.append(change[depth > 0.8 * depth.max()].mean())
+    assert np.mean(np.array(rims) > np.array(cores) + 20) > 0.8
+    assert np.mean(rims) > 0 > np.mean(cores)
+
+
+def test_lesions_lie_in_the_brain():
+    for index in range(20):
+        rng = generator(2, index)
+        head = draw_phantom(rng, 64)
+        _, mask = add_lesion(rng, head)
+        tissue = cv2.resize(head.tissue, (64, 64), interpolation=cv2.INTER_AREA)
+        assert tissue[mask > 0].min() > 0.2
+
+
+def test_lesions_vary_in_size_place_and_contrast():
+    drawn = [item for kind in LESION_KINDS for item in lesions(kind)]
+    areas = np.array([(mask > 0).sum() for _, _, mask in drawn])
+    contrasts = [np.abs(after - before)[mask > 0].mean() for before, after, mask in drawn]
+    centres = np.array([ndimage.center_of_mass(mask) for _, _, mask in drawn])
+    assert areas.max() > 4 * areas.min()
+    assert max(contrasts) > 2 * min(contrasts)
+    assert centres.std(axis=0).min() > 5
+
+
+def test_the_kind_is_drawn_where_none_is_asked():
+    head = draw_phantom(generator(0), 64)
+    signs = set()
+    for seed in range(20):
+        after, mask = add_lesion(generator(seed), head)
+        change = (after.astype(int) - head.image)[mask > 0]
+        signs.add(int(np.sign(round(change.mean() / 10))))
+    assert signs >= {-1, 1}
+
+
+def test_adding_a_lesion_leaves_the_phantom_as_it_was():
+    head = draw_phantom(generator(0), 32)
+    before = [head.image.copy(), head.signal.copy()]
+    add_lesion(generator(1), head)
+    assert np.array_equal(head.image, before[0])
+    assert np.array_equal(head.signal, before[1])
+
+
+def test_a_phantom_without_room_for_a_lesion_is_reported(monkeypatch):
+    monkeypatch.setattr(phantom, "_FAINTEST_LESION", 2.0)
+    monkeypatch.setattr(phantom, "_LESION_ATTEMPTS", 3)
+    with pytest.raises(RuntimeError, match="no place"):
+        add_lesion(generator(0), draw_phantom(generator(0), 32))
+
+
+def test_the_folders_are_those_of_bmad(tmp_path):
+    assert write_phantom_dataset(tmp_path / "set", size=32, **SMALL)
+    counts = {
+        str(folder.relative_to(tmp_path / "set")): len(list(folder.iterdir()))
+        for folder in tmp_path.rglob("*")
+        if folder.is_dir() and folder.name in ("img", "label")
+    }
+    assert counts == {
+        "train/good/img": 3,
+        "valid/good/img": 1,
+        "valid/good/label": 1,
+        "valid/Ungood/img": 2,
+        "valid/Ungood/label": 2,
+        "test/good/img": 2,
+        "test/good/label": 2,
+        "test/Ungood/img": 4,
+        "test/Ungood/label": 4,
+    }
+
+
+def test_images_and_masks_share_names_and_only_anomalous_masks_are_marked(tmp_path):
+    write_phantom_dataset(tmp_path / "set", size=32, **SMALL)
+    for label, marked in (("good", False), ("Ungood", True)):
+        folder = tmp_path / "set" / "test" / label
+        names = sorted(path.name for path in (folder / "img").iterdir())
+        assert names == sorted(path.name for path in (folder / "label").iterdir())
+        for name in names:
+            mask = cv2.imread(str(folder / "label" / name), cv2.IMREAD_UNCHANGED)
+            image = cv2.imread(str(folder / "img" / name), cv2.IMREAD_UNCHANGED)
+            assert mask.shape == image.shape == (32, 32)
+            assert mask.any() == marked
+
+
+def test_no_image_stands_in_two_folders(tmp_path):
+    write_phantom_dataset(tmp_path / "set", size=32, **SMALL)
+    images = [path.read_bytes() for path in (tmp_path / "set").rglob("img/*.png")]
+    assert len(images) == sum(SMALL.values())
+    assert len(set(images)) == len(images)
+
+
+def test_the_same_seed_writes_the_same_files_and_another_seed_others(tmp_path):
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        write_phantom_dataset(tmp_path / name, size=32, seed=seed, **SMALL)
+    first, second, other = (snapshot(tmp_path / name) for name in "abc")
+    assert first == second
+    assert first["train/good/img/00000.png"] != other["train/good/img/00000.png"]
+
+
+def test_more_images_leave_the_others_as_they_were(tmp_path):
+    write_phantom_dataset(tmp_path / "few", size=32, **SMALL)
+    write_phantom_dataset(tmp_path / "more", size=32, **SMALL | {"train": 5, "test_good": 3})
+    few, more = snapshot(tmp_path / "few"), snapshot(tmp_path / "more")
+    few.pop("phantom.json")
+    assert few.items() <= more.items()
+
+
+def test_what_is_there_is_not_drawn_again(tmp_path, monkeypatch):
+    folder = tmp_path / "set"
+    assert write_phantom_dataset(folder, size=32, **SMALL)
+    monkeypatch.setattr(phantom_dataset, "draw_phantom", lambda *_: pytest.fail("drawn again"))
+    before = snapshot(folder)
+    assert not write_phantom_dataset(folder, size=32, **SMALL)
+    assert snapshot(folder) == before
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"size": 40}, {"train": 4}])
+def test_phantoms_of_other_parameters_are_an_error_and_stay(tmp_path, change):
+    folder = tmp_path / "set"
+    write_phantom_dataset(folder, **{"size": 32, **SMALL})
+    before = snapshot(folder)
+    with pytest.raises(UserError, match=r"other parameters .* delete it, or give another"):
+        write_phantom_dataset(folder, **{"size": 32, **SMALL, **change})
+    assert snapshot(folder) == before
+
+
+def test_phantoms_of_an_older_drawing_are_an_error(tmp_path, monkeypatch):
+    write_phantom_dataset(tmp_path / "set", size=32, **SMALL)
+    monkeypatch.setattr(phantom_dataset, "DRAWING_VERSION", phantom_dataset.DRAWING_VERSION + 1)
+    with pytest.raises(UserError, match="other parameters"):
+        write_phantom_dataset(tmp_path / "set", size=32, **SMALL)
+
+
+def test_a_record_that_is_no_json_is_an_error(tmp_path):
+    (tmp_path / "phantom.json").write_text("{")
+    with pytest.raises(UserError, match="other parameters"):
+        write_phantom_dataset(tmp_path, size=32, **SMALL)
+
+
+def test_a_lost_image_is_noticed(tmp_path):
+    write_phantom_dataset(tmp_path / "set", size=32, **SMALL)
+    (tmp_path / "set/train/good/img/00001.png").unlink()
+    with pytest.raises(UserError, match="2 of 3 images"):
+        write_phantom_dataset(tmp_path / "set", size=32, **SMALL)
+
+
+def test_a_folder_of_something_else_is_an_error_and_stays(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="holds no phantoms"):
+        write_phantom_dataset(tmp_path, size=32, **SMALL)
+    assert snapshot(tmp_path) == {"thesis.txt": b"years of work"}
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path):
+    (tmp_path / "set").write_text("")
+    with pytest.raises(UserError, match="delete it, or give another"):
+        write_phantom_dataset(tmp_path / "set", size=32, **SMALL)
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "set").mkdir()
+    assert write_phantom_dataset(tmp_path / "set", size=32, **SMALL)
+
+
+def test_an_interrupted_drawing_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(phantom_dataset, "add_lesion", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_phantom_dataset(tmp_path / "deep" / "set", size=32, **SMALL)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "deep"]
+
+
+@pytest.mark.parametrize("wrong", [{"size": 8}, {"seed": -1}, {"train": -1}])
+def test_numbers_without_sense_are_an_error(tmp_path, wrong):
+    with pytest.raises(UserError, match="must be"):
+        write_phantom_dataset(tmp_path / "set", **wrong)
+    assert not (tmp_path / "set").exists()
+
+
+def test_the_command_line_records_what_it_was_given(tmp_path, capsys):
+    folder = tmp_path / "set"
+    counts = [f"--{name.replace('_', '-')}={count}" for name, count in SMALL.items()]
+    arguments = ["--output", str(folder), "--size=32", "--seed=9", *counts]
+    phantom_dataset.main(arguments)
+    assert "drawn" in capsys.readouterr().out
+    record = json.loads(Path(folder, "phantom.json").read_text())
+    assert (record["size"], record["seed"], record["images"]["test/Ungood"]) == (32, 9, 4)
+    phantom_dataset.main(arguments)
+    assert "already there" in capsys.readouterr().out

@@ -1,0 +1,388 @@
+"""Pictures as cameras, microscopes and other people's programs write them."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from datasets.readers.image import count_frames, read_image, read_mask, read_size
+from datasets.readers.library_logs import keep_warnings
+from utils.errors import UserError
+from utils.intensity import IntensityWindow
+
+AUTO = IntensityWindow()
+RAMP = np.arange(48 * 32).reshape(48, 32) * 2  # up to 3070, of 12 bits
+GREY = (RAMP >> 4).astype(np.uint8)
+RGB = np.dstack([GREY, 255 - GREY, GREY // 2])
+ALPHA = np.full_like(GREY, 90)
+ALPHA[3:9, 4:11] = 255
+ORIENTATION = 0x0112
+
+
+def shown(values: NDArray[Any]) -> NDArray[np.uint8]:
+    return AUTO.apply(values.astype(np.float64))
+
+
+def write(path: Path, values: NDArray[Any], **options: Any) -> Path:
+    options = {"photometric": "minisblack", "metadata": None} | options
+    tifffile.imwrite(path, values, **options)
+    return path
+
+
+DEPTHS: dict[str, NDArray[Any]] = {
+    "int8": (GREY.astype(np.int16) - 96).astype(np.int8),
+    "uint16": RAMP.astype(np.uint16),
+    "int16": (RAMP - 1500).astype(np.int16),
+    "uint32": RAMP.astype(np.uint32) * 1_000_003,
+    "int32": RAMP.astype(np.int32) * 1_000 - 9,
+    "uint64": RAMP.astype(np.uint64) << 40,
+    "float16": RAMP.astype(np.float16) / 4,
+    "float32": RAMP.astype(np.float32) / 7,
+    "float64": RAMP * 1e-300,
+}
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "strips": {"rowsperstrip": 5},
+    "tiles": {"tile": (16, 16)},
+    "big-endian": {"byteorder": ">"},
+    "bigtiff": {"bigtiff": True},
+    "lzw": {"compression": "lzw", "predictor": True},
+    "deflate": {"compression": "zlib"},
+    "packbits": {"compression": "packbits"},
+    "zstd": {"compression": "zstd"},
+}
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_grey_tiff_of_every_depth(tmp_path: Path, depth: str, photometric: str) -> None:
+    values = DEPTHS[depth]
+    path = write(tmp_path / "x.tif", values, photometric=photometric)
+    expected = shown(values)
+    inverted = photometric == "miniswhite"
+    np.testing.assert_array_equal(read_image(path, AUTO), 255 - expected if inverted else expected)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_tiff_of_every_layout(tmp_path: Path, layout: str) -> None:
+    for name, values in {"grey": GREY, "deep": RAMP.astype(np.uint16), "rgb": RGB}.items():
+        photometric = "rgb" if name == "rgb" else "minisblack"
+        path = write(tmp_path / f"{name}.tif", values, photometric=photometric, **LAYOUTS[layout])
+        expected = shown(values) if name == "deep" else values
+        np.testing.assert_array_equal(read_image(path, AUTO), expected)
+        assert read_size(path) == GREY.shape
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("inverted", [False, True])
+def test_shallow_grey_tiff_reaches_from_black_to_white(
+    tmp_path: Path, bits: int, inverted: bool
+) -> None:
+    values = (np.arange(64).reshape(8, 8) % 2**bits).astype(np.uint8)
+    packed = np.packbits(np.unpackbits(values[..., None], axis=2)[..., -bits:].reshape(8, -1), 1)
+    path = tmp_path / "x.tif"
+    write(path, np.zeros((8, 8), np.uint8), photometric="miniswhite" if inverted else "minisblack")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        page = file.pages.first
+        file.filehandle.seek(page.dataoffsets[0])
+        file.filehandle.write(packed.tobytes())
+        page.tags["BitsPerSample"].overwrite(bits)
+        page.tags["StripByteCounts"].overwrite(packed.size)
+    expected = (values.astype(int) * 255 // (2**bits - 1)).astype(np.uint8)
+    np.testing.assert_array_equal(read_image(path, AUTO), 255 - expected if inverted else expected)
+    marked = values < 2**bits - 1 if inverted else values > 0
+    np.testing.assert_array_equal(read_mask(path), marked)
+
+
+def test_white_is_zero_of_8_bits_and_its_mask(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tif", GREY, photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(path, AUTO), 255 - GREY)
+    deep = np.where(GREY > 90, 65535, 7).astype(np.uint16)
+    path = write(tmp_path / "mask.tif", deep, photometric="miniswhite")
+    np.testing.assert_array_equal(read_mask(path), GREY <= 90)
+    path = write(tmp_path / "float.tif", GREY.astype(np.float32), photometric="miniswhite")
+    with pytest.raises(UserError, match="must hold unsigned integers"):
+        read_mask(path)
+
+
+def test_planar_tiff_and_colour_of_16_bits(tmp_path: Path) -> None:
+    planes = np.moveaxis(RGB, 2, 0)
+    path = write(tmp_path / "p.tif", planes, photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_image(path, AUTO), RGB)
+    path = write(tmp_path / "d.tif", RGB.astype(np.uint16) * 257, photometric="rgb")
+    np.testing.assert_array_equal(read_image(path, AUTO), RGB)
+
+
+@pytest.mark.parametrize("photometric", ["rgb", "ycbcr"])
+def test_jpeg_in_tiff(tmp_path: Path, photometric: str) -> None:
+    smooth = np.dstack([np.full_like(GREY, 60), GREY // 2 + 60, np.full_like(GREY, 200)])
+    options = {"compression": "jpeg", "compressionargs": {"level": 98}, "tile": (16, 16)}
+    stored = smooth
+    if photometric == "ycbcr":
+        stored = np.asarray(Image.fromarray(smooth).convert("YCbCr"))
+    tifffile.imwrite(tmp_path / "x.tif", stored, photometric=photometric, **options)
+    difference = read_image(tmp_path / "x.tif", AUTO).astype(int) - smooth
+    assert np.abs(difference).max() < 12
+
+
+@pytest.mark.parametrize("factor", [1, 256])
+def test_palettes_of_16_bits_and_those_that_hold_8(tmp_path: Path, factor: int) -> None:
+    colours = np.stack([np.arange(256), 255 - np.arange(256), np.arange(256) // 3])
+    path = tmp_path / "x.tif"
+    tables = (colours * factor).astype(np.uint16)
+    write(path, GREY, photometric="palette", colormap=tables)
+    expected = np.moveaxis(colours[:, GREY], 0, -1)
+    np.testing.assert_array_equal(read_image(path, AUTO), expected)
+
+
+def test_reduced_pages_are_no_pages_and_full_ones_are_a_stack(tmp_path: Path) -> None:
+    pyramid = tmp_path / "pyramid.tif"
+    with tifffile.TiffWriter(pyramid) as file:
+        options: dict[str, Any] = {"photometric": "minisblack", "metadata": None}
+        file.write(GREY[::4, ::4], subfiletype=1, **options)
+        file.write(GREY, subifds=1, **options)
+        file.write(GREY[::2, ::2], subfiletype=1, **options)
+        file.write(GREY[::2, ::2], subfiletype=1, **options)
+    assert count_frames(pyramid) == 1
+    np.testing.assert_array_equal(read_image(pyramid, AUTO), GREY)
+    stack = tmp_path / "stack.tif"
+    write(stack, np.stack([GREY, GREY // 2]))
+    np.testing.assert_array_equal(read_image(stack, AUTO, 1), GREY // 2)
+    with pytest.raises(UserError, match=r"holds 2 frames; save them"):
+        read_image(stack, AUTO)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_oriented_tiff_is_shown_as_an_oriented_png(tmp_path: Path, orientation: int) -> None:
+    write(tmp_path / "x.tif", GREY, extratags=[(ORIENTATION, 3, 1, orientation, True)])
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(GREY).save(tmp_path / "x.png", exif=exif)
+    pixels = read_image(tmp_path / "x.tif", AUTO)
+    np.testing.assert_array_equal(pixels, read_image(tmp_path / "x.png", AUTO))
+    assert read_size(tmp_path / "x.tif") == pixels.shape
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib", "packbits", "jpeg"])
+def test_a_tiff_cut_short_is_an_error(tmp_path: Path, compression: str | None) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    path = write(tmp_path / "x.tif", noise, compression=compression, tile=(32, 32))
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(UserError, match="cut short"):
+        read_image(path, AUTO)
+
+
+def test_a_tiff_of_many_channels_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tif", np.dstack([GREY] * 5), planarconfig="contig")
+    with pytest.raises(UserError, match="holds 5 channels; save it as grey or RGB"):
+        read_image(path, AUTO)
+
+
+def test_tiff_colours_multiplied_by_alpha_are_divided_again(tmp_path: Path) -> None:
+    half = np.full_like(GREY, 128)
+    values = np.dstack([RGB // 2, half])
+    path = write(tmp_path / "x.tif", values, photometric="rgb", extrasamples=["assocalpha"])
+    assert np.abs(read_image(path, AUTO).astype(int) - RGB).max() <= 3
+
+
+def png(path: Path, values: NDArray[Any], **options: Any) -> Path:
+    path.write_bytes(imagecodecs.png_encode(values, **options))
+    return path
+
+
+def test_png_of_16_bits_with_alpha_is_shown_as_without(tmp_path: Path) -> None:
+    deep = RAMP.astype(np.uint16)
+    plain = png(tmp_path / "plain.png", deep)
+    clear = png(tmp_path / "clear.png", np.dstack([deep, np.full_like(deep, 65535)]))
+    np.testing.assert_array_equal(read_image(clear, AUTO), read_image(plain, AUTO))
+    np.testing.assert_array_equal(read_image(clear, AUTO), shown(deep))
+    assert read_size(clear) == deep.shape
+    clear.write_bytes(clear.read_bytes()[:100])
+    with pytest.raises(UserError, match="cannot be read"):
+        read_image(clear, AUTO)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_shallow_palettes_with_transparency(tmp_path: Path, bits: int) -> None:
+    indices = (np.arange(64).reshape(8, 8) % 2**bits).astype(np.uint8)
+    colours = np.random.default_rng(bits).integers(0, 256, (2**bits, 3), dtype=np.uint8)
+    image = Image.fromarray(indices).copy()
+    image.putpalette(colours.tobytes())
+    image.save(tmp_path / "x.png", bits=bits, transparency=bytes([0, 90]))
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png", AUTO), colours[indices])
+
+
+@pytest.mark.parametrize("kind", ["white", "black", "red", "grey", "deep", "palette", "tiff"])
+def test_a_mask_that_says_all_by_its_alpha(tmp_path: Path, kind: str) -> None:
+    alpha = np.where(ALPHA == 255, 255, 0).astype(np.uint8)
+    flat = np.full_like(alpha, 0 if kind == "black" else 255)
+    path = tmp_path / "x.png"
+    if kind == "grey":
+        Image.fromarray(np.dstack([flat, alpha])).save(path)
+    elif kind == "deep":
+        png(path, np.dstack([flat, alpha]).astype(np.uint16) * 257)
+    elif kind == "palette":
+        image = Image.fromarray((alpha > 0).astype(np.uint8)).copy()
+        image.putpalette([9, 9, 9, 9, 9, 9])
+        image.save(path, transparency=bytes([0, 255]))
+    elif kind == "tiff":
+        path = write(tmp_path / "x.tif", np.dstack([flat, alpha]), extrasamples=["unassalpha"])
+    else:
+        green = flat * 0 if kind == "red" else flat
+        Image.fromarray(np.dstack([flat, green, green, alpha])).save(path)
+    np.testing.assert_array_equal(read_mask(path), alpha > 0)
+
+
+def test_colours_come_before_alpha_in_a_mask(tmp_path: Path) -> None:
+    marks = np.where(GREY > 90, 255, 0).astype(np.uint8)
+    Image.fromarray(np.dstack([marks, marks, marks, ALPHA])).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "x.png"), GREY > 90)
+
+
+def test_the_first_picture_of_a_camera_file(tmp_path: Path) -> None:
+    image, preview = Image.fromarray(GREY), Image.fromarray(GREY[::2, ::2])
+    image.save(tmp_path / "plain.jpg", quality=95)
+    image.save(tmp_path / "x.jpg", format="MPO", save_all=True, append_images=[preview], quality=95)
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "x.jpg", AUTO), read_image(tmp_path / "plain.jpg", AUTO)
+    )
+
+
+def test_a_mask_beside_an_oriented_jpeg_is_not_turned(tmp_path: Path) -> None:
+    stored = np.zeros((32, 48), np.uint8)
+    stored[:16, :16] = 255
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.fromarray(stored).save(tmp_path / "x.jpg", exif=exif, quality=95)
+    Image.fromarray(np.rot90(stored, -1).copy()).save(tmp_path / "mask.png")
+    mask = read_mask(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "x.jpg", AUTO) > 127, mask)
+
+
+def test_cmyk_jpeg_is_shown_as_a_viewer_shows_it(tmp_path: Path) -> None:
+    colour = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    Image.fromarray(colour).convert("CMYK").save(tmp_path / "x.jpg", quality=98)
+    assert np.abs(read_image(tmp_path / "x.jpg", AUTO).astype(int) - colour).max() < 8
+
+
+@pytest.fixture
+def terminal() -> Iterator[io.StringIO]:
+    """What the root logger's handlers, which write to the terminal, get to see."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    logging.getLogger().addHandler(handler)
+    yield stream
+    logging.getLogger().removeHandler(handler)
+
+
+JUNK = {"text.png": b"no image", "text.jpg": b"", "ifd.tif": b"II*\0\xff\xff\xff\x7f"}
+
+
+@pytest.mark.parametrize("name", JUNK)
+def test_reasons_are_in_our_words(
+    tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str], terminal: io.StringIO
+) -> None:
+    (tmp_path / name).write_bytes(JUNK[name])
+    with pytest.raises(UserError) as caught:
+        read_image(tmp_path / name, AUTO)
+    text = str(caught.value)
+    assert text.isprintable()
+    assert not any(word in text for word in ("<_io", "<tifffile", "object at", "BufferedReader"))
+    assert capfd.readouterr() == ("", "")
+    assert terminal.getvalue() == ""
+
+
+def test_a_reason_of_several_lines_is_given_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("raised by all decoders:\n  first: no\n  second: no")
+
+    Image.fromarray(GREY).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "open", fail)
+    reason = r"raised by all decoders: first: no second: no\)"
+    with pytest.raises(UserError, match=reason):
+        read_image(tmp_path / "x.png", AUTO)
+
+
+SURPRISES = [
+    AttributeError("'FileMetaDataset' object has no attribute 'TransferSyntaxUID'"),
+    TypeError("'>' not supported between instances of 'tuple' and 'int'"),
+    IndexError("tuple index out of range"),
+    ZeroDivisionError("division by zero"),
+]
+
+
+@pytest.mark.parametrize("error", SURPRISES, ids=repr)
+def test_what_surprises_a_decoder_is_a_damaged_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    Image.fromarray(GREY).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(UserError, match=r"\(its header is damaged\)"):
+        read_image(tmp_path / "x.png", AUTO)
+
+
+def test_no_one_is_told_to_force_a_library(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    (tmp_path / "x.dcm").write_bytes(b"no image" * 40)
+    with pytest.raises(UserError) as caught:
+        read_image(tmp_path / "x.dcm", AUTO)
+    assert "force=" not in str(caught.value)
+
+
+def test_damage_that_a_library_logs_is_not_printed(tmp_path: Path, terminal: io.StringIO) -> None:
+    content = io.BytesIO()
+    tifffile.imwrite(content, GREY, photometric="minisblack", metadata=None)
+    path = tmp_path / "x.tif"
+    # A next page that lies behind the end of the file.
+    data = bytearray(content.getvalue())
+    start = int.from_bytes(data[4:8], "little")
+    end = start + 2 + 12 * int.from_bytes(data[start : start + 2], "little")
+    data[end : end + 4] = (10**8).to_bytes(4, "little")
+    path.write_bytes(bytes(data))
+    with pytest.raises(UserError, match="pages are missing"):
+        read_image(path, AUTO)
+    assert terminal.getvalue() == ""
+
+
+def test_a_tiff_whose_channels_differ_in_depth_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tif", RGB, photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages.first.tags["BitsPerSample"].overwrite((5, 6, 5))
+    with pytest.raises(UserError, match=r"different depths|damaged"):
+        read_image(path, AUTO)
+
+
+def test_a_warning_of_the_library_is_part_of_the_reason(tmp_path, capsys):
+    file = tmp_path / "cut.jpg"
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0"
+    noise = np.random.default_rng(0).integers(256, size=(64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(file, exif=exif)
+    file.write_bytes(file.read_bytes()[:-200])
+    # pytest takes warnings for itself; afterwards it puts back what was there.
+    keep_warnings()
+    with pytest.raises(UserError, match=r"truncated.*; Corrupt EXIF data"):
+        read_image(file, IntensityWindow())
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("options", [{}, {"imagej": True}])
+def test_a_stack_behind_one_header_is_no_single_picture(tmp_path, options):
+    file = tmp_path / "stack.tif"
+    stack = np.arange(5 * 40 * 56, dtype=np.uint8).reshape(5, 40, 56)
+    tifffile.imwrite(file, stack, photometric="minisblack", truncate=True, **options)
+    with pytest.raises(UserError, match="several images behind one header; save them as files"):
+        read_image(file, IntensityWindow())

@@ -1,0 +1,314 @@
+"""CACHE_IMAGES: the same bytes, kept once, and made anew when anything has changed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from datasets import cache as image_cache
+from datasets.cache import keep_images
+from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
+from datasets.folders.layout import find_normal_images, find_split
+from engine.evaluate.calibration import fingerprint
+from engine.test import test as run_test
+from engine.train.start import create_trainer, train
+from tests.image_sets import (
+    AUTO,
+    GREY,
+    VOLUME,
+    dataset_of,
+    files_in,
+    write_grey,
+    write_medical,
+    write_mixed,
+)
+from tests.medical_files import write_nifti
+from utils.config.load import Config
+from utils.errors import UserError
+from utils.intensity import IntensityWindow
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("mode", ["ram", "disk"])
+@pytest.mark.parametrize(
+    ("write", "channels"), [(write_grey, 1), (write_mixed, 3), (write_medical, 1)]
+)
+def test_the_same_bytes(
+    tmp_path: Path, write: Callable[[Path], None], channels: int, mode: image_cache.Mode
+) -> None:
+    write(tmp_path / "data")
+    for window in (AUTO, IntensityWindow("range", 100, 700)):
+        plain = dataset_of(tmp_path / "data", window=window)
+        kept = keep_images(plain, mode, tmp_path / "cache")
+        assert len(kept) == len(plain) > 2
+        for index in range(len(plain)):
+            assert torch.equal(kept[index]["image"], plain[index]["image"])
+            assert len(kept.resized(index)) == channels
+
+
+@pytest.mark.parametrize("mode", ["ram", "disk"])
+def test_what_is_given_out_may_be_changed(source: Path, mode: image_cache.Mode) -> None:
+    kept = keep_images(dataset_of(source), mode, source.parent / "cache")
+    before = kept.resized(0).clone()
+    kept.resized(0).zero_()
+    assert torch.equal(kept.resized(0), before)
+
+
+@pytest.mark.parametrize("mode", ["ram", "disk"])
+def test_files_are_read_once(source: Path, decoded: list[str], mode: image_cache.Mode) -> None:
+    (source / "b2.png").unlink()  # the one in colour, at which reading begins anew
+    kept = keep_images(dataset_of(source), mode, source.parent / "cache")
+    for path in source.iterdir():
+        path.unlink()
+    assert [kept[index]["image"].shape for index in range(3)] == [(3, 8, 8)] * 3
+    assert sorted(decoded) == ["a.png", "b.png", "c.png"]
+
+
+@pytest.mark.parametrize("write", [write_grey, write_mixed])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_augmented_batches_are_identical(
+    tmp_path: Path, write: Callable[[Path], None], workers: int
+) -> None:
+    write(tmp_path / "data")
+    plain = dataset_of(tmp_path / "data", size=16)
+    found = []
+    for mode, used in (("none", 0), ("none", workers), ("ram", workers), ("disk", workers)):
+        dataset = TrainDataset(keep_images(plain, mode, tmp_path / "cache"), seed=3)
+        sampler = EpochSampler(len(plain), seed=3)
+        loader = train_loader(dataset, sampler, batch_size=1, num_workers=used, pin=False)
+        epochs = []
+        for sampler.epoch in (1, 2):
+            epochs += [batch["image"] for batch in loader]
+        found.append(torch.cat(epochs))
+    assert not torch.equal(*found[0].chunk(2))
+    assert all(torch.equal(each, found[0]) for each in found[1:])
+
+
+def test_a_spawned_worker_maps_the_file(source: Path) -> None:
+    kept = keep_images(dataset_of(source, size=64), "disk", source.parent / "cache")
+    content = pickle.dumps(kept)
+    assert len(content) < 64 * 64
+    assert torch.equal(pickle.loads(content).resized(2), kept.resized(2))
+
+
+def test_a_hit_decodes_nothing_and_is_said(
+    source: Path, decoded: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = source.parent / "cache"
+    with caplog.at_level(logging.INFO):
+        keep_images(dataset_of(source), "disk", cache)
+        decoded.clear()
+        keep_images(dataset_of(source), "disk", cache)
+    assert decoded == []
+    (file,) = files_in(cache)
+    size = "7.68e-07 GB, colour"
+    assert caplog.messages == [
+        f"4 images of {source} kept in {file}: {size}",
+        f"4 images of {source} found in {file}: {size}",
+    ]
+
+
+def touch(folder: Path) -> None:
+    file = folder / "a.png"
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+
+
+def grow(folder: Path) -> None:
+    file = folder / "a.png"
+    times = file.stat()
+    file.write_bytes(file.read_bytes() + b"\0")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def add(folder: Path) -> None:
+    Image.fromarray(GREY).save(folder / "d.png")
+
+
+@pytest.mark.parametrize("change", [touch, grow, add])
+def test_changed_files_are_read_anew(
+    source: Path, decoded: list[str], change: Callable[[Path], None]
+) -> None:
+    cache = source.parent / "cache"
+    keep_images(dataset_of(source), "disk", cache)
+    decoded.clear()
+    change(source)
+    plain = dataset_of(source)
+    kept = keep_images(plain, "disk", cache)
+    assert len(set(decoded)) == len(plain)
+    for index in range(len(plain)):
+        assert torch.equal(kept.resized(index).expand(3, -1, -1), plain[index]["image"])
+
+
+def test_changed_settings_and_versions_are_read_anew(
+    source: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = source.parent / "cache"
+
+    def count(size: int = 8, window: IntensityWindow = AUTO) -> int:
+        decoded.clear()
+        keep_images(dataset_of(source, size, window), "disk", cache)
+        return len(set(decoded))
+
+    narrow = IntensityWindow("range", 0, 900)
+    assert [count(), count()] == [4, 0]
+    assert [count(size=9), count(window=narrow), count(9, narrow)] == [4, 4, 4]
+    assert count() == 0
+    monkeypatch.setattr(image_cache, "CACHE_VERSION", 2)
+    assert count() == 4
+
+
+def test_another_slice_axis_is_another_cache(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "data/a.nii", VOLUME[:4, :4, :4])
+    keys = set()
+    for axis in ("axial", "coronal", "sagittal"):
+        split = find_normal_images(tmp_path / "data", key="TRAIN_DATA_PATH", axis=axis)
+        keys.add(image_cache.cache_key(AnomalyDataset(split, 8, AUTO)))
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("mode", ["ram", "disk"])
+def test_all_bad_files_are_named_and_nothing_is_kept(source: Path, mode: image_cache.Mode) -> None:
+    cache = source.parent / "cache"
+    for name in ("a.png", "c.png"):
+        (source / name).write_bytes((source / name).read_bytes()[:60])
+    with pytest.raises(UserError) as caught:
+        keep_images(dataset_of(source), mode, cache)
+    first, second = str(caught.value).splitlines()
+    assert first.startswith(f"{source}/a.png: cannot be read as an image")
+    assert second.startswith(f"{source}/c.png: cannot be read as an image")
+    assert files_in(cache) == []
+
+
+def test_once_a_file_is_bad_the_others_are_only_checked(source: Path) -> None:
+    (source / "b.png").write_bytes(b"")
+    dataset = dataset_of(source)
+    images = image_cache._read(dataset)
+    assert torch.equal(next(images), dataset.resized(0))
+    with pytest.raises(UserError, match=r"b\.png"):
+        next(images)
+
+
+def test_masks_are_checked_at_a_hit_as_well(tmp_path: Path) -> None:
+    for name in ("img", "label"):
+        (tmp_path / "data/Ungood" / name).mkdir(parents=True)
+        Image.fromarray(GREY).save(tmp_path / f"data/Ungood/{name}/b.png")
+
+    def kept() -> AnomalyDataset:
+        split = find_split(tmp_path / "data", key="TEST_DATA_PATH")
+        return keep_images(AnomalyDataset(split, 8, AUTO), "disk", tmp_path / "cache")
+
+    for _ in range(2):
+        assert kept()[0]["mask"].any()
+    Image.fromarray(GREY[:5]).save(tmp_path / "data/Ungood/label/b.png")
+    with pytest.raises(UserError, match=r"label/b\.png: is 14 × 5 pixels"):
+        kept()
+
+
+@pytest.mark.parametrize(("processes", "available"), [(1, 767), (2, 1535)])
+def test_too_little_memory(
+    source: Path, monkeypatch: pytest.MonkeyPatch, processes: int, available: int
+) -> None:
+    def keep(left: int | None) -> AnomalyDataset:
+        monkeypatch.setattr(image_cache, "available_memory", lambda: left)
+        return keep_images(dataset_of(source), "ram", source, processes=processes)
+
+    expected = rf"CACHE_IMAGES = ram: needs .* of memory, and {available / 1e9:.3g} GB are left"
+    with pytest.raises(UserError, match=expected):
+        keep(available)
+    assert keep(available + 1).images is not None
+    assert keep(None).images is not None
+
+
+def test_too_little_memory_is_found_before_reading(
+    source: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_cache, "available_memory", lambda: 100)
+    with pytest.raises(UserError, match=r"needs 2\.56e-07 GB of memory, and 1e-07 GB are left"):
+        keep_images(dataset_of(source), "ram", source)
+    assert decoded == []
+
+
+@pytest.mark.parametrize("mode", ["ram", "disk"])
+def test_training_and_test_end_with_the_same_numbers(
+    tiny: Callable[..., Config],
+    tmp_path: Path,
+    mode: str,
+    decoded: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    weights, scores = [], []
+    for name, workers in (("none", 0), (mode, 2)):
+        folder = tmp_path / name
+        config = tiny(
+            f"CACHE_IMAGES={name}", f"CACHE_DIR={tmp_path}/cache", f"NUM_WORKERS={workers}",
+            f"TRAINING.RESULTS_PATH={folder}", f"TESTING.RESULTS_PATH={folder}/test",
+            f"CHECKPOINT_PATH={folder}/checkpoints/last_ckpt.pth",
+        )  # fmt: skip
+        train(config)
+        decoded.clear()
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            run_test(config)
+        weights.append(torch.load(folder / "checkpoints/last_ckpt.pth", weights_only=True))
+        scores.append((folder / "test/scores.csv").read_bytes())
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    assert scores[0] == scores[1]
+    assert len(decoded) == 7
+    # The threshold's images have been kept by the training.
+    found = f"6 images of {tmp_path}/data/valid found in {tmp_path}/cache" in caplog.text
+    assert found == (mode == "disk")
+    assert len(files_in(tmp_path / "cache")) == (3 if mode == "disk" else 0)
+
+
+def test_resuming_may_change_where_images_are_kept(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
+    cache = f"CACHE_DIR={tmp_path}/cache"
+    train(tiny(cache, "N_EPOCHS=1"))
+    train(tiny(cache, "N_EPOCHS=1", "CACHE_IMAGES=ram"), resume=True)
+
+
+def test_loader_processes_stay(tiny: Callable[..., Config]) -> None:
+    trainer = create_trainer(tiny("NUM_WORKERS=2"))
+    assert trainer.loader.persistent_workers
+    assert trainer.validation_batches.persistent_workers
+    without = create_trainer(tiny("NUM_WORKERS=0"))
+    assert not without.validation_batches.persistent_workers
+
+
+def test_a_calibration_counts_wherever_images_are_kept(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
+    (tmp_path / "last.pth").write_bytes(b"any")
+    checkpoint = f"CHECKPOINT_PATH={tmp_path}/last.pth"
+    configs = tiny(checkpoint), tiny(checkpoint, "CACHE_IMAGES=disk")
+    assert len({fingerprint(config.need_testing()) for config in configs}) == 1
+
+
+@pytest.mark.slow
+def test_of_two_training_processes_one_builds(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    tiny()
+    overrides = ["DEVICES=2", "N_EPOCHS=1", "CACHE_IMAGES=disk", f"CACHE_DIR={tmp_path}/cache"]
+    command = [sys.executable, ROOT / "run_training.py", "--config", tmp_path / "tiny.ini"]
+    for override in overrides:
+        command += ["--set", override]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    found = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=240, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    printed = found.stdout + found.stderr
+    assert printed.count(f"kept in {tmp_path}/cache") == 2
+    # The other process finds both splits, and so does the calibration after the training.
+    assert printed.count(f"found in {tmp_path}/cache") >= 2

@@ -1,0 +1,279 @@
+"""Configs that contradict their backbones: said before any weight is read, all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import timm.models._builder
+import torch
+
+from engine.compatibility import check_geometry
+from engine.evaluate.scorer import create_scorer
+from engine.train.start import create_trainer
+from tests.config_helpers import load_text, small_ini
+from utils.config.load import load_config
+from utils.errors import ConfigError, Problem
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.ini"))
+Changes = dict[str, str | None]
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here may read a weight, from a file or from the hub."""
+
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("weights were read")
+
+    monkeypatch.setattr(torch, "load", refuse)
+    monkeypatch.setattr(safetensors.torch, "load_file", refuse)
+    monkeypatch.setattr(timm.models._builder, "load_pretrained", refuse)
+
+
+def geometry_problems(folder: Path, changes: Changes) -> list[Problem]:
+    config = load_text(folder, small_ini({f"TRAINING.{key}": changes[key] for key in changes}))
+    kinds = ("TRAIN", "VAL")
+    try:
+        check_geometry(config.need_training(), kinds, file="a.ini", section="TRAINING")
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+# Models of 224 pixels and a width that the projection takes.
+def at_224(model: str, width: int, patch_size: int, registers: int) -> Changes:
+    return {
+        "RESIZE": "224",
+        "MODEL_NAME": model,
+        "PATCH_SIZE": str(patch_size),
+        "N_PATCHES": str(224 // patch_size),
+        "N_REG_TOKENS": str(registers),
+        "FINAL_PROJ_IN_FEATURES": str(width),
+        "DECODER_N_PATCHES": "28",
+        "JUNCTION_N_QUERIES": "784",
+    }
+
+
+FITTING: dict[str, Changes] = {
+    "small": {},
+    "dino": at_224("vit_small_patch8_224.dino", 384, 8, 0),
+    "dino at another patch size": at_224("vit_small_patch16_224.dino", 384, 14, 0),
+    "dinov2": at_224("vit_small_patch14_dinov2.lvd142m", 384, 14, 0),
+    "dinov2 with registers": at_224("vit_small_patch14_reg4_dinov2.lvd142m", 384, 14, 4),
+    "dinov3": at_224("vit_small_patch16_dinov3.lvd1689m", 384, 16, 4),
+    "mae": at_224("vit_base_patch16_224.mae", 768, 16, 0),
+    "clip": at_224("vit_base_patch16_clip_224.openai", 768, 16, 0),
+    "siglip, which has no class token": at_224("vit_base_patch16_siglip_224", 768, 16, 0),
+    "supervised": at_224("vit_tiny_patch16_224.augreg_in21k_ft_in1k", 192, 16, 0),
+    "three encoders": {
+        "MODEL_NAME": "test_vit, test_vit2, test_vit3",
+        "PATCH_SIZE": "16, 8, 32",
+        "N_PATCHES": "6, 12, 3",
+        "N_REG_TOKENS": "0, 0, 0",
+        "FINAL_PROJ_IN_FEATURES": "64, 64, 96",
+        "FINAL_PROJ_OUT_FEATURES": "48, 48, 48",
+    },
+    "an additional block": {
+        "ADDITIONAL_BLOCK_DIM": "64",
+        "ADDITIONAL_BLOCK_NUM_HEADS": "4",
+        "ADDITIONAL_BLOCK_MLP_RATIO": "2",
+    },
+    "no projection": {
+        "FINAL_PROJ_IN_FEATURES": "",
+        "FINAL_PROJ_OUT_FEATURES": "",
+        "JUNCTION_DIM": "64",
+    },
+    # The embedding loss looks at the last block only: these numbers are of no account.
+    "an embedding loss": {"CRITERION_TRAIN": "EMBED_MSE", "PERCEPTUAL_HSTATE_TRAIN": "15, 19"},
+    "no perceptual criterion": {
+        "CRITERION_TRAIN": "MSE",
+        "CRITERION_VAL": "SSIM",
+        "PERCEPTUAL_MODEL_NAME": "nonsense",
+        "PERCEPTUAL_HSTATE_TRAIN": "99",
+    },
+    "one ResNet from a file": {
+        "CRITERION_TRAIN": "PERCEPTUAL_RESNET18",
+        "CRITERION_VAL": "PERCEPTUAL_RESNET18",
+        "PERCEPTUAL_WEIGHTS": "resnet18.pth",
+    },
+}
+
+
+@pytest.mark.parametrize("changes", FITTING.values(), ids=FITTING)
+def test_fitting_backbones(tmp_path: Path, changes: Changes) -> None:
+    assert geometry_problems(tmp_path, changes) == []
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
+def test_shipped_configs_fit_their_backbones(file: Path) -> None:
+    config = load_config(file)
+    check_geometry(config.need_training(), ("TRAIN", "VAL"), file=str(file), section="TRAINING")
+    check_geometry(config.need_testing(), ("VAL",), file=str(file), section="TESTING")
+
+
+# Changes, the key that is named, and what its line must say.
+CONTRADICTING: dict[str, tuple[Changes, str, tuple[str, ...]]] = {
+    "a typo": (
+        {"MODEL_NAME": "tset_vit"},
+        "MODEL_NAME",
+        ("no model 'tset_vit'", "test_vit"),
+    ),
+    "a typo in a long name": (
+        at_224("vit_larg_patch14_reg4_dinov2.lvd142m", 1024, 14, 4),
+        "MODEL_NAME",
+        ("near are ", "vit_large_patch14_reg4_dinov2"),
+    ),
+    "a wrong tag": (
+        at_224("vit_small_patch16_224.dinoo", 384, 16, 0),
+        "MODEL_NAME",
+        ("dinoo", "vit_small_patch16_224.dino"),
+    ),
+    "a Hugging Face name": (
+        {"MODEL_NAME": "facebook/dinov2-large"},
+        "MODEL_NAME",
+        ("no model 'facebook/dinov2-large'",),
+    ),
+    "a CNN": ({"MODEL_NAME": "resnet18"}, "MODEL_NAME", ("resnet18", "a plain ViT")),
+    "a hierarchical ViT": (
+        {"MODEL_NAME": "swin_tiny_patch4_window7_224"},
+        "MODEL_NAME",
+        ("swin_tiny", "a plain ViT"),
+    ),
+    # Its module does not even have the attributes that tell the geometry.
+    "a ViT of another build": ({"MODEL_NAME": "xcit_nano_12_p8_224"}, "MODEL_NAME", ("xcit",)),
+    "a patch size that it refuses": (
+        {"MODEL_NAME": "vit_tiny_r_s16_p8_224"},
+        "MODEL_NAME",
+        ("vit_tiny_r_s16_p8_224", "'patch_size': 16"),
+    ),
+    "a positive block": ({"USE_HIDDEN_STATE": "6"}, "USE_HIDDEN_STATE", ("no block 6", "-6 to 5")),
+    "a negative block": (
+        {"USE_HIDDEN_STATE": "-1, -7"},
+        "USE_HIDDEN_STATE",
+        ("test_vit has no block -7", "-6 to 5"),
+    ),
+    "registers where there are none": ({"N_REG_TOKENS": "4"}, "N_REG_TOKENS", ("give 0",)),
+    "no registers where there are four": (
+        at_224("vit_small_patch14_reg4_dinov2.lvd142m", 384, 14, 0),
+        "N_REG_TOKENS",
+        ("found 0", "5 prefix tokens", "give 4"),
+    ),
+    "DINOv3 without its registers": (
+        at_224("vit_small_patch16_dinov3.lvd1689m", 384, 16, 0),
+        "N_REG_TOKENS",
+        ("give 4",),
+    ),
+    "the projection's width": (
+        {"FINAL_PROJ_IN_FEATURES": "1024"},
+        "FINAL_PROJ_IN_FEATURES",
+        ("found 1024", "test_vit has width 64"),
+    ),
+    "no projection": (
+        {"FINAL_PROJ_IN_FEATURES": "", "FINAL_PROJ_OUT_FEATURES": ""},
+        "JUNCTION_DIM",
+        ("found 48", "width 64", "FINAL_PROJ_* is empty"),
+    ),
+    "the additional block's width": (
+        {
+            "ADDITIONAL_BLOCK_DIM": "48",
+            "ADDITIONAL_BLOCK_NUM_HEADS": "4",
+            "ADDITIONAL_BLOCK_MLP_RATIO": "4",
+        },
+        "ADDITIONAL_BLOCK_DIM",
+        ("found 48", "width 64"),
+    ),
+    "the perceptual model's name": (
+        {"PERCEPTUAL_MODEL_NAME": "vit_lage_patch16_224.mae"},
+        "PERCEPTUAL_MODEL_NAME",
+        ("vit_large_patch16_224",),
+    ),
+    "a perceptual CNN": ({"PERCEPTUAL_MODEL_NAME": "resnet50"}, "PERCEPTUAL_MODEL_NAME", ()),
+    "a perceptual model whose blocks know the number of patches": (
+        {"PERCEPTUAL_MODEL_NAME": "beit_base_patch16_224"},
+        "PERCEPTUAL_MODEL_NAME",
+        ("depend on the number of patches",),
+    ),
+    "the perceptual model's blocks": (
+        {"PERCEPTUAL_HSTATE_VAL": "1, 19"},
+        "PERCEPTUAL_HSTATE_VAL",
+        ("no block 19", "-6 to 5"),
+    ),
+    "the training criterion's blocks": (
+        {"CRITERION_TRAIN": "PERCEPTUAL_VIT_mae", "PERCEPTUAL_HSTATE_TRAIN": "-7"},
+        "PERCEPTUAL_HSTATE_TRAIN",
+        ("no block -7",),
+    ),
+    "one file for two ResNets": (
+        {
+            "CRITERION_TRAIN": "PERCEPTUAL_RESNET18, PERCEPTUAL_RESNET34",
+            "CRITERION_TRAIN_WEIGHTS": "1, 1",
+            "CRITERION_VAL": "MSE",
+            "PERCEPTUAL_WEIGHTS": "a.pth",
+        },
+        "PERCEPTUAL_WEIGHTS",
+        ("'a.pth'", "PERCEPTUAL_RESNET18 and PERCEPTUAL_RESNET34"),
+    ),
+    "one file for training's ResNet and validation's ViT": (
+        {"CRITERION_TRAIN": "PERCEPTUAL_RESNET18", "PERCEPTUAL_WEIGHTS": "a.pth"},
+        "PERCEPTUAL_WEIGHTS",
+        ("test_vit and PERCEPTUAL_RESNET18", "hub"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "key", "said"), CONTRADICTING.values(), ids=CONTRADICTING)
+def test_contradicting_backbones(
+    tmp_path: Path, changes: Changes, key: str, said: tuple[str, ...]
+) -> None:
+    (problem,) = geometry_problems(tmp_path, changes)
+    assert (problem.file, problem.section, problem.key) == ("a.ini", "TRAINING", key)
+    assert str(problem).isprintable()
+    for words in said:
+        assert words in problem.text
+
+
+def test_all_contradictions_at_once(tmp_path: Path) -> None:
+    changes: Changes = {
+        "MODEL_NAME": "nonsense, test_vit, test_vit2",
+        "PATCH_SIZE": "16, 16, 16",
+        "N_PATCHES": "6, 6, 6",
+        "N_REG_TOKENS": "0, 1, 0",
+        "ADDITIONAL_BLOCK_DIM": "64, 48, 64",
+        "ADDITIONAL_BLOCK_NUM_HEADS": "4, 4, 4",
+        "ADDITIONAL_BLOCK_MLP_RATIO": "4, 4, 4",
+        "FINAL_PROJ_IN_FEATURES": "64, 48, 32",
+        "FINAL_PROJ_OUT_FEATURES": "48, 48, 48",
+        # The second one has six blocks, the third one eight.
+        "USE_HIDDEN_STATE": "-1, -8",
+        "PERCEPTUAL_HSTATE_TRAIN": "6",
+        "PERCEPTUAL_HSTATE_VAL": "7, -7",
+    }
+    problems = geometry_problems(tmp_path, changes)
+    assert [problem.key for problem in problems] == [
+        "MODEL_NAME",
+        "N_REG_TOKENS",
+        "USE_HIDDEN_STATE",
+        "ADDITIONAL_BLOCK_DIM",
+        "FINAL_PROJ_IN_FEATURES",
+        "FINAL_PROJ_IN_FEATURES",
+        "PERCEPTUAL_HSTATE_TRAIN",
+        "PERCEPTUAL_HSTATE_VAL",
+        "PERCEPTUAL_HSTATE_VAL",
+    ]
+    assert len(set(problems)) == len(problems)
+
+
+def test_training_says_it_first(tmp_path: Path) -> None:
+    changes: Changes = {"MODEL_WEIGHTS": "nowhere.pth", "USE_HIDDEN_STATE": "9"}
+    text = small_ini({f"TRAINING.{key}": value for key, value in changes.items()})
+    with pytest.raises(ConfigError, match=r"\[TRAINING\] USE_HIDDEN_STATE: test_vit has no block"):
+        create_trainer(load_text(tmp_path, text))
+
+
+def test_testing_says_it_first(tmp_path: Path) -> None:
+    text = small_ini({"TESTING.MODEL_WEIGHTS": "nowhere.pth", "TESTING.N_REG_TOKENS": "1"})
+    config = load_text(tmp_path, text)
+    with pytest.raises(ConfigError, match=r"\[TESTING\] N_REG_TOKENS: found 1"):
+        create_scorer(config.need_testing(), file=config.file)

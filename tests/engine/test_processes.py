@@ -1,0 +1,192 @@
+"""Two gloo processes on the CPU do what one does."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+from engine.test import test as run_test
+from engine.train.start import create_trainer, train
+from utils.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+# The two processes draw dropout masks of their own: without dropout they must agree with one.
+# Training and test in one launch: each start of two processes takes ten seconds.
+LAUNCHER = """
+import sys
+from pathlib import Path
+from torch import nn
+nn.Dropout.forward = lambda self, values: values
+sys.path.insert(0, {root!r})
+from engine.test import test
+from engine.train.start import train
+from utils.config.load import load_config
+from utils.errors import run_script
+def main():
+    config = load_config(sys.argv[1], sys.argv[2:])
+    state = Path(config.training.results_path, "checkpoints", "training_state.pth")
+    train(config, resume=state.exists())
+    test(config)
+run_script(main)
+"""
+
+
+def start(tmp_path: Path, *overrides: str) -> subprocess.Popen[str]:
+    launcher = tmp_path / "launch.py"
+    launcher.write_text(LAUNCHER.format(root=str(ROOT)))
+    return subprocess.Popen(
+        [sys.executable, str(launcher), str(tmp_path / "tiny.ini"), *overrides],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+    )
+
+
+def column(path: Path, name: str) -> list[str]:
+    with path.open(newline="") as file:
+        return [row[name] for row in csv.DictReader(file)]
+
+
+# Its rotary embeddings are buffers, which DDP would broadcast in each forward pass.
+WITH_BUFFERS = ["MODEL_NAME=eva02_tiny_patch14_224", "FINAL_PROJ_IN_FEATURES=192"]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "num_test_images"), [([], 7), (WITH_BUFFERS, 5)], ids=["plain", "buffers"]
+)
+def test_two_processes_give_the_losses_and_scores_of_one(
+    tiny, tmp_path, monkeypatch, backbone, num_test_images
+):
+    def overrides(name: str, *others: str) -> list[str]:
+        folder = tmp_path / name
+        # Batches of one: what else lies in a batch decides an image's last digits.
+        shared = ["N_EPOCHS=2", "TESTING.BATCH_SIZE_TEST=1", f"TRAINING.RESULTS_PATH={folder}"]
+        shared += [f"TESTING.RESULTS_PATH={folder}/test", f"MAX_SAMPLES_TEST={num_test_images}"]
+        shared += backbone
+        return [*shared, f"CHECKPOINT_PATH={tmp_path}/one/checkpoints/last_ckpt.pth", *others]
+
+    one, two = tmp_path / "one", tmp_path / "two"
+    monkeypatch.setattr(nn.Dropout, "forward", lambda self, values: values)
+    config = tiny(*overrides("one"))
+    train(config)
+    run_test(config)
+    process = start(tmp_path, *overrides("two", "DEVICES=2"))
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    for name in ("train_loss", "val_image_auroc", "val_pixel_auroc"):
+        values = [
+            [float(value) for value in column(folder / "training.csv", name) if value]
+            for folder in (one, two)
+        ]
+        np.testing.assert_allclose(*values, rtol=0, atol=1e-5)
+    # An odd number of images on two processes: none twice, none dropped, the same order and bytes.
+    assert len(column(two / "test" / "scores.csv", "path")) == num_test_images
+    tables = [(folder / "test" / "scores.csv").read_bytes() for folder in (one, two)]
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.slow
+def test_an_error_in_two_processes_ends_the_job(tiny, tmp_path):
+    tiny()
+    process = start(tmp_path, "DEVICES=2", "BATCH_SIZE_TRAIN=3")
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 2
+    assert "cannot be shared evenly by 2 processes" in said
+
+
+def children_of(process: int) -> list[int]:
+    text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(each) for each in text.split()]
+
+
+def is_alive(process: int) -> bool:
+    status = Path(f"/proc/{process}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+def wait_until(reached, seconds: float) -> None:
+    begun = time.monotonic()
+    while not reached():
+        assert time.monotonic() - begun < seconds
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_is_killed_ends_the_job_soon(tiny, tmp_path, first, number):
+    tiny()
+    process = start(tmp_path, "DEVICES=2", "N_EPOCHS=1000", "EVAL_STEPSIZE=1000")
+    wait_until((tmp_path / "results" / "training.csv").exists, 120)
+    (other,) = children_of(process.pid)
+    os.kill(process.pid if first else other, number)
+    said, _ = process.communicate(timeout=60)
+    wait_until(lambda: not is_alive(other), 60)
+    assert process.returncode == (-number if first else 2)
+    assert "error: another process of this run has ended" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulated_batches_equal_one_large_batch(tiny, tmp_path, accumulate):
+    losses = []
+    for name, overrides in (
+        ("whole", [f"BATCH_SIZE_TRAIN={4 * accumulate}"]),
+        ("parts", [f"ACCUMULATE={accumulate}"]),
+    ):
+        trainer = create_trainer(
+            tiny("N_EPOCHS=2", f"TRAINING.RESULTS_PATH={tmp_path / name}", *overrides)
+        )
+        for block in trainer.model.junction.blocks:
+            block.projection[-1].p = 0.0
+        trainer.run()
+        losses.append(trainer.model.trained_state_dict())
+    for name, tensor in losses[0].items():
+        np.testing.assert_allclose(tensor, losses[1][name], atol=2e-5, err_msg=name)
+
+
+def test_another_number_of_processes_than_torchrun_started_is_an_error(tiny, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"DEVICES = 1.*torchrun has started 2"):
+        train(tiny())
+
+
+def test_another_number_of_processes_than_fabric_run_started_is_an_error(tiny, monkeypatch):
+    monkeypatch.setenv("LT_CLI_USED", "1")
+    monkeypatch.setenv("LT_DEVICES", "2")
+    with pytest.raises(UserError, match=r"DEVICES = 1.*--devices=2"):
+        train(tiny("DEVICES=1"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["torch.distributed.run", "--nproc-per-node", "2"],
+        ["lightning_fabric.cli", "--devices", "2", "--accelerator", "cpu"],
+    ],
+    ids=["torchrun", "fabric run"],
+)
+def test_other_launchers_start_one_run(tiny, tmp_path, launcher):
+    tiny()
+    script = [str(ROOT / "run_training.py"), "--config", str(tmp_path / "tiny.ini")]
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, *script, "--set", "DEVICES=2"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert column(tmp_path / "results" / "training.csv", "epoch") == ["1", "2", "3", "4"]

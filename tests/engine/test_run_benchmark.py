@@ -1,0 +1,186 @@
+"""The benchmark over configs and seeds: skipping, going on, failures, signals, the table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+
+from engine.benchmark import runs as module
+from engine.benchmark.published import PUBLISHED
+from engine.benchmark.runs import benchmark
+from utils.config.load import load_config
+from utils.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+SHORT = ["N_EPOCHS=1", "EXPERIMENT_NAME=Brain_AD"]
+# Stands in for run_training.py and run_test.py where only processes matter.
+STUB = """
+import pathlib, signal, sys, time
+settings = dict(each.split("=", 1) for each in sys.argv if "=" in each)
+folder = pathlib.Path(settings["TRAINING.RESULTS_PATH"])
+state = folder / "checkpoints" / "training_state.pth"
+state.parent.mkdir(parents=True, exist_ok=True)
+state.touch()
+print("arguments:", *sys.argv[1:])
+"""
+WAITS = """
+print("ready")
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """The scripts run in this process: importing torch anew takes seconds."""
+    calls = []
+
+    def run_child(command, log):
+        calls.append([Path(command[1]).name, *command[2:]])
+        monkeypatch.setattr(sys, "argv", command[1:])
+        try:
+            runpy.run_path(command[1], run_name="__main__")
+        except SystemExit as stop:
+            log.write_text(f"it left with {stop.code}\n")
+            return stop.code
+        raise AssertionError("a script ends with sys.exit")
+
+    monkeypatch.setattr(module, "run_child", run_child)
+    monkeypatch.setattr("utils.console.setup_logging", lambda: None)
+    return calls
+
+
+@pytest.fixture
+def stubs(monkeypatch, tmp_path):
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    for name in ("run_training.py", "run_test.py"):
+        (folder / name).write_text(STUB)
+    monkeypatch.setattr(module, "SCRIPTS", folder)
+    return folder
+
+
+def table(output: Path) -> list[dict[str, str]]:
+    with (output / "benchmark.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def markdown_row(output: Path, config: str) -> dict[str, str]:
+    lines = (output / "benchmark.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    (row,) = [row for row in cells if row[0] == config]
+    return dict(zip(cells[0], row, strict=True))
+
+
+def test_two_seeds_and_a_config_that_fails(tiny, tmp_path, in_process, capsys, monkeypatch):
+    good, bad, output = Path(tiny().file), tmp_path / "bad.ini", tmp_path / "out"
+    bad.write_text(good.read_text() + "JUNCTION_DEPTH = 3\n")
+    failures = benchmark([bad, good], [0, 1], output=output, overrides=SHORT)
+
+    assert set(failures) == {"bad, seed 0", "bad, seed 1"}
+    assert "JUNCTION_DEPTH" in failures["bad, seed 0"]
+    assert "failed: bad, seed 1" in capsys.readouterr().err
+    assert [call[0] for call in in_process] == ["run_training.py", "run_test.py"] * 2
+    rows = table(output)
+    assert [row["state"] for row in rows] == ["failed", "failed", "done", "done"]
+    assert [row["seed"] for row in rows] == ["0", "1"] * 2
+    folders = [output / "tiny" / f"seed{seed}" for seed in (0, 1)]
+    metrics = [json.loads((each / "test" / "metrics.json").read_text()) for each in folders]
+    assert [each["seed"] for each in metrics] == [0, 1]
+    for row, expected in zip(rows[2:], metrics, strict=True):
+        for name in ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro"):
+            assert float(row[name]) == expected[name]
+    assert load_config(folders[1] / "config.ini").training.seed == 1
+
+    row = markdown_row(output, "tiny")
+    values = [100 * each["pixel_auroc"] for each in metrics]
+    assert row["pixel AUROC"] == f"{mean(values):.2f} ± {stdev(values):.2f}"
+    assert (row["runs"], row["QFAE, paper"], row["PatchCore"]) == ("2 of 2", "94.3", "91.65")
+    assert markdown_row(output, "bad")["image AUROC"] == "–"
+    assert "One seed" not in (output / "benchmark.md").read_text()
+
+    before = [path.stat().st_mtime_ns for path in output.glob("tiny/*/test/metrics.json")]
+    assert benchmark([good], [1, 0], output=output, overrides=SHORT) == {}
+    assert len(in_process) == 4
+    after = [path.stat().st_mtime_ns for path in output.glob("tiny/*/test/metrics.json")]
+    assert after == before
+
+    monkeypatch.chdir(tmp_path)
+    elsewhere = [*SHORT, "NUM_NODES=1", "DEVICES=2"]
+    assert benchmark([good], [0], output=Path("out"), overrides=elsewhere) == {}
+    assert len(in_process) == 4
+
+    failures = benchmark([good], [0], output=output, overrides=["N_EPOCHS=1", "LR=1e-4"])
+    assert "LR: was '0.001', is '0.0001'" in failures["tiny, seed 0"]
+    assert [row["state"] for row in table(output)] == ["failed", "done"]
+
+
+def test_training_that_was_cut_short_is_resumed(tiny, tmp_path, in_process):
+    output = tmp_path / "out"
+    (tmp_path / "empty").mkdir()
+    cut = ["N_EPOCHS=2", f"TEST_DATA_PATH={tmp_path / 'empty'}"]
+    failures = benchmark([Path(tiny().file)], [3], output=output, overrides=cut)
+    assert failures == {"tiny, seed 3": "run_test.py left with exit code 2: it left with 2"}
+    assert benchmark([Path(tiny().file)], [3], output=output, overrides=["N_EPOCHS=2"]) == {}
+    assert [call[0] for call in in_process] == ["run_training.py", "run_test.py"] * 2
+    assert ["--resume" in call for call in in_process] == [False, False, True, False]
+    assert "One seed shows no spread" in (output / "benchmark.md").read_text()
+    with (output / "tiny" / "seed3" / "training.csv").open(newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_a_run_that_crashes_does_not_end_the_others(tiny, tmp_path, stubs):
+    output = tmp_path / "out"
+    crash = "import os\nif 'SEED=0' in sys.argv: os.kill(os.getpid(), signal.SIGKILL)\n"
+    (stubs / "run_training.py").write_text(STUB + crash)
+    failures = benchmark([Path(tiny().file)], [0, 1], output=output)
+    assert "run_training.py was killed by SIGKILL: arguments: --config" in failures["tiny, seed 0"]
+    assert "run_test.py wrote no" in failures["tiny, seed 1"]
+    log = (output / "tiny" / "seed1" / "log.txt").read_text()
+    assert log.count("arguments: --config") == 2
+    assert [row["state"] for row in table(output)] == ["failed", "failed"]
+
+
+def test_the_own_settings_win_over_those_of_the_command_line(tiny, tmp_path, stubs):
+    benchmark([Path(tiny().file)], [5], output=tmp_path / "out", overrides=["SEED=9"])
+    log = (tmp_path / "out" / "tiny" / "seed5" / "log.txt").read_text()
+    assert log.index("SEED=9") < log.index("SEED=5")
+
+
+def test_ctrl_c_ends_the_child(tiny, tmp_path, stubs):
+    (stubs / "run_training.py").write_text(STUB + WAITS)
+    folder = tmp_path / "out" / "tiny"
+    # A process of its own sends the signal: this one waits inside benchmark().
+    code = (
+        "import os, pathlib, time\n"
+        f"log = pathlib.Path({str(folder / 'seed0' / 'log.txt')!r})\n"
+        "while not (log.is_file() and 'ready' in log.read_text()): time.sleep(0.05)\n"
+        f"os.kill({os.getpid()}, {int(signal.SIGINT)})\n"
+    )
+    sender = subprocess.Popen([sys.executable, "-c", code])
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        benchmark([Path(tiny().file)], [0, 1], output=tmp_path / "out")
+    assert time.monotonic() - started < 50
+    assert sender.wait() == 0
+    assert not (folder / "seed1").exists()
+
+
+def test_configs_that_would_share_a_folder(tiny, tmp_path):
+    with pytest.raises(UserError, match="several files are called tiny"):
+        benchmark([Path(tiny().file), Path("other/tiny.ini")], [0], output=tmp_path)
+
+
+def test_every_shipped_config_has_figures_to_compare_with():
+    files = sorted((ROOT / "configs").glob("*.ini"))
+    names = {load_config(file).need_testing().experiment_name for file in files}
+    assert set(PUBLISHED) <= names

@@ -1,0 +1,101 @@
+"""Training ended at random moments, again and again (make soak)."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.engine.train.test_kill_moments import check_same_run, check_that_files_load
+
+ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("QFAE_KILLS", "50"))
+EPOCHS = 40
+
+
+def start(config: Path, folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a training run, with output to a log beside the results."""
+    command = [sys.executable, "run_training.py", "--config", str(config), *arguments]
+    overrides = [f"TRAINING.RESULTS_PATH={folder}", f"N_EPOCHS={EPOCHS}", "EVAL_STEPSIZE=3"]
+    # A checkpoint elsewhere: no calibration at the end, which is not what is tested here.
+    overrides += ["CHECKPOINT_PATH=elsewhere.pth"]
+    for override in overrides:
+        command += ["--set", override]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with folder.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+
+
+def seconds_until(there: Path, process: subprocess.Popen[bytes]) -> float:
+    begun = time.monotonic()
+    while not there.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+def finished_epochs(folder: Path) -> int:
+    path = folder / "checkpoints" / "training_state.pth"
+    return torch.load(path, weights_only=True)["epoch"] if path.exists() else 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "workers", "times"),
+    [(signal.SIGKILL, 0, KILLS), (signal.SIGTERM, 2, KILLS // 2)],
+)
+def test_an_end_at_random_moments_loses_at_most_the_epoch_in_flight(
+    tiny, tmp_path, number, workers, times
+):
+    tiny()
+    config = tmp_path / "tiny.ini"
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    key = f"NUM_WORKERS={workers}"
+    process = start(config, unbroken, "--set", key)
+    starting = seconds_until(unbroken / "training.csv", process)
+    begun = time.monotonic()
+    assert process.wait() == 0
+    an_epoch = (time.monotonic() - begun) / (EPOCHS - 1)
+    # Now and then while it starts; mostly within its first epochs.
+    moments, ends, finished, done, with_progress = random.Random(0), 0, 0, 0, 0
+    begun = time.monotonic()
+
+    def go_on() -> subprocess.Popen[bytes]:
+        has_state = (broken / "checkpoints" / "training_state.pth").exists()
+        return start(config, broken, "--resume" if has_state else "--overwrite", "--set", key)
+
+    while ends < times:
+        process = go_on()
+        time.sleep(moments.uniform(0.5 * starting, starting + 8 * an_epoch))
+        # To loader processes too, as terminals and schedulers do.
+        os.killpg(process.pid, number)
+        code = process.wait(60)
+        if code == 0:
+            # It was faster than the signal: one run is survived, the next one begins.
+            check_same_run(broken, unbroken)
+            shutil.rmtree(broken)
+            finished, done = finished + 1, 0
+            continue
+        log = broken.with_suffix(".log").read_text()
+        assert code == -number, log[-2000:]
+        assert "Traceback" not in log
+        ends += 1
+        check_that_files_load(broken)
+        reached = finished_epochs(broken)
+        assert reached >= done
+        with_progress += reached > done
+        done = reached
+    seconds = time.monotonic() - begun
+    print(f"\n{number.name}: {ends} in {seconds:.0f} s, {with_progress} after progress, ", end="")
+    print(f"{finished + 1} runs")
+    assert with_progress > times / 10
+    assert go_on().wait() == 0
+    check_same_run(broken, unbroken)

@@ -1,0 +1,238 @@
+"""Testing: nothing dropped, figures of the whole set, threshold from validation only."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from datasets.dataset import AnomalyDataset
+from engine.evaluate.calibration import calibration_path, load_calibration
+from engine.evaluate.cases import chosen_cases, worst_first
+from engine.evaluate.scorer import create_scorer
+from engine.test import test as run_test
+from engine.train.start import train
+from utils.errors import UserError
+
+
+@pytest.fixture
+def trained(tiny):
+    train(tiny("N_EPOCHS=1"))
+    return tiny
+
+
+def read_scores(folder: Path) -> list[dict[str, str]]:
+    with (folder / "scores.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def files_in(folder: Path, *parts: str) -> int:
+    return len(list(folder.joinpath(*parts).iterdir()))
+
+
+def test_every_image_is_scored_whatever_the_batch_size(trained, tmp_path):
+    tables = []
+    for size in (1, 3, 5, 64):
+        folder = tmp_path / f"batch{size}"
+        run_test(trained(f"BATCH_SIZE_TEST={size}", f"TESTING.RESULTS_PATH={folder}"))
+        tables.append(read_scores(folder))
+    assert [len(table) for table in tables] == [7] * 4
+    assert list(tables[0][0])[:3] == ["path", "label", "score"]
+    for table in tables[1:]:
+        assert [row["path"] for row in table] == [row["path"] for row in tables[0]]
+        scores = ([float(row["score"]) for row in each] for each in (table, tables[0]))
+        np.testing.assert_allclose(*scores, rtol=1e-5)
+
+
+def test_figures_equal_scikit_learn_over_the_whole_set(trained):
+    run = run_test(trained())
+    folder = run.config.testing.results_path
+    metrics = json.loads((folder / "metrics.json").read_text())
+    rows = read_scores(folder)
+    labels, scores = ([float(row[key]) for row in rows] for key in ("label", "score"))
+    assert metrics["image_auroc"] == pytest.approx(roc_auc_score(labels, scores))
+    assert metrics["image_ap"] == pytest.approx(average_precision_score(labels, scores))
+    masks, maps = [], []
+    dataset = AnomalyDataset.of(run.split, run.config.testing)
+    scorer = create_scorer(run.config.testing, file=run.config.file)
+    for index in range(len(dataset)):
+        item = dataset[index]
+        masks.append(item["mask"].flatten())
+        maps.append(scorer.score(item["image"][None], ["x"]).anomaly_maps.flatten())
+    masks, maps = torch.cat(masks), torch.cat(maps)
+    assert metrics["pixel_auroc"] == pytest.approx(roc_auc_score(masks, maps), abs=1e-6)
+    assert metrics["pixel_ap"] == pytest.approx(average_precision_score(masks, maps), abs=1e-6)
+    assert (metrics["num_images"], metrics["num_normal"], metrics["num_anomalous"]) == (7, 4, 3)
+    for name in ("roc.png", "histogram.png", "cases.png", "config.ini"):
+        assert (folder / name).stat().st_size > 0
+
+
+def test_an_image_is_decoded_once_for_its_score_and_once_for_all_pictures(trained, decoded):
+    config = trained("REPORT_IMAGES=5")
+    run_test(config)
+    decoded.clear()
+    run = run_test(config)  # the threshold is there
+    names = sorted(sample.path.name for sample in run.split.samples)
+    assert sorted(decoded) == sorted(2 * names)
+
+
+def test_the_threshold_comes_from_validation_and_is_kept_beside_the_checkpoint(trained):
+    config = trained()
+    run = run_test(config)
+    stored = load_calibration(config.testing)
+    assert stored is not None
+    assert run.threshold == stored.threshold
+    assert stored.val_data_path == str(config.training.val_data_path)
+    rows = read_scores(config.testing.results_path)
+    for row in rows:
+        assert row["predicted"] == str(int(float(row["score"]) >= stored.threshold))
+    confusion = run.metrics["confusion"]
+    assert sum(confusion[name] for name in ("tp", "fp", "tn", "fn")) == 7
+
+
+def test_no_threshold_is_learnt_on_the_test_set(trained):
+    config = trained()
+    shared = config.testing.test_data_path
+    run = run_test(trained(f"VAL_DATA_PATH={shared}"))
+    assert run.threshold is None
+    assert run.metrics["confusion"] is None
+    assert {row["predicted"] for row in read_scores(config.testing.results_path)} == {""}
+
+
+def test_a_stale_calibration_is_not_used(trained):
+    config = trained()
+    run_test(config)
+    path = calibration_path(config.testing.checkpoint_path)
+    fingerprint = json.loads(path.read_text())["fingerprint"]
+    run_test(trained("IMAGE_REDUCTION=mean"))
+    assert json.loads(path.read_text())["fingerprint"] != fingerprint
+
+
+def test_a_calibration_of_other_validation_images_is_not_used(trained, tmp_path, phantoms, caplog):
+    config = trained()
+    run_test(trained(f"VAL_DATA_PATH={config.testing.test_data_path}"))
+    run = run_test(config)
+    assert run.threshold is not None
+    stored = load_calibration(config.testing)
+    assert (stored.num_normal, stored.num_anomalous) == (3, 3)
+    run_test(trained("MAX_SAMPLES_VAL=4"))
+    stored = load_calibration(config.testing)
+    assert stored.num_normal + stored.num_anomalous == 4
+    # Where those images are not at hand, what they taught still counts.
+    again = run_test(trained(f"VAL_DATA_PATH={tmp_path / 'none'}"))
+    assert again.threshold == stored.threshold
+
+
+def test_a_checkpoint_in_a_folder_that_may_not_be_written(trained, monkeypatch, caplog):
+    def refuse(*_):
+        raise UserError("calibration.json: cannot be written")
+
+    monkeypatch.setattr("engine.evaluate.calibration.write_text", refuse)
+    assert run_test(trained()).threshold is not None
+    assert "cannot be written; the threshold is learnt anew next time" in caplog.text
+
+
+def test_normal_validation_images_alone_give_a_quantile(trained, tmp_path, phantoms):
+    shutil.copytree(phantoms / "valid" / "good", tmp_path / "normals" / "good")
+    run = run_test(trained(f"VAL_DATA_PATH={tmp_path / 'normals'}", "THRESHOLD_QUANTILE=0.5"))
+    assert run.metrics["calibration"]["method"] == "0.5 quantile"
+    assert run.metrics["calibration"]["num_anomalous"] == 0
+
+
+def copy_test_set(phantoms: Path, folder: Path, *, without: str) -> Path:
+    shutil.copytree(phantoms / "test", folder)
+    shutil.rmtree(folder / without)
+    return folder
+
+
+def test_a_set_without_masks_is_scored_per_image(trained, tmp_path, phantoms):
+    folder = copy_test_set(phantoms, tmp_path / "maskless", without="Ungood/label")
+    metrics = run_test(trained(f"TEST_DATA_PATH={folder}")).metrics
+    assert metrics["image_auroc"] is not None
+    for name in ("pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro"):
+        assert metrics[name] is None
+
+
+@pytest.mark.parametrize("missing", ["good", "Ungood"])
+def test_one_class_alone_gives_null_and_no_crash(trained, tmp_path, phantoms, missing):
+    folder = copy_test_set(phantoms, tmp_path / "one", without=missing)
+    metrics = run_test(trained(f"TEST_DATA_PATH={folder}")).metrics
+    assert metrics["image_auroc"] is None
+    assert json.loads((Path(trained().testing.results_path) / "metrics.json").read_text())
+
+
+def test_a_missing_mask_is_an_error_that_names_the_image(trained, tmp_path, phantoms):
+    folder = tmp_path / "incomplete"
+    shutil.copytree(phantoms / "test", folder)
+    mask = sorted((folder / "Ungood" / "label").iterdir())[1]
+    mask.unlink()
+    with pytest.raises(UserError, match=rf"{mask.stem}.*has no mask"):
+        run_test(trained(f"TEST_DATA_PATH={folder}"))
+
+
+def test_cut_sets_say_how_much_was_left_out(trained, caplog):
+    run = run_test(trained("MAX_SAMPLES_TEST=5"))
+    assert run.metrics["num_images"] == 5
+    assert run.metrics["num_left_out"] == 2
+    assert "leaves out 2 images" in caplog.text
+
+
+def test_a_score_that_is_not_finite_names_the_image(trained, tmp_path):
+    config = trained()
+    checkpoint = torch.load(config.testing.checkpoint_path, weights_only=True)
+    checkpoint["decoder.decoder_prediction.weight"].fill_(1e38)
+    torch.save(checkpoint, tmp_path / "wild.pth")
+    with pytest.raises(UserError, match=r"\.png: its anomaly score is not finite"):
+        run_test(trained(f"CHECKPOINT_PATH={tmp_path / 'wild.pth'}"))
+
+
+def test_a_missing_checkpoint_says_what_to_do(tiny):
+    with pytest.raises(UserError, match=r"CHECKPOINT_PATH.*train first"):
+        run_test(tiny())
+
+
+def test_worst_cases_are_those_on_the_wrong_side():
+    labels = [0, 0, 0, 1, 1, 1]
+    scores = [1.0, 2.0, 9.0, 8.0, 0.5, 7.0]
+    assert set(worst_first(labels, scores)[:2]) == {2, 4}
+    chosen = chosen_cases(labels, scores, each=2, seed=0)
+    assert set(chosen["worst"]) == {2, 4}
+    assert set(chosen["best"]) == {3, 0}
+    everything = [index for indices in chosen.values() for index in indices]
+    assert sorted(everything) == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("override", "was"),
+    [("USE_HIDDEN_STATE=-2, -3", "-2, -4"), ("INTENSITY_WINDOW=0,99", "auto")],
+)
+def test_a_config_that_computes_something_else_is_refused(trained, override, was):
+    key, value = override.split("=")
+    with pytest.raises(UserError, match=rf"{key}: found '{value}'.*trained with '{was}'"):
+        run_test(trained(f"TESTING.{override}"))
+
+
+def test_heads_that_change_no_shape_are_noticed(trained):
+    with pytest.raises(UserError, match="DECODER_NUM_HEADS"):
+        run_test(trained("TESTING.DECODER_NUM_HEADS=4"))
+
+
+@pytest.mark.parametrize("value", [0, 90])
+def test_black_and_constant_images_give_finite_figures(tiny, tmp_path, phantoms, value):
+    """From training to report; all scores are equal, so that no image stands out."""
+    shutil.copytree(phantoms, tmp_path / "constant")
+    for image in (tmp_path / "constant").rglob("*.png"):
+        if image.parent.name != "label":
+            Image.new("L", (32, 32), value).save(image)
+    paths = {"TRAIN_DATA_PATH": "train", "VAL_DATA_PATH": "valid", "TEST_DATA_PATH": "test"}
+    overrides = [f"{key}={tmp_path / 'constant' / name}" for key, name in paths.items()]
+    train(tiny("N_EPOCHS=1", *overrides))
+    # Batches of one: in others, scores of equal images may differ in their last digits.
+    metrics = run_test(tiny(*overrides, "BATCH_SIZE_TEST=1")).metrics
+    assert metrics["image_auroc"] == 0.5
+    assert all(0 <= metrics[name] <= 1 for name in ("pixel_auroc", "pixel_ap", "pixel_aupro"))

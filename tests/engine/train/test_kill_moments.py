@@ -1,0 +1,138 @@
+"""Processes killed at each single step of writing each single file (make soak)."""
+
+import itertools
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.evaluate.calibration import calibration_path
+from engine.test import test as run_test
+from engine.train.start import train
+from tests.engine.train.test_training import event_steps, read_table, stopped, without_times
+from tests.killing import killed_at
+from utils.config.load import Config
+
+NEVER = 1_000_000
+
+
+def check_that_files_load(folder: Path) -> int:
+    """Every file of a killed training loads; returns the number of finished epochs."""
+    for name in ("best_ckpt.pth", "last_ckpt.pth"):
+        if (folder / "checkpoints" / name).exists():
+            torch.load(folder / "checkpoints" / name, weights_only=True)
+    state_path = folder / "checkpoints" / "training_state.pth"
+    if not state_path.exists():
+        assert not (folder / "training.csv").exists()
+        return 0
+    state = torch.load(state_path, weights_only=True)
+    torch.load(folder / "checkpoints" / "last_ckpt.pth", weights_only=True)
+    epochs = [int(row["epoch"]) for row in read_table(folder)] if state["epoch"] > 1 else []
+    assert epochs == list(range(1, len(epochs) + 1))
+    # The state is written before the table: a kill between the two leaves the table one behind.
+    assert state["epoch"] <= 1 or state["epoch"] - len(epochs) in (0, 1)
+    return state["epoch"]
+
+
+def check_same_run(broken: Path, unbroken: Path) -> None:
+    assert without_times(read_table(broken)) == without_times(read_table(unbroken))
+    assert event_steps(broken) == event_steps(unbroken)
+    for name in ("best_ckpt.pth", "last_ckpt.pth"):
+        expected, found = (
+            torch.load(folder / "checkpoints" / name, weights_only=True)
+            for folder in (unbroken, broken)
+        )
+        assert found.keys() == expected.keys()
+        for key, tensor in expected.items():
+            assert torch.equal(found[key], tensor), (name, key)
+    assert {file.name for file in (broken / "checkpoints").iterdir()} == {
+        file.name for file in (unbroken / "checkpoints").iterdir()
+    }
+
+
+@pytest.mark.slow
+def test_a_training_killed_at_each_step_of_each_file(tiny, tmp_path):
+    """One run, killed at its first moment, resumed, killed at the second one, and so on."""
+    overrides = ["N_EPOCHS=5", "EVAL_STEPSIZE=1"]
+    unbroken = train(tiny(*overrides, f"RESULTS_PATH={tmp_path / 'unbroken'}"))
+    steps = event_steps(unbroken)
+    assert len(steps) == len(set(steps)) > 5 * 10
+    config = tiny(*overrides, f"RESULTS_PATH={tmp_path / 'broken'}")
+    broken = config.training.results_path
+    kills = reached = 0
+    for moment in itertools.count(1):
+        resume = (broken / "checkpoints" / "training_state.pth").exists()
+
+        def run(resume: bool = resume) -> None:
+            train(config, resume=resume, overwrite=not resume)
+
+        if not killed_at(moment, run):
+            break
+        kills += 1
+        epochs = check_that_files_load(broken)
+        assert epochs >= reached
+        reached = epochs
+    print(f"\n{kills} kills")
+    # Five files and a dozen records an epoch; an epoch that was reached is not done again.
+    assert kills > 40
+    check_same_run(broken, unbroken)
+
+
+@pytest.mark.slow
+def test_the_last_epoch_killed_at_each_step_of_each_file(tiny, tmp_path):
+    """Each moment in a copy of its own: the next resumption has no epoch left that could fix it."""
+    overrides = ["N_EPOCHS=2", "EVAL_STEPSIZE=1"]
+    unbroken = train(tiny(*overrides, f"RESULTS_PATH={tmp_path / 'unbroken'}"))
+    begun = stopped(tiny(*overrides, f"RESULTS_PATH={tmp_path / 'begun'}"), 5)
+    kills = 0
+    for moment in itertools.count(1):
+        broken = tmp_path / f"broken{moment}"
+        shutil.copytree(begun.files.folder, broken)
+        config = tiny(*overrides, f"RESULTS_PATH={broken}")
+        if not killed_at(moment, lambda config=config: train(config, resume=True)):
+            break
+        kills += 1
+        assert check_that_files_load(broken) >= 1
+        # In a later process: within one second, TensorBoard orders files by these.
+        assert not killed_at(NEVER, lambda config=config: train(config, resume=True))
+        check_same_run(broken, unbroken)
+        shutil.rmtree(broken)
+    print(f"\n{kills} kills")
+    assert kills > 40
+
+
+def files_of_test(config: Config) -> dict[str, bytes]:
+    """The files of a test, less the line of the report that says when it was made."""
+    found = {file.name: file.read_bytes() for file in config.testing.results_path.iterdir()}
+    if "report.html" in found:
+        lines = found["report.html"].splitlines()
+        found["report.html"] = b"\n".join(line for line in lines if b'class="made"' not in line)
+    return found
+
+
+@pytest.mark.slow
+def test_a_test_killed_at_each_step_of_each_file(tiny):
+    train(tiny("N_EPOCHS=1"))
+    config = tiny()
+    stored, folder = calibration_path(config.testing.checkpoint_path), config.testing.results_path
+    run_test(config)
+    expected, calibration = files_of_test(config), stored.read_bytes()
+    kills = 0
+    for moment in itertools.count(1):
+        shutil.rmtree(folder)
+        folder.mkdir()
+        stored.unlink()
+        if not killed_at(moment, lambda: run_test(config)):
+            break
+        kills += 1
+        assert not stored.exists() or stored.read_bytes() == calibration
+        # Whole, or not there; what was being written has a name of its own.
+        for name, content in files_of_test(config).items():
+            assert name.startswith(".tmp-") or content == expected[name]
+        run_test(config)
+        found = files_of_test(config)
+        assert {name: found[name] for name in expected} == expected
+    print(f"\n{kills} kills")
+    # Calibration, config, scores, three pictures, report, metrics: four moments each.
+    assert kills == 8 * 4

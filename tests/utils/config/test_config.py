@@ -1,0 +1,402 @@
+"""Valid configs: the published form, the shipped files, [DEFAULT], overrides, resolved values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.config_helpers import load_text, problems_of, small_ini
+from utils.config.load import Config, ini_text, ini_values, load_config
+from utils.config.schema import SectionConfig
+from utils.errors import ConfigError
+from utils.run_files import same_folder
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.ini"))
+
+# The published form: both sections complete, nothing shared, no new key.
+PUBLISHED = """\
+[TRAINING]
+SEED = 42
+EXPERIMENT_NAME = Brain_AD
+TRAIN_DATA_PATH = ./data/Brain/train
+VAL_DATA_PATH = ./data/Brain/test
+MODEL_CKPT_PATH =
+RESULTS_PATH = ./results/Brain_AD
+EVAL_STEPSIZE = 10
+SAVE_MODEL_CKPT = 1
+MAX_SAMPLES_TRAIN = 999999
+MAX_SAMPLES_VAL = 999999
+DEVICE = cuda
+NUM_WORKERS = 12
+OBJECT = brain
+MODEL_NAME = vit_large_patch14_reg4_dinov2.lvd142m
+CACHE_DIR = ./cache
+N_PATCHES = 16
+PATCH_SIZE = 14
+N_REG_TOKENS = 4
+ADDITIONAL_BLOCK_DIM =
+ADDITIONAL_BLOCK_NUM_HEADS =
+ADDITIONAL_BLOCK_MLP_RATIO =
+FINAL_PROJ_IN_FEATURES = 1024
+FINAL_PROJ_OUT_FEATURES = 768
+USE_HIDDEN_STATE = -2, -4
+JUNCTION_N_BLOCKS = 1
+JUNCTION_DIM = 768
+JUNCTION_OUTPUT_DIM = 768
+JUNCTION_N_QUERIES = 784
+JUNCTION_HEADS = 8
+JUNCTION_MLP_RATIO = 4
+DECODER_DIM = 768
+DECODER_N_PATCHES = 28
+DECODER_PATCH_SIZE = 8
+DECODER_N_REG_TOKENS = 4
+DECODER_DEPTH = 6
+DECODER_NUM_HEADS = 12
+DECODER_MLP_RATIO = 4
+DECODER_OUT_CHANNELS = 3
+CRITERION_TRAIN = PERCEPTUAL_VIT_mae_multi
+CRITERION_TRAIN_WEIGHTS = 1.
+PERCEPTUAL_METRIC_TRAIN = cosine
+PERCEPTUAL_HSTATE_TRAIN = 15, 19
+PERCEPTUAL_PATCH_SIZE_TRAIN = 32, 56
+CRITERION_VAL = PERCEPTUAL_VIT_mae_multi
+CRITERION_VAL_WEIGHTS = 1.0
+PERCEPTUAL_METRIC_VAL = cosine
+PERCEPTUAL_HSTATE_VAL = 15, 19
+PERCEPTUAL_PATCH_SIZE_VAL = 32, 56
+REDUCTION = max
+MULTI_HSTATE_REDUCTION = mean
+RESIZE = 224
+BATCH_SIZE_TRAIN = 64
+BATCH_SIZE_TEST = 64
+LR = 0.00008
+SCHEDULER_STEPS = 9999
+SCHEDULER_GAMMA = 0.
+N_EPOCHS = 300
+
+[TESTING]
+SEED = 42
+EXPERIMENT_NAME = Brain_AD
+CHECKPOINT_PATH = ./results/Brain_AD/checkpoints/last_ckpt.pth
+TEST_DATA_PATH = ./data/Brain/test
+RESULTS_PATH = ./results/Brain_AD/test
+MAX_SAMPLES_TEST = 9999
+DEVICE = cuda:0
+NUM_WORKERS = 4
+MODEL_NAME = vit_large_patch14_reg4_dinov2.lvd142m
+CACHE_DIR = ./cache
+N_PATCHES = 16
+PATCH_SIZE = 14
+N_REG_TOKENS = 4
+ADDITIONAL_BLOCK_DIM =
+ADDITIONAL_BLOCK_NUM_HEADS =
+ADDITIONAL_BLOCK_MLP_RATIO =
+FINAL_PROJ_IN_FEATURES = 1024
+FINAL_PROJ_OUT_FEATURES = 768
+USE_HIDDEN_STATE = -2, -4
+JUNCTION_N_BLOCKS = 1
+JUNCTION_DIM = 768
+JUNCTION_OUTPUT_DIM = 768
+JUNCTION_N_QUERIES = 784
+JUNCTION_HEADS = 8
+JUNCTION_MLP_RATIO = 4
+DECODER_DIM = 768
+DECODER_N_PATCHES = 28
+DECODER_PATCH_SIZE = 8
+DECODER_N_REG_TOKENS = 4
+DECODER_DEPTH = 6
+DECODER_NUM_HEADS = 12
+DECODER_MLP_RATIO = 4
+DECODER_OUT_CHANNELS = 3
+CRITERION_VAL = PERCEPTUAL_VIT_mae_multi
+CRITERION_VAL_WEIGHTS = 1.0
+PERCEPTUAL_METRIC_VAL = cosine
+PERCEPTUAL_HSTATE_VAL = 11, 15, 19
+PERCEPTUAL_PATCH_SIZE_VAL = 16, 32, 56
+IMAGE_REDUCTION = max
+IMAGE_MULTI_HSTATE_REDUCTION = mean
+PIXEL_REDUCTION = mean
+PIXEL_MULTI_HSTATE_REDUCTION = mean
+REDUCTION = max
+MULTI_HSTATE_REDUCTION = mean
+RESIZE = 224
+BATCH_SIZE_TEST = 64
+"""
+
+ARCHITECTURE: dict[str, Any] = {
+    "model_name": ("vit_large_patch14_reg4_dinov2.lvd142m",),
+    "model_weights": ("hub",),
+    "n_patches": (16,),
+    "patch_size": (14,),
+    "n_reg_tokens": (4,),
+    "additional_block_dim": (),
+    "additional_block_num_heads": (),
+    "additional_block_mlp_ratio": (),
+    "final_proj_in_features": (1024,),
+    "final_proj_out_features": (768,),
+    "use_hidden_state": (-2, -4),
+    "junction_n_blocks": 1,
+    "junction_dim": 768,
+    "junction_output_dim": 768,
+    "junction_n_queries": 784,
+    "junction_heads": 8,
+    "junction_mlp_ratio": 4.0,
+    "decoder_dim": 768,
+    "decoder_n_patches": 28,
+    "decoder_patch_size": 8,
+    "decoder_n_reg_tokens": 4,
+    "decoder_depth": 6,
+    "decoder_num_heads": 12,
+    "decoder_mlp_ratio": 4.0,
+    "decoder_out_channels": 3,
+    "perceptual_model_name": "vit_large_patch16_224.mae",
+    "perceptual_weights": "hub",
+    "criterion_val": ("PERCEPTUAL_VIT_mae_multi",),
+    "criterion_val_weights": (1.0,),
+    "perceptual_metric_val": "cosine",
+    "reduction": "max",
+    "multi_hstate_reduction": "mean",
+    "seed": 42,
+    "resize": 224,
+    "batch_size_test": 64,
+}
+TRAINING: dict[str, Any] = ARCHITECTURE | {
+    "criterion_train": ("PERCEPTUAL_VIT_mae_multi",),
+    "criterion_train_weights": (1.0,),
+    "perceptual_metric_train": "cosine",
+    "perceptual_hstate_train": (15, 19),
+    "perceptual_patch_size_train": (32, 56),
+    "perceptual_hstate_val": (15, 19),
+    "perceptual_patch_size_val": (32, 56),
+    "batch_size_train": 64,
+    "lr": 8e-5,
+    "n_epochs": 300,
+    "eval_stepsize": 10,
+    "num_workers": 12,
+    "model_ckpt_path": None,
+    "save_model_ckpt": True,
+    "max_samples_train": 999_999,
+    "max_samples_val": 999_999,
+}
+TESTING: dict[str, Any] = ARCHITECTURE | {
+    "perceptual_hstate_val": (11, 15, 19),
+    "perceptual_patch_size_val": (16, 32, 56),
+    "image_reduction": "max",
+    "image_multi_hstate_reduction": "mean",
+    "pixel_reduction": "mean",
+    "pixel_multi_hstate_reduction": "mean",
+    "num_workers": 4,
+}
+# What a data set changes: (name of the experiment, folder of the data, training, testing).
+DATA_SETS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
+    "brain": ("Brain_AD", "Brain", {}, {}),
+    "chest": (
+        "Chest_AD",
+        "Chest",
+        {"reduction": "mean", "multi_hstate_reduction": "max"},
+        {
+            "reduction": "mean",
+            "multi_hstate_reduction": "max",
+            "image_reduction": "mean",
+            "image_multi_hstate_reduction": "max",
+        },
+    ),
+    "liver": ("Liver_AD", "Liver_processed", {}, {"perceptual_patch_size_val": (8, 16)}),
+    "resc": ("RESC_AD", "RESC", {}, {}),
+}
+
+
+def values(section: SectionConfig, expected: dict[str, Any]) -> dict[str, Any]:
+    return {name: getattr(section, name) for name in expected}
+
+
+def test_the_published_form_parses_unchanged(tmp_path: Path) -> None:
+    config = load_text(tmp_path, PUBLISHED)
+    training, testing = config.need_training(), config.need_testing()
+    assert values(training, TRAINING) == TRAINING
+    assert values(testing, TESTING) == TESTING
+    assert training.device == "cuda"
+    assert testing.device == "cuda:0"
+    assert training.results_path == Path("results/Brain_AD")
+    assert training.val_data_path == testing.test_data_path == Path("data/Brain/test")
+    assert testing.max_samples_test == 9999
+    assert (training.scheduler_steps, training.scheduler_gamma) == (9999, 0)
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_shipped_configs_hold_the_published_values(name: str) -> None:
+    config = load_config(CONFIGS[0].parent / f"{name}.ini")
+    experiment, folder, changed_training, changed_testing = DATA_SETS[name]
+    training, testing = config.need_training(), config.need_testing()
+    paths = {"experiment_name": experiment, "results_path": Path("results", experiment)}
+    expected = (
+        TRAINING | changed_training | paths | {"train_data_path": Path("data", folder, "train")}
+    )
+    assert values(training, expected) == expected
+    expected = (
+        TESTING
+        | changed_testing
+        | {
+            "experiment_name": experiment,
+            "results_path": Path("results", experiment, "test"),
+            "checkpoint_path": Path("results", experiment, "checkpoints", "last_ckpt.pth"),
+            "test_data_path": Path("data", folder, "test"),
+        }
+    )
+    assert values(testing, expected) == expected
+    assert training.val_data_path.parent == Path("data", folder)
+    # Not the published code's precision: written out, not left to a default.
+    assert "\nPRECISION = auto\n" in (CONFIGS[0].parent / f"{name}.ini").read_text("utf-8")
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
+def test_every_shipped_config_loads_and_validates_apart_from_the_test_split(file: Path) -> None:
+    config = load_config(file)
+    training, testing = config.need_training(), config.need_testing()
+    assert not same_folder(training.val_data_path, testing.test_data_path)
+    assert not same_folder(training.train_data_path, training.val_data_path)
+    assert not same_folder(training.results_path, testing.results_path)
+    assert training.max_samples_val == testing.max_samples_test == 999_999
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
+def test_the_resolved_text_of_shipped_configs_loads_equal(tmp_path: Path, file: Path) -> None:
+    assert_round_trip(tmp_path, load_config(file))
+
+
+def assert_round_trip(folder: Path, config: Config) -> None:
+    again = load_text(folder, ini_text(config))
+    assert (again.training, again.testing) == (config.training, config.testing)
+    assert ini_text(again) == ini_text(config)
+
+
+def test_round_trip_of_every_kind_of_value(tmp_path: Path) -> None:
+    changes: dict[str, str | None] = {
+        "TRAINING.RESULTS_PATH": "Ergebnisse/50%; # a=b: [x]",
+        "TRAINING.MODEL_CKPT_PATH": "a b.pth",
+        "TRAINING.SAVE_MODEL_CKPT": "no",
+        "TRAINING.LR": "1e-300",
+        "TRAINING.CRITERION_TRAIN": "MSE, SSIM",
+        "TRAINING.CRITERION_TRAIN_WEIGHTS": "0.1, 3",
+        "TRAINING.EXPERIMENT_NAME": "",
+        "TESTING.PATIENT_PATTERN": r"^(\w+)_%d;\s#[=:]",
+        "TESTING.PIXEL_REDUCTION": "",
+        "TESTING.THRESHOLD_QUANTILE": "0.1234567890123456",
+    }
+    config = load_text(tmp_path, small_ini(changes))
+    assert config.need_training().results_path == Path("Ergebnisse/50%; # a=b: [x]")
+    assert config.need_testing().patient_pattern == r"^(\w+)_%d;\s#[=:]"
+    assert_round_trip(tmp_path, config)
+
+
+@pytest.mark.parametrize("section", ["TRAINING", "TESTING"])
+def test_a_file_may_hold_one_section(tmp_path: Path, section: str) -> None:
+    other = {"TRAINING": "TESTING", "TESTING": "TRAINING"}[section]
+    # Sections stand one after the other, each from its header to an empty line.
+    text = next(part for part in small_ini().split("\n\n") if part.startswith(f"[{section}]"))
+    config = load_text(tmp_path, text)
+    assert_round_trip(tmp_path, config)
+    need = {"TRAINING": config.need_training, "TESTING": config.need_testing}
+    assert need[section]()
+    with pytest.raises(ConfigError, match=rf"\[{other}\] missing; add a section \[{other}\]"):
+        need[other]()
+
+
+def test_default_is_shared_and_overridden_by_sections(tmp_path: Path) -> None:
+    changes: dict[str, str | None] = {
+        "DEFAULT.SEED": "7",
+        # Only [TRAINING] knows these two.
+        "DEFAULT.LR": "1e-3",
+        "DEFAULT.N_EPOCHS": "9",
+        "DEFAULT.REDUCTION": "pixelwise_mean_max",
+        "TRAINING.SEED": None,
+        "TESTING.SEED": "8",
+        "TRAINING.N_EPOCHS": "3",
+    }
+    config = load_text(tmp_path, small_ini(changes))
+    training, testing = config.need_training(), config.need_testing()
+    assert (training.seed, testing.seed) == (7, 8)
+    assert (training.lr, training.n_epochs) == (1e-3, 3)
+    assert training.reduction == testing.reduction == "pixelwise_mean_max"
+
+
+def test_defaults_are_the_published_behaviour(tmp_path: Path) -> None:
+    config = load_text(tmp_path, small_ini({f"TRAINING.{key}": None for key in (
+        "PERCEPTUAL_PATCH_SIZE_TRAIN", "CRITERION_TRAIN", "CRITERION_TRAIN_WEIGHTS")} | {
+        "TRAINING.RESIZE": "224", "TRAINING.N_PATCHES": "14", "TRAINING.DECODER_N_PATCHES": "28",
+        "TRAINING.JUNCTION_N_QUERIES": "784", "TRAINING.PERCEPTUAL_PATCH_SIZE_VAL": "16",
+        "TRAINING.PERCEPTUAL_MODEL_NAME": None, "TRAINING.MODEL_WEIGHTS": None,
+        "TRAINING.PERCEPTUAL_WEIGHTS": None,
+    }))  # fmt: skip
+    training, testing = config.need_training(), config.need_testing()
+    assert training.perceptual_patch_size_train == (16, 32, 56)
+    assert training.perceptual_model_name == "vit_large_patch16_224.mae"
+    assert training.model_weights == ("hub",)
+    assert training.perceptual_weights == "hub"
+    assert training.precision == "auto"
+    assert training.checkpoint_content == "trained"
+    # The last fall-back of the reductions: mean over space, max over hidden states.
+    assert (testing.reduction, testing.multi_hstate_reduction) == ("mean", "max")
+    assert testing.image_reduction is None
+    assert testing.pixel_multi_hstate_reduction is None
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("SAVE_MODEL_CKPT", "False", False),
+        ("SAVE_MODEL_CKPT", "no", False),
+        ("SAVE_MODEL_CKPT", "OFF", False),
+        ("SAVE_MODEL_CKPT", "0", False),
+        ("SAVE_MODEL_CKPT", "Yes", True),
+        ("SAVE_MODEL_CKPT", "on", True),
+        ("SAVE_MODEL_CKPT", "TRUE", True),
+        ("PRECISION", "BF16", "bf16"),
+        ("CHECKPOINT_CONTENT", "Full", "full"),
+        ("DEVICE", "cuda:3", "cuda:3"),
+        ("JUNCTION_MLP_RATIO", "2.5", 2.5),
+        ("SCHEDULER_GAMMA", "0.", 0.0),
+        ("USE_HIDDEN_STATE", "-1", (-1,)),
+        ("USE_HIDDEN_STATE", "3,0 ,\t-2", (3, 0, -2)),
+        ("USE_HIDDEN_STATE", "-2,\n\t-4", (-2, -4)),
+        ("OBJECT", "anything", "anything"),
+        ("RESULTS_PATH", "~/x", Path.home() / "x"),
+    ],
+)
+def test_values_that_must_work(tmp_path: Path, key: str, text: str, value: object) -> None:
+    config = load_text(tmp_path, small_ini({f"TRAINING.{key}": text}))
+    assert getattr(config.need_training(), key.lower()) == value
+
+
+def test_overrides_reach_every_section_that_knows_the_key(tmp_path: Path) -> None:
+    overrides = ["seed=3", "N_EPOCHS = 5", "TESTING.BATCH_SIZE_TEST=2", "training.device=cuda:1"]
+    config = load_text(tmp_path, small_ini(), [*overrides, "EXPERIMENT_NAME=a=b", "SEED=4"])
+    training, testing = config.need_training(), config.need_testing()
+    assert (training.seed, testing.seed) == (4, 4)
+    assert training.n_epochs == 5
+    assert (training.batch_size_test, testing.batch_size_test) == (64, 2)
+    assert (training.device, testing.device) == ("cuda:1", "cpu")
+    assert training.experiment_name == testing.experiment_name == "a=b"
+
+
+def test_an_override_beats_default_and_mends_a_broken_value(tmp_path: Path) -> None:
+    text = small_ini({"DEFAULT.SEED": "x", "TRAINING.SEED": None, "TESTING.SEED": None})
+    assert len(problems_of(tmp_path, text)) == 1
+    config = load_text(tmp_path, text, ["SEED=3"])
+    assert (config.need_training().seed, config.need_testing().seed) == (3, 3)
+
+
+def test_an_override_may_empty_a_key(tmp_path: Path) -> None:
+    text = small_ini({"TRAINING.MODEL_CKPT_PATH": "a.pth"})
+    config = load_text(tmp_path, text, ["MODEL_CKPT_PATH="])
+    assert config.need_training().model_ckpt_path is None
+
+
+def test_every_key_is_in_the_resolved_text(tmp_path: Path) -> None:
+    config = load_text(tmp_path, small_ini())
+    resolved = ini_values(config.need_testing())
+    assert resolved["IMAGE_REDUCTION"] == ""
+    assert resolved["THRESHOLD_QUANTILE"] == "0.95"
+    assert set(resolved) == {name.upper() for name in type(config.need_testing()).model_fields}

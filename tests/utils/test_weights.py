@@ -1,0 +1,393 @@
+"""Weights of frozen backbones: local files as timm loads them, random ones, none to be had."""
+
+from __future__ import annotations
+
+import logging
+import math
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor
+
+from engine.build import build_autoencoder
+from models.backbone import create_backbone
+from tests.config_helpers import load_text, small_ini
+from utils.errors import UserError
+from utils.weights import native_state_dict, read_content, read_tensors
+
+StateDict = dict[str, Tensor]
+
+
+def state_dict_of(name: str, seed: int = 0, **arguments: Any) -> StateDict:
+    """A seeded state dict of a timm model at its native size, its head included."""
+    with torch.device("meta"):
+        wanted = timm.create_model(name, **arguments).state_dict()
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        key: 0.1 * torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
+        for key, tensor in wanted.items()
+    }
+
+
+def load(source: Path | str, name: str = "test_vit", seed: int = 1) -> StateDict:
+    return native_state_dict(name, str(source), key="MODEL_WEIGHTS", cache_dir="cache", seed=seed)
+
+
+def saved(folder: Path, content: object, suffix: str = ".pth") -> Path:
+    file = folder / f"weights{suffix}"
+    if suffix == ".safetensors":
+        safetensors.torch.save_file(content, file)
+    else:
+        torch.save(content, file)
+    return file
+
+
+def refusal(source: Path | str, name: str = "test_vit") -> str:
+    with pytest.raises(UserError) as caught:
+        load(source, name)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert str(source) in message
+    return message
+
+
+# Name, size in pixels, patch size, suffix of the file.
+RESAMPLED = [
+    ("test_vit", 160, 16, ".pth"),
+    ("test_vit", 96, 16, ".safetensors"),
+    ("test_vit", 96, 8, ".pth"),
+    ("test_vit", 224, 56, ".safetensors"),
+    ("test_vit2", 96, 12, ".pth"),
+    ("test_vit3", 64, 32, ".safetensors"),
+    ("test_vit4", 96, 16, ".pth"),
+    # DINOv3: rotary, no position embedding, four registers.
+    ("vit_tiny_patch16_dinov3_qkvb", 96, 8, ".safetensors"),
+    # EVA-02: rotary and a position embedding.
+    ("eva02_tiny_patch14_224", 96, 16, ".pth"),
+    # CLIP: a norm in front of the blocks, no bias in the patch embedding.
+    ("vit_xsmall_patch16_clip_224", 112, 14, ".pth"),
+]
+
+
+@pytest.mark.parametrize(("name", "img_size", "patch_size", "suffix"), RESAMPLED)
+def test_local_weights_are_resampled_as_timm_does(
+    tmp_path: Path, name: str, img_size: int, patch_size: int, suffix: str
+) -> None:
+    file = saved(tmp_path, state_dict_of(name), suffix)
+    ours = create_backbone(
+        name, img_size=img_size, patch_size=patch_size, state_dict=load(file, name)
+    )
+    theirs = timm.create_model(
+        name, pretrained=True, num_classes=0, img_size=img_size, patch_size=patch_size,
+        pretrained_cfg_overlay={"file": str(file)},
+    )  # fmt: skip
+    expected = theirs.state_dict()
+    assert ours.state_dict().keys() == expected.keys()
+    for key, tensor in ours.state_dict().items():
+        assert torch.equal(tensor, expected[key]), key
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_float_types_load_as_timm_does(tmp_path: Path, dtype: torch.dtype) -> None:
+    content = {key: value.to(dtype) for key, value in state_dict_of("test_vit").items()}
+    file = saved(tmp_path, content, ".safetensors")
+    model = create_backbone("test_vit", img_size=160, patch_size=16, state_dict=load(file))
+    for key, tensor in model.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, content[key].float()), key
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model"])
+def test_a_state_dict_may_be_wrapped(tmp_path: Path, wrapper: str) -> None:
+    content = state_dict_of("test_vit")
+    loaded = load(saved(tmp_path, {"epoch": 3, wrapper: content}))
+    assert torch.equal(loaded["cls_token"], content["cls_token"])
+
+
+# DINOv2, DINOv3 and MAE have no classifier: timm loads their weights strictly.
+@pytest.mark.parametrize("name", ["test_vit", "vit_tiny_patch16_dinov3_qkvb"])
+def test_the_final_norm_and_the_head_are_of_no_account(tmp_path: Path, name: str) -> None:
+    content = state_dict_of(name, num_classes=0)
+    del content["norm.weight"]
+    content["norm.bias"] = torch.full((3,), math.nan)
+    content |= {"head.weight": torch.ones(7, 3), "mask_token": torch.ones(1, 1, 5)}
+    content |= {"fc_norm.weight": torch.ones(2), "decoder_blocks.0.norm1.weight": torch.ones(2)}
+    loaded = load(saved(tmp_path, content), name)
+    model = create_backbone(name, img_size=96, patch_size=16, state_dict=loaded)
+    assert torch.equal(model.cls_token, content["cls_token"])
+
+
+def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+    content = state_dict_of("test_vit")
+    del content["blocks.0.attn.qkv.bias"]
+    content["blocks.1.norm1.weight"] = torch.ones(65)
+    content["blocks.2.norm1.weight"][5] = math.nan
+    content["blocks.3.norm1.weight"][0] = -math.inf
+    content["blocks.4.norm1.weight"] = torch.ones(64, dtype=torch.int64)
+    content["blocks.5.norm1.weight"] = torch.full((64,), 1e300, dtype=torch.float64)
+    content["blocks.6.norm1.weight"] = torch.ones(64)
+    content["blocks.0.norm2.weight"] = torch.ones(64).to_sparse()
+    message = refusal(saved(tmp_path, content))
+    for words in (
+        "MODEL_WEIGHTS",
+        "'test_vit' in timm's names",
+        "blocks.0.attn.qkv.bias: missing, expected (192,)",
+        "blocks.1.norm1.weight: expected (64,), found (65,)",
+        "blocks.2.norm1.weight: holds NaN or infinity",
+        "blocks.3.norm1.weight: holds NaN or infinity",
+        "blocks.4.norm1.weight: expected torch.float32, found torch.int64",
+        "blocks.5.norm1.weight: holds NaN or infinity",
+        "blocks.6.norm1.weight: unknown, found (64,)",
+        "blocks.0.norm2.weight: expected plain numbers, found torch.sparse_coo",
+    ):
+        assert words in message
+
+
+@pytest.mark.parametrize(
+    ("tensor", "shape"),
+    [
+        ("pos_embed", (1, 101, 32)),
+        ("pos_embed", (1, 103, 64)),
+        ("pos_embed", (101, 64)),
+        ("pos_embed", (1, 1, 64)),
+        ("pos_embed", (1, 0, 64)),
+        ("patch_embed.proj.weight", (64, 1, 16, 16)),
+        ("patch_embed.proj.weight", (32, 3, 16, 16)),
+        ("patch_embed.proj.weight", (64, 768)),
+        ("patch_embed.proj.weight", (64, 3, 0, 0)),
+        ("patch_embed.proj.bias", (32,)),
+        ("cls_token", (1, 2, 64)),
+    ],
+)
+def test_embeddings_that_cannot_be_resampled_are_named(
+    tmp_path: Path, tensor: str, shape: tuple[int, ...]
+) -> None:
+    content = state_dict_of("test_vit") | {tensor: torch.ones(shape)}
+    message = refusal(saved(tmp_path, content))
+    assert f"{tensor}: expected (" in message
+    assert f"found {shape}" in message
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "said"),
+    [
+        # Wider, deeper, with registers, with layer scale, with a norm in front, no ViT at all.
+        ("vit_tiny_patch16_224", "test_vit", "cls_token: expected (1, 1, 64), found (1, 1, 192)"),
+        ("test_vit3", "test_vit", "cls_token: missing"),
+        ("test_vit", "vit_tiny_patch16_224", "and "),
+        ("vit_tiny_patch16_dinov3_qkvb", "vit_tiny_patch16_224", "pos_embed: missing"),
+        ("test_resnet", "test_vit", "conv1.0.weight: unknown"),
+    ],
+)
+def test_weights_of_another_architecture(
+    tmp_path: Path, given: str, wanted: str, said: str
+) -> None:
+    message = refusal(saved(tmp_path, state_dict_of(given)), wanted)
+    assert said in message or "more" in message
+    assert f"'{wanted}'" in message
+
+
+# A norm in front as in CLIP, layer scale as in DINOv2, a deeper model, a register.
+@pytest.mark.parametrize(
+    "extra", ["norm_pre.weight", "blocks.0.ls3.gamma", "blocks.6.norm1.weight", "reg_token"]
+)
+def test_a_tensor_that_the_architecture_lacks_is_no_small_matter(
+    tmp_path: Path, extra: str
+) -> None:
+    content = state_dict_of("test_vit") | {extra: torch.ones(64)}
+    message = refusal(saved(tmp_path, content))
+    assert f"{extra}: unknown, found (64,)" in message
+
+
+def nothing(file: Path) -> None:
+    file.unlink(missing_ok=True)
+
+
+def folder(file: Path) -> None:
+    file.mkdir()
+
+
+def cut_short(file: Path) -> None:
+    saved(file.parent, state_dict_of("test_vit")).rename(file)
+    file.write_bytes(file.read_bytes()[:-2000])
+
+
+def bomb(file: Path) -> None:
+    """An archive that blows up when it is read; torch never compresses."""
+    source = saved(file.parent, {"x": torch.zeros(1_000_000)})
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.namelist():
+            new.writestr(member, old.read(member))
+    assert file.stat().st_size < 40_000
+
+
+UNREADABLE: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "missing": ("a.pth", nothing, "no such file; give the path of a .safetensors or .pth file"),
+    "a folder": ("a.pth", folder, "no such file"),
+    "too long a name": ("x" * 300, lambda file: None, "no such file"),
+    "empty": ("a.pth", lambda file: file.write_bytes(b""), "cannot be read as tensors"),
+    "text": ("a.pth", lambda file: file.write_text("x" * 99), "cannot be read as tensors"),
+    "empty safetensors": ("a.safetensors", lambda file: file.write_bytes(b""), "cannot be read"),
+    "a lie about its header": (
+        "a.safetensors",
+        lambda file: file.write_bytes(b"\xff" * 7 + b"\x7f{}"),
+        "cannot be read as tensors",
+    ),
+    "safetensors that is a pickle": (
+        "a.safetensors",
+        lambda file: torch.save({}, file),
+        "cannot be read as tensors",
+    ),
+    "cut short": ("a.pth", cut_short, "cut short"),
+    "a zip without tensors": (
+        "a.pth",
+        lambda file: zipfile.ZipFile(file, "w").writestr("x", "y"),
+        "cannot be read as tensors",
+    ),
+    "a zip bomb": ("a.pth", bomb, "its archive is compressed"),
+    "a whole model": (
+        "a.pth",
+        lambda file: torch.save(torch.nn.Linear(1, 1), file),
+        "pickled code, which is never run",
+    ),
+    "a list": ("a.pth", lambda file: torch.save([torch.ones(1)], file), "holds no state dict"),
+    "numbers": ("a.pth", lambda file: torch.save({"x": 1}, file), "holds no state dict"),
+    "nothing inside": ("a.pth", lambda file: torch.save({}, file), "holds no state dict"),
+}
+
+
+@pytest.mark.parametrize(("name", "write", "said"), UNREADABLE.values(), ids=UNREADABLE)
+def test_unreadable_files(
+    tmp_path: Path, name: str, write: Callable[[Path], object], said: str
+) -> None:
+    file = tmp_path / name
+    write(file)
+    message = refusal(file)
+    assert said in message
+    assert "weights_only=False" not in message
+
+
+def test_what_a_file_says_stays_one_line(tmp_path: Path) -> None:
+    content = state_dict_of("test_vit") | {"a\nb\x1b[31m": torch.ones(1)}
+    assert "a\\nb\\x1b[31m: unknown" in refusal(saved(tmp_path, content))
+
+
+def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    saved(tmp_path, state_dict_of("test_vit"))
+    assert "cls_token" in load("~/weights.pth")
+
+
+def test_random_weights_are_seeded_and_leave_the_global_generator_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    state = torch.get_rng_state()
+    with caplog.at_level(logging.WARNING):
+        first, again, other = (load("random", seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["cls_token"], other["cls_token"])
+    assert "MODEL_WEIGHTS = random: test_vit" in caplog.text
+    assert "results mean nothing" in caplog.text
+
+
+def test_weights_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("no route to host\nsecond line")
+
+    monkeypatch.setattr(timm.models._builder, "load_state_dict_from_hf", unreachable)
+    with pytest.raises(UserError) as caught:
+        native_state_dict(
+            "test_vit", "hub", key="PERCEPTUAL_WEIGHTS", cache_dir=str(tmp_path), seed=1
+        )
+    message = str(caught.value)
+    for words in (
+        f"neither in {tmp_path} nor could they be downloaded (no route to host)",
+        "model.safetensors",
+        "'timm/test_vit.r160_in1k'",
+        "PERCEPTUAL_WEIGHTS = /path/to/model.safetensors",
+    ):
+        assert words in message
+    assert message.isprintable()
+
+
+def test_an_offline_hub_and_an_empty_cache(tmp_path: Path) -> None:
+    # Offline by tests/conftest.py.
+    with pytest.raises(UserError, match=r"'timm/test_vit\.r160_in1k'"):
+        native_state_dict("test_vit", "hub", key="MODEL_WEIGHTS", cache_dir=str(tmp_path), seed=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("vit_giant_patch16_gap_224.in22k_ijepa", "fetch https://dl.fbaipublicfiles.com/ijepa/"),
+        ("vit_base_patch16_gap_224", "timm has no pretrained weights for"),
+    ],
+)
+def test_weights_that_are_not_on_the_hub(
+    monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(UserError, match=r"(set MODEL_WEIGHTS|MODEL_WEIGHTS =) ") as caught:
+        native_state_dict(name, "hub", key="MODEL_WEIGHTS", cache_dir="cache", seed=1)
+    assert said in str(caught.value)
+    assert "Hugging Face" not in str(caught.value)
+
+
+def test_the_cache_may_lie_in_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    real = timm.create_model
+
+    def create_model(*arguments: Any, cache_dir: str, **keywords: Any) -> torch.nn.Module:
+        seen.append(cache_dir)
+        return real(*arguments, **keywords | {"pretrained": False})
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(timm, "create_model", create_model)
+    native_state_dict("test_vit", "hub", key="MODEL_WEIGHTS", cache_dir="~/cache", seed=1)
+    assert seen == [str(tmp_path / "cache")]
+
+
+def test_readers_agree(tmp_path: Path) -> None:
+    content = state_dict_of("test_vit")
+    for suffix in (".pth", ".safetensors"):
+        file = saved(tmp_path, content, suffix)
+        assert read_content(file).keys() == read_tensors(file).keys() == content.keys()
+
+
+def test_several_encoders_take_their_own_weights(tmp_path: Path) -> None:
+    names = ("test_vit", "test_vit2", "test_vit3")
+    given = {name: state_dict_of(name, seed) for seed, name in enumerate(names)}
+    files = []
+    for name, suffix in zip(names, (".pth", ".safetensors", ".pth"), strict=True):
+        (tmp_path / name).mkdir()
+        files.append(str(saved(tmp_path / name, given[name], suffix)))
+    changes: dict[str, str | None] = {
+        "MODEL_NAME": ", ".join(names),
+        "MODEL_WEIGHTS": ", ".join(files),
+        "PATCH_SIZE": "16, 8, 32",
+        "N_PATCHES": "6, 12, 3",
+        "N_REG_TOKENS": "0, 0, 0",
+        "FINAL_PROJ_IN_FEATURES": "64, 64, 96",
+        "FINAL_PROJ_OUT_FEATURES": "48, 48, 48",
+    }
+    text = small_ini({f"TRAINING.{key}": value for key, value in changes.items()})
+    model = build_autoencoder(load_text(tmp_path, text).need_training())
+    for name, encoder in zip(names, model.encoders, strict=True):
+        weight = encoder.model.blocks[0].attn.qkv.weight
+        assert torch.equal(weight, given[name]["blocks.0.attn.qkv.weight"])
+    # Two blocks of each: prefix token and patches.
+    tokens = model.encode(torch.zeros(2, 3, 96, 96))
+    assert tokens.shape == (2, 2 * ((1 + 36) + (1 + 144) + (1 + 9)), 48)
+    assert model(torch.zeros(2, 3, 96, 96)).shape == (2, 3, 96, 96)

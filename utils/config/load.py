@@ -1,0 +1,216 @@
+"""INI files to validated config objects; every problem of a file is reported at once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from utils.config.ini import DEFAULT, SECTIONS, RawConfig, read_ini
+from utils.config.rules import contradictions
+from utils.config.schema import SCHEMAS, SectionConfig, TestingConfig, TrainingConfig, keys_of
+from utils.config.shared import about
+from utils.errors import ConfigError, Problem
+
+# Criteria of each section: the keys CRITERION_<kind> and PERCEPTUAL_*_<kind>.
+KINDS = {"TRAINING": ("TRAIN", "VAL"), "TESTING": ("VAL",)}
+OVERRIDES = "--set"
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration as its scripts use it.
+
+    Attributes:
+        file: The INI file as the user gave it.
+        training: The section [TRAINING], None where the file has none.
+        testing: The section [TESTING], None where the file has none.
+    """
+
+    file: str
+    training: TrainingConfig | None
+    testing: TestingConfig | None
+
+    def need_training(self) -> TrainingConfig:
+        """The section [TRAINING].
+
+        Raises:
+            ConfigError: The file has none.
+        """
+        if self.training is None:
+            raise _missing_section(self.file, "TRAINING")
+        return self.training
+
+    def need_testing(self) -> TestingConfig:
+        """The section [TESTING].
+
+        Raises:
+            ConfigError: The file has none.
+        """
+        if self.testing is None:
+            raise _missing_section(self.file, "TESTING")
+        return self.testing
+
+
+def _missing_section(file: str, section: str) -> ConfigError:
+    text = f"missing; add a section [{section}], as in configs/demo.ini"
+    return ConfigError([Problem(file, section, "", text)])
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
+    """Read and check an INI file.
+
+    Args:
+        path: An INI file in the published form, or one that shares keys through [DEFAULT].
+        overrides: ``KEY=VALUE`` (every section that knows the key) or ``SECTION.KEY=VALUE``.
+
+    Raises:
+        ConfigError: With the first fault of the file's form; else with all unknown names and wrong
+            values, and all contradictions in sections whose values are right one by one.
+    """
+    raw = read_ini(Path(path))
+    problems: list[Problem] = []
+    overridden = _apply_overrides(raw, overrides, problems)
+    sections: dict[str, Any] = {}
+    problems += _unknown_sections(raw) + _unknown_keys(raw)
+    if not raw.sections and not problems:
+        text = "holds no section; add [TRAINING], [TESTING] or both"
+        problems.append(Problem(raw.file, "", "", text))
+    for section, values in raw.sections.items():
+        known = {key.lower(): value for key, value in values.items() if key in keys_of(section)}
+        sections[section], found = _validate(section, known)
+        problems += [_placed(raw, section, key, text, overridden) for key, text in found]
+    if problems:
+        # A fault in [DEFAULT] is found in each section that shares it.
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return Config(raw.file, sections.get("TRAINING"), sections.get("TESTING"))
+
+
+def _apply_overrides(
+    raw: RawConfig, overrides: Sequence[str], problems: list[Problem]
+) -> set[tuple[str, str]]:
+    """Write the overrides into ``raw.sections``; returns the (section, key) pairs they set."""
+    done: set[tuple[str, str]] = set()
+    for override in overrides:
+        name, equals, value = override.partition("=")
+        section, _, key = name.strip().upper().rpartition(".")
+        if not equals or not key or section not in ("", *SCHEMAS):
+            text = f"found '{override}'; write KEY=VALUE or TESTING.KEY=VALUE"
+            problems.append(Problem(OVERRIDES, "", "", text))
+            continue
+        wanted = [section] if section else list(SCHEMAS)
+        targets = [name for name in wanted if key in keys_of(name)]
+        if not targets:
+            problems.append(Problem(OVERRIDES, section, key, _suggest(key, wanted)))
+        present = [target for target in targets if target in raw.sections]
+        if targets and not present:
+            text = f"the file has no section [{targets[0]}] that it could be set in"
+            problems.append(Problem(OVERRIDES, targets[0], key, text))
+        for target in present:
+            raw.sections[target][key] = value.strip()
+            done.add((target, key))
+    return done
+
+
+def _suggest(key: str, sections: Sequence[str]) -> str:
+    elsewhere = [name for name in SCHEMAS if name not in sections and key in keys_of(name)]
+    if elsewhere:
+        return f"belongs into [{elsewhere[0]}]; move it there"
+    known = sorted(set().union(*map(keys_of, sections)))
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"the nearest known one is {near[0]}" if near else "docs/config.md lists the known ones"
+    return f"unknown key; {hint}"
+
+
+def _unknown_sections(raw: RawConfig) -> list[Problem]:
+    known = (DEFAULT, *SECTIONS)
+    problems = []
+    for name in [name for name in raw.own if name not in known]:
+        near = difflib.get_close_matches(name.strip().upper(), known, n=1)
+        hint = f"write [{near[0]}]" if near else "known are [DEFAULT], [TRAINING] and [TESTING]"
+        problems.append(Problem(raw.file, name, "", f"unknown section; {hint}"))
+    return problems
+
+
+def _unknown_keys(raw: RawConfig) -> list[Problem]:
+    everywhere = set().union(*map(keys_of, SCHEMAS))
+    problems = [
+        Problem(raw.file, DEFAULT, key, _suggest(key, list(SCHEMAS)))
+        for key in sorted(raw.own[DEFAULT] - everywhere)
+    ]
+    for section in raw.sections:
+        for key in sorted(raw.own[section] - keys_of(section).keys()):
+            problems.append(Problem(raw.file, section, key, _suggest(key, [section])))
+    return problems
+
+
+def _placed(
+    raw: RawConfig, section: str, key: str, text: str, overridden: set[tuple[str, str]]
+) -> Problem:
+    """A problem of a section, at the place where the user wrote the key."""
+    if (section, key) in overridden:
+        return Problem(OVERRIDES, section, key, text)
+    shared = key in raw.own[DEFAULT] and key not in raw.own[section]
+    return Problem(raw.file, DEFAULT if shared else section, key, text)
+
+
+def _validate(
+    section: str, values: dict[str, str]
+) -> tuple[SectionConfig | None, list[tuple[str, str]]]:
+    """Build one section's config, or None, and pairs of a key and what is wrong with it."""
+    schema = SCHEMAS[section]
+    try:
+        config = schema.model_validate(values)
+    except ValidationError as error:
+        invalid = dict.fromkeys(str(detail["loc"][0]) for detail in error.errors())
+        return None, [(name.upper(), _expectation(schema, name, values)) for name in invalid]
+    found = contradictions(config, KINDS[section])
+    return (None if found else config), found
+
+
+def _expectation(schema: type[SectionConfig], name: str, values: dict[str, str]) -> str:
+    field = schema.model_fields[name]
+    expected = field.description
+    if name not in values:
+        return f"missing; give {expected}: {about(field).meaning}"
+    value, hint = values[name], ""
+    if "\n" in value:
+        hint = " (an indented line continues the one above it)"
+    elif re.search(r"\s[;#]", value):
+        hint = " (comments need a line of their own)"
+    return f"found {_shortened(value)!r}; give {expected}{hint}"
+
+
+def _shortened(value: str, most: int = 80) -> str:
+    return value if len(value) <= most else f"{value[: most - 3]}..."
+
+
+def ini_text(config: Config) -> str:
+    """The resolved configuration as INI text: every key, defaults included; loads back equal."""
+    lines = []
+    for section, values in (("TRAINING", config.training), ("TESTING", config.testing)):
+        if values is not None:
+            lines.append(f"[{section}]")
+            lines += [f"{key} = {value}".rstrip() for key, value in ini_values(values).items()]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def ini_values(section: SectionConfig) -> dict[str, str]:
+    """INI key → value as text, for every key of a section."""
+    return {name.upper(): _as_text(getattr(section, name)) for name in type(section).model_fields}
+
+
+def _as_text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, tuple):
+        return ", ".join(str(item) for item in value)
+    return str(value)

@@ -1,0 +1,151 @@
+"""The INI keys of [TRAINING] and [TESTING], and how two configs are compared by the keys' roles.
+
+Each key stands once, with type, role, meaning and default: those of both sections in
+schema_shared.py, what their values may be in schema_values.py. Everything that asks which keys
+there are, and which count, reads it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from utils.config import values
+from utils.config.shared import Role, SectionConfig, about, key
+
+
+class TrainingConfig(SectionConfig):
+    """Only in [TRAINING]."""
+
+    train_data_path: values.Folder = key("data", "normal images, in `good/` or flat")
+    val_data_path: values.Folder = key(
+        "data",
+        "`good/` and `Ungood/`; chooses `best_ckpt.pth`, the threshold and the colour scale. Where "
+        "it is the test set, neither `best_ckpt.pth` nor a threshold comes of it",
+    )
+    model_ckpt_path: values.OptionalCheckpoint = key(
+        "data", "the weights that training starts from; empty: from scratch", None
+    )
+    eval_stepsize: values.Count = key(
+        "model", "epochs between validations; the last epoch is always validated", 10
+    )
+    save_model_ckpt: values.Flag = key(
+        "run", "whether checkpoints and training state are written, after each epoch", True
+    )
+    checkpoint_content: values.CheckpointContent = key(
+        "run",
+        "`trained`: what is trained (0.2 GB in the published setting); `full`: the frozen encoder "
+        "too (1.4 GB)",
+        "trained",
+    )
+    max_samples_train: values.Count = key(
+        "data", "more training images are left out, after a seeded shuffle", 999_999
+    )
+    max_samples_val: values.Count = key("data", "the same for validation images", 999_999)
+    criterion_train: values.Criteria = key("model", "the loss", ("PERCEPTUAL_VIT_mae_multi",))
+    criterion_train_weights: values.CriterionWeights = key(
+        "model", "their weights in the sum", (1.0,)
+    )
+    perceptual_metric_train: values.MetricName = key(
+        "model", "distance of features in the loss", "cosine"
+    )
+    perceptual_hstate_train: values.HiddenStates = key(
+        "model", "blocks of the perceptual ViT in the loss", (15, 19)
+    )
+    perceptual_patch_size_train: values.Sizes = key(
+        "model", "patch sizes in the loss", (16, 32, 56)
+    )
+    batch_size_train: values.Count = key(
+        "model",
+        "images per batch, shared evenly by all processes; the last, smaller batch of an epoch is "
+        "dropped",
+        64,
+    )
+    accumulate: values.Count = key(
+        "model",
+        "batches whose gradients are averaged for one step; left-over batches of an epoch take "
+        "none",
+        1,
+    )
+    lr: values.LearningRate = key(
+        "model", "peak of the one-cycle schedule (Adam, no weight decay)", 8e-5
+    )
+    n_epochs: values.Count = key("model", "epochs", 300)
+    scheduler_steps: values.UnusedNumber = key("run", "accepted for older files", 9999.0)
+    scheduler_gamma: values.UnusedNumber = key("run", "accepted for older files", 0.0)
+
+
+class TestingConfig(SectionConfig):
+    """Only in [TESTING]."""
+
+    __test__ = False
+
+    checkpoint_path: values.Checkpoint = key(
+        "data", "the trained model: our own file or a published one"
+    )
+    test_data_path: values.Folder = key("data", "`good/` and `Ungood/`, with masks or without")
+    max_samples_test: values.Count = key(
+        "data",
+        "more test images are left out, with a warning, and counted as `num_left_out`",
+        999_999,
+    )
+    image_reduction: values.OptionalReduction = key(
+        "score", "for image scores; empty: REDUCTION", None
+    )
+    image_multi_hstate_reduction: values.OptionalStatesReduction = key(
+        "score", "for image scores; empty: MULTI_HSTATE_REDUCTION", None
+    )
+    pixel_reduction: values.OptionalReduction = key(
+        "score",
+        "for pixel scores, where only its part over hidden states counts; empty: REDUCTION",
+        None,
+    )
+    pixel_multi_hstate_reduction: values.OptionalStatesReduction = key(
+        "score", "for pixel scores; empty: MULTI_HSTATE_REDUCTION", None
+    )
+    threshold_quantile: values.Fraction = key(
+        "score",
+        "the quantile of normal validation scores that becomes the threshold where validation has "
+        "no anomalous images; elsewhere the threshold is the one of best F1",
+        0.95,
+    )
+    report_images: values.CountOrZero = key("run", "images in the gallery of `report.html`", 200)
+    patient_pattern: values.PatientPattern = key(
+        "data",
+        "searched in the file name; its first group is the patient, and intervals are drawn by "
+        "patient; empty: by image",
+        None,
+    )
+
+
+SCHEMAS: dict[str, type[SectionConfig]] = {"TRAINING": TrainingConfig, "TESTING": TestingConfig}
+# Keys whose values a run's numbers depend on, with the images and the code.
+NUMBERS: tuple[Role, ...] = ("model", "score", "data")
+
+
+def keys_of(section: str) -> dict[str, Role]:
+    """INI key → its role, for the keys of [TRAINING] or [TESTING]."""
+    return {
+        name.upper(): about(field).role for name, field in SCHEMAS[section].model_fields.items()
+    }
+
+
+def differences(
+    was: Mapping[str, str], now: Mapping[str, str], roles: Collection[Role]
+) -> dict[str, str]:
+    """Compare two configs.
+
+    Args:
+        was: INI key → value as text; an absent key counts as empty.
+        now: The same of the config that is to go on with what the other one has made.
+        roles: Keys with these roles count, and those that no section knows.
+
+    Returns:
+        INI key → ``was 'a', is 'b'`` where the two differ, by name.
+    """
+    role_of = keys_of("TRAINING") | keys_of("TESTING")
+    return {
+        name: f"was {was.get(name, '')!r}, is {now.get(name, '')!r}"
+        for name in sorted(was.keys() | now.keys())
+        if was.get(name, "") != now.get(name, "")
+        and (name not in role_of or role_of[name] in roles)
+    }

@@ -1,0 +1,261 @@
+"""The INI keys that [TRAINING] and [TESTING] share: type, role, meaning and default of each.
+
+A field's name is its INI key in lower case. Defaults reproduce the published behaviour; keys
+without one are required. The docstring of a class is the heading of its table in docs/config.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, cast
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+from utils.config import values
+from utils.intensity import IntensityWindow
+
+# What a key decides:
+# model: what is computed. What uses a checkpoint shares these keys with the run that wrote it.
+# score: what else a map, a score, the threshold or the colour scale depends on.
+# data: which files are read, in what order, and whose they are.
+# run: where results go and how the machine is used. No number depends on it, but for rounding.
+Role = Literal["model", "score", "data", "run"]
+
+
+class About(NamedTuple):
+    """What the schema says of a key, beside its type and default."""
+
+    role: Role
+    meaning: str
+
+
+def key(role: Role, meaning: str, default: Any = ...) -> Any:
+    """A field of the schema; without ``default`` the key is required.
+
+    Args:
+        role: What the key decides.
+        meaning: One line for docs/config.md and for the error where the key is missing.
+        default: The value where the INI file has none.
+    """
+    return Field(default, json_schema_extra={"role": role, "meaning": meaning})
+
+
+def about(field: FieldInfo) -> About:
+    """Role and meaning of a field."""
+    return About(**cast(dict[str, Any], field.json_schema_extra))
+
+
+class Keys(BaseModel):
+    """Keys of an INI section."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class RunKeys(Keys):
+    """Run."""
+
+    seed: values.Seed = key(
+        "data",
+        "decides initial weights, order, augmentation, which images a `MAX_SAMPLES_*` key leaves "
+        "out, and the bootstrap of the intervals",
+        42,
+    )
+    experiment_name: values.Name = key(
+        "run",
+        "title of reports; a name of a BMAD set, such as `Brain_AD`, tells `check_dataset.py` what "
+        "counts to expect",
+        "QFAE",
+    )
+    results_path: values.ResultsFolder = key(
+        "run",
+        "where results go; made where it is missing; apart from the folders of images",
+    )
+    device: values.Device = key(
+        "run", "`auto` takes a CUDA device where there is one, else the CPU", "auto"
+    )
+    devices: values.Count = key(
+        "run", "processes on each machine, one per GPU; images are shared out among them", 1
+    )
+    num_nodes: values.Count = key("run", "machines", 1)
+    precision: values.Precision = key(
+        "score",
+        "`auto`: bf16 on a CUDA device that has it, else fp32. In bf16, a test's perceptual "
+        "distance stays in fp32 ([performance.md](performance.md))",
+        "auto",
+    )
+    compile: values.Flag = key(
+        "run",
+        "`torch.compile` of encoder, decoder and perceptual network, for one batch size: the last "
+        "batch of a test is filled up. The first steps take minutes; a C++ compiler, on a GPU also "
+        "Triton, is needed",
+        False,
+    )
+    num_workers: values.Workers = key(
+        "run", "processes that read images; 0 reads in the main process", 4
+    )
+    object: values.UnusedText = key(
+        "run",
+        "accepted for older files; `check_dataset.py` takes it for the name of a set, nothing else "
+        "reads it",
+        "",
+    )
+
+
+class ImageKeys(Keys):
+    """Images."""
+
+    resize: values.ImageSide = key("model", "images become RESIZE × RESIZE pixels", 224)
+    batch_size_test: values.Count = key(
+        "run",
+        "images per step in validation, test and prediction; the last, smaller batch counts like "
+        "any other",
+        64,
+    )
+    intensity_window: values.Window = key(
+        "model",
+        "which intensities become black and white. `auto`: 8-bit images as they are; others by "
+        "the file's own window, else from their 0.5th to their 99.5th percentile",
+        "auto",
+    )
+    slice_axis: values.SliceAxis = key("model", "how volumes are cut into slices", "axial")
+    volume_index: values.CountOrZero = key(
+        "model",
+        "which volume of a 4-D NIfTI file is read; a warning tells that the others are left out",
+        0,
+    )
+    cache_images: values.ImageCache = key(
+        "run",
+        "where decoded, windowed and resized images are kept, so that an epoch reads no files: in "
+        "memory (for each process of `DEVICES`), or in one file for each split under `images/` in "
+        "the first `CACHE_DIR`. No number changes. See below",
+        "none",
+    )
+
+    @property
+    def window(self) -> IntensityWindow:
+        """INTENSITY_WINDOW, parsed."""
+        return IntensityWindow.parse(self.intensity_window)
+
+
+class EncoderKeys(Keys):
+    """Frozen encoder."""
+
+    model_name: values.Tags = key("model", "the frozen ViTs; tokens of several are concatenated")
+    model_weights: values.WeightsSources = key(
+        "score",
+        "one, or one for each encoder. `hub` downloads into `CACHE_DIR`; a path names a "
+        ".safetensors or .pth file in timm's names, or as its authors publish it (DINO, DINOv2, "
+        "DINOv3, MAE, CLIP; a TorchScript archive is refused); `random` is seeded, for tests: "
+        "results mean nothing. Not read where the checkpoint holds the encoder",
+        ("hub",),
+    )
+    cache_dir: values.Folders = key(
+        "run",
+        "one, or one for each encoder: where downloaded weights are kept; the first one serves "
+        "the perceptual network and `CACHE_IMAGES = disk` too",
+        ("./cache",),
+    )
+    n_patches: values.EncoderCounts = key(
+        "model", "patches along a side; N_PATCHES × PATCH_SIZE must be RESIZE"
+    )
+    patch_size: values.EncoderCounts = key(
+        "model",
+        "pixels along a side of a patch; embeddings are resampled where it is not the weights' own",
+    )
+    n_reg_tokens: values.EncoderCountsOrZero = key(
+        "model", "register tokens of the ViT: its prefix tokens less the class token"
+    )
+    use_hidden_state: values.HiddenStates = key(
+        "model",
+        "blocks whose outputs become tokens, in this order (`-1`: the last block)",
+    )
+    additional_block_dim: values.OptionalEncoderCounts = key(
+        "model",
+        "width of an extra trained transformer block behind each encoder; all three keys or none",
+        (),
+    )
+    additional_block_num_heads: values.OptionalEncoderCounts = key("model", "its heads", ())
+    additional_block_mlp_ratio: values.OptionalEncoderRatios = key(
+        "model", "its MLP's width over its own", ()
+    )
+    final_proj_in_features: values.OptionalEncoderCounts = key(
+        "model",
+        "width of the encoder, input of the trained projection; both keys or none",
+        (),
+    )
+    final_proj_out_features: values.OptionalEncoderCounts = key(
+        "model", "its output, equal to JUNCTION_DIM", ()
+    )
+
+
+class QFormerKeys(Keys):
+    """Q-Former."""
+
+    junction_n_blocks: values.Depth = key(
+        "model",
+        "blocks; those with an even number, counted from 0, look at the encoder's tokens",
+        1,
+    )
+    junction_dim: values.Width = key("model", "width of queries and tokens")
+    junction_output_dim: values.Width = key("model", "width of what the last block puts out")
+    junction_n_queries: values.Count = key("model", "learned queries: DECODER_N_PATCHES²")
+    junction_heads: values.Width = key("model", "attention heads; they divide JUNCTION_DIM")
+    junction_mlp_ratio: values.Ratio = key("model", "the MLP's width over JUNCTION_DIM", 4.0)
+
+
+class DecoderKeys(Keys):
+    """Decoder."""
+
+    decoder_dim: values.Width = key("model", "width; a multiple of 4 and of DECODER_NUM_HEADS")
+    decoder_n_patches: values.Width = key(
+        "model", "patches along a side; DECODER_N_PATCHES × DECODER_PATCH_SIZE must be RESIZE"
+    )
+    decoder_patch_size: values.Width = key("model", "pixels along a side of a patch")
+    decoder_n_reg_tokens: values.CountOrZero = key("model", "register tokens", 4)
+    decoder_depth: values.Depth = key("model", "transformer blocks")
+    decoder_num_heads: values.Width = key("model", "attention heads")
+    decoder_mlp_ratio: values.Ratio = key("model", "the MLPs' width over DECODER_DIM", 4.0)
+    decoder_out_channels: values.Channels = key(
+        "model", "1: a grey prediction, repeated to three channels", 3
+    )
+
+
+class ScoreKeys(Keys):
+    """Criterion and score."""
+
+    criterion_val: values.Criteria = key(
+        "score", "what compares image and reconstruction, see below", ("PERCEPTUAL_VIT_mae_multi",)
+    )
+    criterion_val_weights: values.CriterionWeights = key(
+        "score", "their weights in the sum", (1.0,)
+    )
+    perceptual_metric_val: values.MetricName = key(
+        "score",
+        "distance of features; `…tot` and `content+style` give one number per image; `L1tot` and "
+        "`content+style` are for `PERCEPTUAL_RESNET*`",
+        "cosine",
+    )
+    perceptual_hstate_val: values.HiddenStates = key(
+        "score", "blocks of the perceptual ViT", (11, 15, 19)
+    )
+    perceptual_patch_size_val: values.Sizes = key(
+        "score",
+        "patch sizes that the perceptual ViT is run at; each divides RESIZE. Read by "
+        "`PERCEPTUAL_VIT_mae_multi`",
+        (16, 32, 56),
+    )
+    perceptual_model_name: values.Tag = key(
+        "score", "the frozen perceptual ViT", "vit_large_patch16_224.mae"
+    )
+    perceptual_weights: values.WeightsSource = key("score", "its weights, as MODEL_WEIGHTS", "hub")
+    reduction: values.ReductionName = key(
+        "score", "from maps to one image score, see below", "mean"
+    )
+    multi_hstate_reduction: values.StatesReduction = key(
+        "score", "the same over hidden states", "max"
+    )
+
+
+# Bases from last to first: pydantic takes fields in that order.
+class SectionConfig(ScoreKeys, DecoderKeys, QFormerKeys, EncoderKeys, ImageKeys, RunKeys):
+    """The keys that both sections share."""
