@@ -48,7 +48,7 @@ class EveryBlockEncoder(Encoder):
 
 
 class SpreadQFormer(QFormer):
-    """Computes the first self-attention once an image instead of once a batch."""
+    """Computes the first self-attention once per image instead of once per batch."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, D) → (B, Q, output_dim)."""

@@ -205,7 +205,7 @@ def test_loader(
     Args:
         dataset: The images.
         indices: Which of them.
-        batch_size: Images a batch.
+        batch_size: Images per batch.
         num_workers: Processes that read.
         pin: Whether batches are put where a GPU copies from fast.
         persistent: Whether the processes stay for the next pass.

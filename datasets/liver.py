@@ -236,5 +236,5 @@ def _write_png(path: Path, picture: Grey) -> None:
         draft.replace(path)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}); mend that, run again"
+            f"{path}: cannot be written ({error.strerror}); fix that, run again"
         ) from None

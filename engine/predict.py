@@ -131,7 +131,7 @@ def predict(config: Config, source: Path, output: Path | None, *, recursive: boo
         How many files could not be read.
 
     Raises:
-        UserError: Something the user can mend.
+        UserError: Something the user can fix.
     """
     # Processes that share the work would each write all files.
     settings = config.need_testing().model_copy(update={"devices": 1, "num_nodes": 1})

@@ -47,7 +47,7 @@ def check_results_folder(config: Config, folder: Path, *, key: str = "RESULTS_PA
         )
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(
-            f"{key}: {shown(folder)} may not be written; mend the rights of {shown(there)}, or "
+            f"{key}: {shown(folder)} may not be written; fix the permissions of {shown(there)}, or "
             "give another folder"
         )
     for place in places_of_config(config):

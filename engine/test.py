@@ -24,7 +24,7 @@ from engine.evaluate.cases import Case, chosen_cases, render_cases
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import Scorer, create_scorer
 from engine.metrics.collectors import Collector, NormalPixels, PixelCollector
-from engine.metrics.figures import figures, summary
+from engine.metrics.run_metrics import run_metrics, summary
 from engine.report.charts import histogram_figure, roc_figure
 from engine.report.gallery import gallery_indices
 from engine.report.pages import TestRun, write_report
@@ -32,6 +32,7 @@ from engine.run_folder import check_results_folder
 from engine.runtime import versions
 from utils.checkpoints import file_digest, write_csv, write_text
 from utils.config.load import Config, ini_text
+from utils.config.schema import TestingConfig
 from utils.errors import UserError
 from utils.patients import patient_of
 from utils.plots import CaseRow, plot_cases, save_figure
@@ -55,15 +56,7 @@ def test(config: Config) -> TestRun:
     settings = config.need_testing()
     files = TestFiles(settings.results_path)
     check_results_folder(config, files.folder)
-    split = find_split(settings.test_data_path, key="TEST_DATA_PATH", axis=settings.slice_axis)
-    split = of_volume(split, settings.volume_index)
-    split = split.cut(settings.max_samples_test, settings.seed)
-    if split.num_left_out:
-        logger.warning(
-            "MAX_SAMPLES_TEST = %d leaves out %d images: the figures are not over the whole set",
-            settings.max_samples_test,
-            split.num_left_out,
-        )
+    split = _find_split(settings)
     group_of = _grouping(split, settings.patient_pattern)
     scorer = create_scorer(settings, file=config.file)
     dataset = checked_dataset(split, settings)
@@ -79,7 +72,7 @@ def test(config: Config) -> TestRun:
         collectors=[*collectors, pixel] if split.has_masks else collectors,
     )
     threshold = calibration.threshold if calibration else None
-    metrics = figures(
+    metrics = run_metrics(
         split,
         scores,
         pixel.metrics if split.has_masks else None,
@@ -108,6 +101,19 @@ def test(config: Config) -> TestRun:
         print(summary(metrics))
         print(f"pictures and metrics: {files.report}")
     return run
+
+
+def _find_split(settings: TestingConfig) -> Split:
+    split = find_split(settings.test_data_path, key="TEST_DATA_PATH", axis=settings.slice_axis)
+    split = of_volume(split, settings.volume_index)
+    split = split.cut(settings.max_samples_test, settings.seed)
+    if split.num_left_out:
+        logger.warning(
+            "MAX_SAMPLES_TEST = %d leaves out %d images: the metrics are not over the whole set",
+            settings.max_samples_test,
+            split.num_left_out,
+        )
+    return split
 
 
 def _grouping(split: Split, pattern: str | None) -> Callable[[int], str]:

@@ -25,7 +25,7 @@ class TrainingFiles:
 
     @property
     def table(self) -> Path:
-        """One row an epoch."""
+        """One row per epoch."""
         return self.folder / "training.csv"
 
     @property
@@ -106,17 +106,17 @@ class TestFiles:
 
     @property
     def scores(self) -> Path:
-        """One row an image."""
+        """One row per image."""
         return self.folder / "scores.csv"
 
     @property
     def report(self) -> Path:
-        """Figures, curves and gallery."""
+        """Metrics, curves and gallery."""
         return self.folder / "report.html"
 
     @property
     def metrics(self) -> Path:
-        """The figures; written last, so that its presence means that the test is finished."""
+        """The metrics; written last, so that its presence means that the test is finished."""
         return self.folder / "metrics.json"
 
 

@@ -213,7 +213,7 @@ class _Check:
                 "warning",
                 "counts",
                 f"{summary.place.name}: {found[0]} normal and {found[1]} anomalous images, BMAD "
-                f"has {expected[0]} and {expected[1]}: figures will not compare",
+                f"has {expected[0]} and {expected[1]}: metrics will not compare",
             )
 
 

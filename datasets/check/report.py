@@ -71,7 +71,7 @@ class Report:
 
     Attributes:
         dataset: Name of the set in BMAD, None for others.
-        splits: One summary a split that has images.
+        splits: One summary per split that has images.
         findings: In the order in which they were found.
     """
 

@@ -169,7 +169,7 @@ def _listed(folder: Path) -> list[tuple[Path, bool]]:
             found = [(entry.name, _is_folder(entry)) for entry in entries]
     except OSError as error:
         raise UserError(
-            f"{shown(folder)}: cannot be listed ({error.strerror}); mend its rights"
+            f"{shown(folder)}: cannot be listed ({error.strerror}); fix its permissions"
         ) from error
     return sorted(
         (folder / name, is_folder)

@@ -68,7 +68,7 @@ class Split:
 
     @property
     def labels(self) -> list[int]:
-        """One label a sample.
+        """One label per sample.
 
         Raises:
             ValueError: A sample has none.

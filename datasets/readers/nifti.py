@@ -67,7 +67,7 @@ class NiftiFile:
         self.affine: NDArray[np.float64] = header.affine
         turns = optional_package("nibabel.orientations").io_orientation(header.affine)
         if not np.isfinite(turns).all():
-            raise UserError(f"{shown(path)}: its affine names no orientation; mend its header")
+            raise UserError(f"{shown(path)}: its affine names no orientation; fix its header")
         # Of each voxel axis: the axis of RAS that it follows, and whether it runs against it.
         self._ras = [int(turn) for turn in turns[:, 0]]
         self._against = [turn < 0 for turn in turns[:, 1]]

@@ -1,4 +1,4 @@
-"""Figures of others on BMAD's test sets, in percent: quoted, not measured here."""
+"""Results of others on BMAD's test sets, in percent: quoted, not measured here."""
 
 from __future__ import annotations
 

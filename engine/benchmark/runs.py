@@ -1,4 +1,4 @@
-"""Several configs, several seeds: each trained and tested, all figures in one table.
+"""Several configs, several seeds: each trained and tested, all metrics in one table.
 
 Each run is a process of its own: a crash or a full memory ends that run alone, and what one run
 held of the device is free for the next.

@@ -1,4 +1,4 @@
-"""The table of a benchmark: one row a run as CSV, means over seeds as Markdown."""
+"""The table of a benchmark: one row per run as CSV, means over seeds as Markdown."""
 
 from __future__ import annotations
 

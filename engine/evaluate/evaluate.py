@@ -55,7 +55,7 @@ def evaluate(
         collectors: Filled with all maps, those of other processes included.
 
     Returns:
-        One score a sample, in the split's order.
+        One score per sample, in the split's order.
 
     Raises:
         UserError: A file cannot be read, or a score is not finite.

@@ -1,4 +1,4 @@
-"""From distance maps to one score an image and one score a pixel."""
+"""From distance maps to one score per image and one score per pixel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WINDOW = 8
 
 
 def image_scores(maps: Tensor, reduction: str, multi_hstate_reduction: str) -> Tensor:
-    """One anomaly score an image.
+    """One anomaly score per image.
 
     Args:
         maps: (R, B, 1, H, W), R the number of hidden states.
@@ -32,7 +32,7 @@ def image_scores(maps: Tensor, reduction: str, multi_hstate_reduction: str) -> T
 
 
 def pixel_scores(maps: Tensor, reduction: str, multi_hstate_reduction: str) -> Tensor:
-    """One anomaly score a pixel: the reduction over R only.
+    """One anomaly score per pixel: the reduction over R only.
 
     Args:
         maps: (R, B, 1, H, W).

@@ -52,7 +52,7 @@ class NormalPixels:
     """The distribution of the pixel scores of normal images, for the colour scale.
 
     Args:
-        labels: One a sample of the split.
+        labels: One per sample of the split.
     """
 
     def __init__(self, labels: Sequence[int]) -> None:

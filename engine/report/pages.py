@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from datasets.folders.layout import Split
 from engine.evaluate.calibration import Calibration, ColourScale
 from engine.evaluate.cases import Case
-from engine.metrics.figures import Metrics
+from engine.metrics.run_metrics import Metrics
 from engine.report.charts import NAMES, chart_svg, histogram_figure, precision_recall_figure
 from engine.report.gallery import gallery_note, is_wrong, shown_note
 from engine.report.pictures import colour_strip, mask_path, overlay, picture

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from datasets.cache import checked_dataset
 from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
 from datasets.folders.layout import find_normal_images, find_split
+from datasets.folders.samples import Split
 from datasets.folders.volumes import of_volume
 from engine.build import build_autoencoder, build_criteria
 from engine.compatibility import check_geometry
@@ -24,6 +25,8 @@ from engine.runtime import create_fabric, place
 from engine.snapshot import check_sections, check_snapshot
 from engine.train.loop import Trainer
 from engine.train.state import Progress
+from models.autoencoder import QFormerAutoencoder
+from models.criteria import WeightedCriteria
 from utils.checkpoints import write_text
 from utils.config.load import Config, ini_text
 from utils.config.schema import TrainingConfig
@@ -42,27 +45,11 @@ def create_trainer(config: Config) -> Trainer:
     check_sections(config)
     if settings.model_ckpt_path:
         check_snapshot(settings, settings.model_ckpt_path, file=config.file, section="TRAINING")
-    train_split = find_normal_images(
-        settings.train_data_path, key="TRAIN_DATA_PATH", axis=settings.slice_axis
-    )
-    val_split = find_split(settings.val_data_path, key="VAL_DATA_PATH", axis=settings.slice_axis)
-    train_split = of_volume(train_split, settings.volume_index)
-    train_split = train_split.cut(settings.max_samples_train, settings.seed)
-    val_split = of_volume(val_split, settings.volume_index)
-    val_split = val_split.cut(settings.max_samples_val, settings.seed)
+    splits = _find_splits(settings)
     fabric = create_fabric(settings)
     # Before the weights: what is wrong with the images is told sooner.
-    dataset, validation = (checked_dataset(each, settings) for each in (train_split, val_split))
-    torch.manual_seed(settings.seed)
-    model = build_autoencoder(settings, settings.model_ckpt_path)
-    saves_encoder = settings.checkpoint_content == "full"
-    if not saves_encoder:
-        model.drop_unused_blocks()
-    specs = [CriterionSpec.of(settings, kind) for kind in ("TRAIN", "VAL")]
-    train_criterion, val_criterion = build_criteria(settings, specs)
-    place(fabric, model, keep_frozen=saves_encoder)
-    for criterion in (train_criterion, val_criterion):
-        place(fabric, criterion, keep_frozen=True)
+    dataset, validation = (checked_dataset(each, settings) for each in splits)
+    model, train_criterion, val_criterion = _build(settings, fabric)
     sampler, loader = _train_batches(settings, fabric, dataset)
     optimizer = torch.optim.Adam(
         model.trained_parameters(), lr=settings.lr, fused=fabric.device.type == "cuda"
@@ -98,6 +85,34 @@ def create_trainer(config: Config) -> Trainer:
         ),
         progress=Progress(),
     )
+
+
+def _find_splits(settings: TrainingConfig) -> tuple[Split, Split]:
+    """The training and the validation images, as many as MAX_SAMPLES_* allow."""
+    axis, volume, seed = settings.slice_axis, settings.volume_index, settings.seed
+    training = find_normal_images(settings.train_data_path, key="TRAIN_DATA_PATH", axis=axis)
+    validation = find_split(settings.val_data_path, key="VAL_DATA_PATH", axis=axis)
+    return (
+        of_volume(training, volume).cut(settings.max_samples_train, seed),
+        of_volume(validation, volume).cut(settings.max_samples_val, seed),
+    )
+
+
+def _build(
+    settings: TrainingConfig, fabric: Fabric
+) -> tuple[QFormerAutoencoder, WeightedCriteria, WeightedCriteria]:
+    """Model, loss and validation criterion on the device, from the run's seed."""
+    torch.manual_seed(settings.seed)
+    model = build_autoencoder(settings, settings.model_ckpt_path)
+    saves_encoder = settings.checkpoint_content == "full"
+    if not saves_encoder:
+        model.drop_unused_blocks()
+    specs = [CriterionSpec.of(settings, kind) for kind in ("TRAIN", "VAL")]
+    loss, validation = build_criteria(settings, specs)
+    place(fabric, model, keep_frozen=saves_encoder)
+    for criterion in (loss, validation):
+        place(fabric, criterion, keep_frozen=True)
+    return model, loss, validation
 
 
 def _train_batches(

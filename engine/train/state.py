@@ -35,7 +35,7 @@ class Progress:
     Attributes:
         epoch: Number of finished epochs.
         best_auroc: Best validation image AUROC so far, None before the first.
-        rows: One a finished epoch, with the keys of ``COLUMNS``.
+        rows: One per finished epoch, with the keys of ``COLUMNS``.
     """
 
     epoch: int = 0

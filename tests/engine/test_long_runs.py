@@ -121,7 +121,7 @@ def test_memory_is_flat_over_many_tested_images(many, tmp_path):
     with (tmp_path / "results" / "test" / "scores.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == IMAGES
     tested = samples[: IMAGES // 20]
-    print(f"\nrun_test: {slope(tested, IMAGES):.0f} bytes an image, {tested[-1]['rss']:,} in all")
+    print(f"\nrun_test: {slope(tested, IMAGES):.0f} bytes per image, {tested[-1]['rss']:,} in all")
     # One anomaly map has 4096.
     assert slope(tested, IMAGES) < 1000
 
@@ -135,7 +135,7 @@ def test_memory_is_flat_over_many_predicted_images(many, tmp_path):
         rows = len(list(csv.DictReader(file)))
     assert rows >= IMAGES
     predicted = samples[-(rows // 20) :]
-    print(f"\nrun_predict: {slope(predicted, rows):.0f} bytes an image")
+    print(f"\nrun_predict: {slope(predicted, rows):.0f} bytes per image")
     # One anomaly map has 4096; the rows of scores.csv are kept, some hundreds of bytes each.
     assert slope(predicted, rows) < 2000
 
@@ -150,7 +150,7 @@ def test_nothing_leaks_over_many_epochs(tiny, tmp_path):
     )
     assert len(samples) == EPOCHS
     grown = slope(samples, EPOCHS)
-    print(f"\nrun_training: {grown:.0f} bytes an epoch, {samples[-1]}")
+    print(f"\nrun_training: {grown:.0f} bytes per epoch, {samples[-1]}")
     # 200 epochs in TensorBoard, table and plot are less; a model that is kept has 600,000.
     assert grown < 50_000
     for kind in ("files", "processes", "threads"):

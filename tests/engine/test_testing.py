@@ -1,4 +1,4 @@
-"""Testing: nothing dropped, figures of the whole set, threshold from validation only."""
+"""Testing: nothing dropped, metrics of the whole set, threshold from validation only."""
 
 import csv
 import json

@@ -222,7 +222,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny, monkeypatch):
     def poisoned(images, reconstructions):
         calls.append(0)
         value = loss(images, reconstructions)
-        # The loader makes four steps an epoch: the sixth is in the second epoch.
+        # The loader makes four steps per epoch: the sixth is in the second epoch.
         return value * float("nan") if len(calls) == 6 else value
 
     monkeypatch.setattr(trainer.criterion, "loss", poisoned)

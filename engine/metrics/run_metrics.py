@@ -21,7 +21,7 @@ _PIXEL_NAMES = (
 )
 
 
-def figures(
+def run_metrics(
     split: Split,
     scores: Sequence[float],
     pixel: PixelMetrics | None,
