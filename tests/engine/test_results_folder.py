@@ -97,9 +97,7 @@ def test_a_folder_that_may_not_be_written(tiny, tmp_path, monkeypatch):
     # The superuser may write anywhere: ask as if for somebody else.
     real = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: path != folder and real(path, mode))
-    with pytest.raises(
-        UserError, match=r"run may not be written; fix the permissions of .*"
-    ):
+    with pytest.raises(UserError, match=r"run may not be written; fix the permissions of .*"):
         train(tiny(f"RESULTS_PATH={folder / 'run'}"))
     assert list(folder.iterdir()) == []
 
