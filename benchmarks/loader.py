@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from datasets.cache import Mode, keep_images
 from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
-from datasets.folders.layout import find_normal_images
+from datasets.folders.find import find_normal_images
 from datasets.phantom.draw import draw_phantom
 from utils.errors import run_script
 from utils.intensity import IntensityWindow

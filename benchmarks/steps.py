@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.as_published import make_as_published
 from benchmarks.measurement import Measurement, Stopwatch
 from datasets.dataset import AnomalyDataset, TrainDataset
-from datasets.folders.layout import find_normal_images, find_split
+from datasets.folders.find import find_normal_images, find_split
 from datasets.phantom.write import write_phantom_dataset
 from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from datasets.folders.classes import MASK_FOLDERS, list_images
-from datasets.folders.layout import VALIDATION_NAMES
+from datasets.folders.find import VALIDATION_NAMES
+from datasets.folders.layouts import MASK_FOLDERS, list_images
 from datasets.readers.formats import IMAGE_SUFFIXES
 from utils.errors import UserError
 

@@ -21,7 +21,7 @@ from datasets.readers.formats import shown
 from datasets.transforms import to_bytes
 from engine.evaluate.calibration import Calibration, calibration_for
 from engine.evaluate.scorer import ScoredBatch, Scorer, create_scorer
-from engine.prediction_files import PredictionFiles
+from engine.prediction_results import PredictionFiles
 from engine.report.pages import PredictedImage, write_prediction_report
 from engine.run_folder import check_results_folder
 from models.criteria import resize_maps

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from datasets.folders.layout import existing_folder
-from datasets.folders.places import places_of_config
+from datasets.folders.find import existing_folder
+from datasets.folders.splits import places_of_config
 from datasets.readers.formats import shown
 from utils.checkpoints import file_digest
 from utils.config.load import Config, ini_values, load_config

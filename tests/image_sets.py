@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.dataset import AnomalyDataset
-from datasets.folders.layout import find_normal_images
+from datasets.folders.find import find_normal_images
 from tests.medical_files import write_dicom, write_nifti
 from utils.intensity import IntensityWindow
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasets.check.findings import check_dataset
 from datasets.check.report import Report, as_json, as_text
-from datasets.folders.places import places_of_config, places_of_folder
+from datasets.folders.splits import places_of_config, places_of_folder
 from datasets.readers.formats import shown
 from utils.config.load import load_config
 from utils.console import setup_logging

@@ -9,11 +9,11 @@ from pathlib import Path
 from datasets.check import bmad
 from datasets.check.observation import Observation, observe
 from datasets.check.report import Finding, Report, Severity, SplitSummary
-from datasets.folders.classes import list_images, normal_folders
-from datasets.folders.layout import inspect_normal_images, inspect_split, paired_masks
-from datasets.folders.places import Place
+from datasets.folders.find import inspect_normal_images, inspect_split, paired_masks
+from datasets.folders.layouts import list_images, normal_folders
 from datasets.folders.samples import ANOMALOUS, NORMAL, Sample, Split, mask_without_mark
 from datasets.folders.scan import scan
+from datasets.folders.splits import Place
 from datasets.folders.volumes import choose_volume
 from datasets.readers.base import SliceAxis
 from datasets.readers.formats import KINDS, shown

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from datasets.check import bmad
-from datasets.folders.places import Place
+from datasets.folders.splits import Place
 from datasets.readers.formats import shown
 
 Severity = Literal["error", "warning", "note"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets.folders.classes import list_images, walk_folders
+from datasets.folders.layouts import list_images, walk_folders
 from datasets.folders.samples import Sample, expand_frames
 from datasets.readers.base import SliceAxis
 from datasets.readers.formats import KINDS, shown

@@ -13,7 +13,7 @@ import numpy as np
 
 from datasets.cache import checked_dataset
 from datasets.dataset import AnomalyDataset
-from datasets.folders.layout import ANOMALOUS, NORMAL, Split, find_split
+from datasets.folders.find import ANOMALOUS, NORMAL, Split, find_split
 from datasets.folders.volumes import of_volume
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import Scorer, create_scorer

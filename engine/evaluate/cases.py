@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from datasets.dataset import AnomalyDataset
-from datasets.folders.layout import ANOMALOUS, NORMAL
+from datasets.folders.find import ANOMALOUS, NORMAL
 from datasets.transforms import to_bytes
 from engine.evaluate.scorer import Scorer
 

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.folders.layout import NORMAL
+from datasets.folders.find import NORMAL
 from engine.metrics.curves import PixelMetrics
 from engine.metrics.histogram import ScoreHistogram
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from datasets.folders.layout import ANOMALOUS, Split
+from datasets.folders.find import ANOMALOUS, Split
 from engine.metrics.curves import PixelMetrics, confusion, image_intervals, image_metrics
 
 Metrics = dict[str, Any]

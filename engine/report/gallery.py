@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from datasets.folders.layout import ANOMALOUS
+from datasets.folders.find import ANOMALOUS
 from engine.evaluate.cases import chosen_cases, worst_first
 
 # One in so many images of a gallery is one of the best, and one in so many is a random one.

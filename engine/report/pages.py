@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from datasets.folders.layout import Split
+from datasets.folders.find import Split
 from engine.evaluate.calibration import Calibration, ColourScale
 from engine.evaluate.cases import Case
 from engine.metrics.run_metrics import Metrics

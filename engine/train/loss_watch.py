@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from datasets.folders.layout import Split
+from datasets.folders.find import Split
 from utils.errors import UserError
 
 # Steps between two looks at the loss on a GPU: each look waits for the device.

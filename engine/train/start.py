@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch.optim.lr_scheduler import OneCycleLR
 
 from datasets.cache import checked_dataset
 from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
-from datasets.folders.layout import find_normal_images, find_split
+from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.samples import Split
 from datasets.folders.volumes import of_volume
 from engine.build import build_autoencoder, build_criteria
@@ -24,6 +23,7 @@ from engine.run_folder import check_results_folder, one_trainer_in
 from engine.runtime import create_fabric, place
 from engine.snapshot import check_sections, check_snapshot
 from engine.train.loop import Trainer
+from engine.train.optimizer import create_optimizer
 from engine.train.state import Progress
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
@@ -51,14 +51,9 @@ def create_trainer(config: Config) -> Trainer:
     dataset, validation = (checked_dataset(each, settings) for each in splits)
     model, train_criterion, val_criterion = _build(settings, fabric)
     sampler, loader = _train_batches(settings, fabric, dataset)
-    optimizer = torch.optim.Adam(
-        model.trained_parameters(), lr=settings.lr, fused=fabric.device.type == "cuda"
-    )
-    scheduler = OneCycleLR(
-        optimizer,
-        max_lr=settings.lr,
-        pct_start=0.15,
-        total_steps=settings.n_epochs * (len(loader) // settings.accumulate),
+    total_steps = settings.n_epochs * (len(loader) // settings.accumulate)
+    optimizer, scheduler = create_optimizer(
+        model.trained_parameters(), lr=settings.lr, total_steps=total_steps
     )
     forward, wrapped_optimizer = fabric.setup(model, optimizer)
     return Trainer(

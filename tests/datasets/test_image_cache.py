@@ -17,7 +17,7 @@ from PIL import Image
 from datasets import cache as image_cache
 from datasets.cache import keep_images
 from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
-from datasets.folders.layout import find_normal_images, find_split
+from datasets.folders.find import find_normal_images, find_split
 from engine.evaluate.calibration import fingerprint
 from engine.test import test as run_test
 from engine.train.start import create_trainer, train

@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from datasets.dataset import AnomalyDataset
-from datasets.folders.layout import find_split
+from datasets.folders.find import find_split
 from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
 from engine.criterion_spec import CriterionSpec

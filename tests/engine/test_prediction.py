@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.folders.layout import find_split
+from datasets.folders.find import find_split
 from engine.evaluate.calibration import calibrate_trained, load_calibration
 from engine.predict import predict
 from engine.test import test as run_test

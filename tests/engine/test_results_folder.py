@@ -286,7 +286,7 @@ def test_a_test_that_is_cut_short_leaves_no_figures_of_an_older_one(tiny, monkey
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("engine.test.roc_figure", killed)
+    monkeypatch.setattr("engine.test_results.roc_figure", killed)
     with pytest.raises(KeyboardInterrupt):
         run_test(tiny("REDUCTION=max"))
     assert (folder / "scores.csv").is_file()

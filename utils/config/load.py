@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from utils.config.ini import DEFAULT, SECTIONS, RawConfig, read_ini
+from utils.config.ini import DEFAULT, RawConfig, read_ini
+from utils.config.messages import expectation, unknown_key, unknown_keys, unknown_sections
 from utils.config.rules import contradictions
 from utils.config.schema import SCHEMAS, SectionConfig, TestingConfig, TrainingConfig, keys_of
-from utils.config.shared import about
 from utils.errors import ConfigError, Problem
 
 # Criteria of each section: the keys CRITERION_<kind> and PERCEPTUAL_*_<kind>.
@@ -77,7 +75,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     problems: list[Problem] = []
     overridden = _apply_overrides(raw, overrides, problems)
     sections: dict[str, Any] = {}
-    problems += _unknown_sections(raw) + _unknown_keys(raw)
+    problems += unknown_sections(raw) + unknown_keys(raw)
     if not raw.sections and not problems:
         text = "holds no section; add [TRAINING], [TESTING] or both"
         problems.append(Problem(raw.file, "", "", text))
@@ -106,7 +104,7 @@ def _apply_overrides(
         wanted = [section] if section else list(SCHEMAS)
         targets = [name for name in wanted if key in keys_of(name)]
         if not targets:
-            problems.append(Problem(OVERRIDES, section, key, _suggest(key, wanted)))
+            problems.append(Problem(OVERRIDES, section, key, unknown_key(key, wanted)))
         present = [target for target in targets if target in raw.sections]
         if targets and not present:
             text = f"the file has no section [{targets[0]}] that it could be set in"
@@ -115,38 +113,6 @@ def _apply_overrides(
             raw.sections[target][key] = value.strip()
             done.add((target, key))
     return done
-
-
-def _suggest(key: str, sections: Sequence[str]) -> str:
-    elsewhere = [name for name in SCHEMAS if name not in sections and key in keys_of(name)]
-    if elsewhere:
-        return f"belongs into [{elsewhere[0]}]; move it there"
-    known = sorted(set().union(*map(keys_of, sections)))
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"the nearest known one is {near[0]}" if near else "docs/config.md lists the known ones"
-    return f"unknown key; {hint}"
-
-
-def _unknown_sections(raw: RawConfig) -> list[Problem]:
-    known = (DEFAULT, *SECTIONS)
-    problems = []
-    for name in [name for name in raw.own if name not in known]:
-        near = difflib.get_close_matches(name.strip().upper(), known, n=1)
-        hint = f"write [{near[0]}]" if near else "known are [DEFAULT], [TRAINING] and [TESTING]"
-        problems.append(Problem(raw.file, name, "", f"unknown section; {hint}"))
-    return problems
-
-
-def _unknown_keys(raw: RawConfig) -> list[Problem]:
-    everywhere = set().union(*map(keys_of, SCHEMAS))
-    problems = [
-        Problem(raw.file, DEFAULT, key, _suggest(key, list(SCHEMAS)))
-        for key in sorted(raw.own[DEFAULT] - everywhere)
-    ]
-    for section in raw.sections:
-        for key in sorted(raw.own[section] - keys_of(section).keys()):
-            problems.append(Problem(raw.file, section, key, _suggest(key, [section])))
-    return problems
 
 
 def _placed(
@@ -168,26 +134,9 @@ def _validate(
         config = schema.model_validate(values)
     except ValidationError as error:
         invalid = dict.fromkeys(str(detail["loc"][0]) for detail in error.errors())
-        return None, [(name.upper(), _expectation(schema, name, values)) for name in invalid]
+        return None, [(name.upper(), expectation(schema, name, values)) for name in invalid]
     found = contradictions(config, KINDS[section])
     return (None if found else config), found
-
-
-def _expectation(schema: type[SectionConfig], name: str, values: dict[str, str]) -> str:
-    field = schema.model_fields[name]
-    expected = field.description
-    if name not in values:
-        return f"missing; give {expected}: {about(field).meaning}"
-    value, hint = values[name], ""
-    if "\n" in value:
-        hint = " (an indented line continues the one above it)"
-    elif re.search(r"\s[;#]", value):
-        hint = " (comments need a line of their own)"
-    return f"found {_shortened(value)!r}; give {expected}{hint}"
-
-
-def _shortened(value: str, most: int = 80) -> str:
-    return value if len(value) <= most else f"{value[: most - 3]}..."
 
 
 def ini_text(config: Config) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 import check_dataset as script
 from datasets.check import bmad
 from datasets.check.findings import check_dataset
-from datasets.folders.places import Place, places_of_folder
+from datasets.folders.splits import Place, places_of_folder
 from tests.config_helpers import small_ini
 from tests.medical_files import write_nifti
 from utils.errors import UserError

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from datasets.check.findings import check_dataset
-from datasets.folders.layout import find_normal_images, find_split
-from datasets.folders.places import places_of_folder
+from datasets.folders.find import find_normal_images, find_split
+from datasets.folders.splits import places_of_folder
 from engine.test import test as run_test
 from engine.train.start import train
 from utils.errors import UserError

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from datasets.dataset import AnomalyDataset
+from datasets.folders.find import find_normal_images, find_split, inspect_split, list_images
 from datasets.folders.inputs import find_inputs
-from datasets.folders.layout import find_normal_images, find_split, inspect_split, list_images
 from datasets.folders.samples import Sample, Split
 from datasets.folders.scan import check_headers
 from datasets.readers.formats import stem_of

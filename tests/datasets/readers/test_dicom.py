@@ -21,8 +21,8 @@ from pydicom.uid import (
     HTJ2KLosslessRPCL,
 )
 
+from datasets.folders.find import find_normal_images
 from datasets.folders.inputs import find_inputs
-from datasets.folders.layout import find_normal_images
 from datasets.readers.formats import kind_of
 from datasets.readers.image import count_frames, read_image
 from tests.medical_files import dicom_dataset, sequence_item, write_dicom

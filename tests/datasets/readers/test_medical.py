@@ -15,7 +15,7 @@ from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import JPEGLSLossless, RLELossless, SegmentationStorage
 
 from datasets.dataset import AnomalyDataset
-from datasets.folders.layout import find_normal_images, find_split
+from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.scan import check_headers
 from datasets.readers import nifti
 from datasets.readers.image import count_frames, marked_frames, read_image, read_mask, read_size

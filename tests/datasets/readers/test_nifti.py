@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from datasets.check.findings import check_dataset
 from datasets.dataset import AnomalyDataset
-from datasets.folders.layout import find_split
-from datasets.folders.places import Place
+from datasets.folders.find import find_split
 from datasets.folders.scan import check_headers
+from datasets.folders.splits import Place
 from datasets.folders.volumes import of_volume
 from datasets.readers import nifti
 from datasets.readers.base import SliceAxis

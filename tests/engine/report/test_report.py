@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from datasets.folders.layout import Sample, Split
+from datasets.folders.find import Sample, Split
 from engine.evaluate.calibration import Calibration, ColourScale
 from engine.evaluate.cases import Case
 from engine.metrics.run_metrics import run_metrics

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
-from datasets.folders.layout import Split
+from datasets.folders.find import Split
 from engine.evaluate.scorer import Scorer
 from engine.train.loss_watch import LossWatch
 from engine.train.start import create_trainer, train

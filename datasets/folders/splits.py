@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.folders.classes import normal_folders, subfolders
+from datasets.folders.layouts import normal_folders, subfolders
 from datasets.readers.formats import shown
 from utils.config.load import Config
 from utils.errors import UserError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.folders.classes import (
+from datasets.folders.layouts import (
     ClassFolder,
     class_folders,
     flat_folder,
@@ -52,7 +52,7 @@ def find_split(folder: Path, *, key: str, axis: SliceAxis = "axial") -> Split:
     """The images and masks of a split's folder, e.g. ``data/Brain/test``.
 
     Images lie in ``good`` and ``Ungood`` (or folders of like names, see
-    :mod:`datasets.folders.classes`), in ``img/`` or flat; masks in ``label/``, matched by file
+    :mod:`datasets.folders.layouts`), in ``img/`` or flat; masks in ``label/``, matched by file
     stem, or as in MVTec's layout. A validation folder may be spelled ``valid``, ``val``, ``Val``
     or ``Valid``. Volumes and other files of several images become one sample per frame; in
     ``Ungood``, where there are masks, a frame without a mark is normal. A warning tells what is

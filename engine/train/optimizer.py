@@ -1,0 +1,25 @@
+"""The published optimiser and schedule: Adam without weight decay, one cycle of the rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import OneCycleLR
+
+
+def create_optimizer(
+    parameters: Iterable[nn.Parameter], *, lr: float, total_steps: int
+) -> tuple[Adam, OneCycleLR]:
+    """Adam and its schedule, which rises over the first 15 % of all steps.
+
+    Args:
+        parameters: The trained ones, on their device.
+        lr: The highest learning rate.
+        total_steps: Steps of the optimiser in the whole run.
+    """
+    parameters = list(parameters)
+    fused = parameters[0].device.type == "cuda"
+    optimizer = Adam(parameters, lr=lr, fused=fused)
+    return optimizer, OneCycleLR(optimizer, max_lr=lr, pct_start=0.15, total_steps=total_steps)

@@ -1,0 +1,65 @@
+"""What to say of a key or a section that is wrong: what was found, what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+from utils.config.ini import DEFAULT, SECTIONS, RawConfig
+from utils.config.schema import SCHEMAS, SectionConfig, keys_of
+from utils.config.shared import about
+from utils.errors import Problem
+
+
+def unknown_key(key: str, sections: Sequence[str]) -> str:
+    """Where a key belongs that these sections do not have, or which one is near."""
+    elsewhere = [name for name in SCHEMAS if name not in sections and key in keys_of(name)]
+    if elsewhere:
+        return f"belongs into [{elsewhere[0]}]; move it there"
+    known = sorted(set().union(*map(keys_of, sections)))
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"the nearest known one is {near[0]}" if near else "docs/config.md lists the known ones"
+    return f"unknown key; {hint}"
+
+
+def unknown_sections(raw: RawConfig) -> list[Problem]:
+    """Each section that there is not, with the one that may be meant."""
+    known = (DEFAULT, *SECTIONS)
+    problems = []
+    for name in [name for name in raw.own if name not in known]:
+        near = difflib.get_close_matches(name.strip().upper(), known, n=1)
+        hint = f"write [{near[0]}]" if near else "known are [DEFAULT], [TRAINING] and [TESTING]"
+        problems.append(Problem(raw.file, name, "", f"unknown section; {hint}"))
+    return problems
+
+
+def unknown_keys(raw: RawConfig) -> list[Problem]:
+    """Each key that its section does not have."""
+    everywhere = set().union(*map(keys_of, SCHEMAS))
+    problems = [
+        Problem(raw.file, DEFAULT, key, unknown_key(key, list(SCHEMAS)))
+        for key in sorted(raw.own[DEFAULT] - everywhere)
+    ]
+    for section in raw.sections:
+        for key in sorted(raw.own[section] - keys_of(section).keys()):
+            problems.append(Problem(raw.file, section, key, unknown_key(key, [section])))
+    return problems
+
+
+def expectation(schema: type[SectionConfig], name: str, values: dict[str, str]) -> str:
+    """What a missing key or a wrong value must be."""
+    field = schema.model_fields[name]
+    expected = field.description
+    if name not in values:
+        return f"missing; give {expected}: {about(field).meaning}"
+    value, hint = values[name], ""
+    if "\n" in value:
+        hint = " (an indented line continues the one above it)"
+    elif re.search(r"\s[;#]", value):
+        hint = " (comments need a line of their own)"
+    return f"found {_shortened(value)!r}; give {expected}{hint}"
+
+
+def _shortened(value: str, most: int = 80) -> str:
+    return value if len(value) <= most else f"{value[: most - 3]}..."
