@@ -317,7 +317,7 @@ def test_percentiles_are_those_of_the_volume(tmp_path, suffix):
 def test_percentiles_of_a_large_volume_are_estimated(tmp_path):
     volume = RNG.normal(0, 300, (100, 110, 90)).astype(np.float32)
     path = write_nifti(tmp_path / "x.nii", volume)
-    low, high = nifti._volume_percentiles(path, 0, 0.5, 99.5)
+    low, high = nifti._percentiles(path, 0, 0, (0.5, 99.5))
     assert abs(low - np.percentile(volume, 0.5)) < 15
     assert abs(high - np.percentile(volume, 99.5)) < 15
 
