@@ -189,15 +189,6 @@ def test_all_bad_files_are_named_and_nothing_is_kept(source: Path, mode: image_c
     assert files_in(cache) == []
 
 
-def test_once_a_file_is_bad_the_others_are_only_checked(source: Path) -> None:
-    (source / "b.png").write_bytes(b"")
-    dataset = dataset_of(source)
-    images = image_cache._read(dataset)
-    assert torch.equal(next(images), dataset.resized(0))
-    with pytest.raises(UserError, match=r"b\.png"):
-        next(images)
-
-
 def test_masks_are_checked_at_a_hit_as_well(tmp_path: Path) -> None:
     for name in ("img", "label"):
         (tmp_path / "data/Ungood" / name).mkdir(parents=True)
