@@ -10,9 +10,9 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ from tqdm import tqdm
 from datasets.folders.find import VALIDATION_NAMES
 from datasets.folders.layouts import MASK_FOLDERS, list_images
 from datasets.readers.formats import IMAGE_SUFFIXES
+from utils.checkpoints import write_atomically
 from utils.errors import UserError
 
 # Masks keep their depth (8 or 16 bits); images are always 8-bit grey.
@@ -30,13 +31,6 @@ Grey = npt.NDArray[Any]
 
 SIDE = 224
 _FILTER_DIAMETER, _FILTER_SIGMA = 9, 75
-
-
-class Slice(NamedTuple):
-    """An image file and, where it has one, its mask file."""
-
-    image: Path
-    mask: Path | None
 
 
 def preprocess_liver_dataset(source: Path, destination: Path, *, debug: int | None = None) -> int:
@@ -62,14 +56,14 @@ def preprocess_liver_dataset(source: Path, destination: Path, *, debug: int | No
     _check_folders(source, destination)
     slices = _find_slices(source)
     _check_targets(slices, source)
-    folders = groupby(slices, key=lambda each: each.image.parent)
-    chosen = [each for _, members in folders for each in islice(members, debug)]
-    for item in tqdm(chosen, desc="liver", unit="image"):
-        image = _read_grey(item.image)
-        _write_png(destination / _target(item.image, source), preprocess_image(image))
-        if item.mask is not None:
-            mask = preprocess_mask(_read_mask(item.mask, item.image, image.shape), image)
-            _write_png(destination / _target(item.mask, source), mask)
+    folders = groupby(slices, key=lambda path: path.parent)
+    chosen = [path for _, members in folders for path in islice(members, debug)]
+    for path in tqdm(chosen, desc="liver", unit="image"):
+        image, mask = _read_grey(path), slices[path]
+        _write_png(destination / _target(path, source), preprocess_image(image))
+        if mask is not None:
+            moved = preprocess_mask(_read_mask(mask, path, image.shape), image)
+            _write_png(destination / _target(mask, source), moved)
     return len(chosen)
 
 
@@ -142,15 +136,15 @@ def _check_folders(source: Path, destination: Path) -> None:
         raise UserError(f"{destination}: lies in the input folder; give --output another place")
 
 
-def _find_slices(source: Path) -> list[Slice]:
-    """All images below a folder with their masks, sorted by path."""
+def _find_slices(source: Path) -> dict[Path, Path | None]:
+    """All images below a folder, sorted by path, with the mask of each."""
     files = list(_image_files(source))
     masks = {_slice_key(path): path for path in files if path.parent.name in MASK_FOLDERS}
     images = [path for path in files if path.parent.name not in MASK_FOLDERS]
     if not images:
         kinds = ", ".join(IMAGE_SUFFIXES)
         raise UserError(f"{source}: no images ({kinds}) in it; give --input the unpacked data set")
-    slices = [Slice(path, masks.pop(_slice_key(path), None)) for path in images]
+    slices = {path: masks.pop(_slice_key(path), None) for path in images}
     for mask in masks.values():
         raise UserError(
             f"{mask}: no image of that name beside it; add the image or delete the mask"
@@ -172,9 +166,9 @@ def _slice_key(path: Path) -> tuple[Path, str]:
     return path.parent.parent if nested else path.parent, path.stem
 
 
-def _check_targets(slices: list[Slice], source: Path) -> None:
+def _check_targets(slices: dict[Path, Path | None], source: Path) -> None:
     taken: dict[Path, Path] = {}
-    for path in (path for item in slices for path in item if path is not None):
+    for path in filter(None, chain.from_iterable(slices.items())):
         other = taken.setdefault(_target(path, source), path)
         if other != path:
             raise UserError(f"{path}: would be written to the same file as {other}; rename one")
@@ -188,12 +182,5 @@ def _target(path: Path, source: Path) -> Path:
 
 
 def _write_png(path: Path, picture: Grey) -> None:
-    draft = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-        draft.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); fix that, run again"
-        ) from None
+    encoded = cv2.imencode(".png", picture)[1].tobytes()
+    write_atomically(path, lambda file: file.write(encoded))
