@@ -17,6 +17,7 @@ from pydicom.uid import JPEGLSLossless, RLELossless, SegmentationStorage
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.scan import check_headers
+from datasets.folders.volumes import Slicing
 from datasets.readers import nifti
 from datasets.readers.image import count_frames, marked_frames, read_image, read_mask, read_size
 from tests.medical_files import dicom_dataset, sequence_item, write_dicom, write_nifti
@@ -438,7 +439,7 @@ def test_a_volume_and_its_mask_become_frames(tmp_path):
 
 def test_without_masks_all_frames_of_an_anomalous_file_are_anomalous(tmp_path):
     write_dicom(tmp_path / "Ungood/case.dcm", STACK)
-    split = find_split(tmp_path, key="TEST_DATA_PATH", axis="coronal")
+    split = find_split(tmp_path, key="TEST_DATA_PATH", slicing=Slicing("coronal"))
     assert split.labels == [1, 1, 1]
     assert not split.has_masks
 

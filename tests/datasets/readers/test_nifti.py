@@ -17,7 +17,7 @@ from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_split
 from datasets.folders.scan import check_headers
 from datasets.folders.splits import Place
-from datasets.folders.volumes import of_volume
+from datasets.folders.volumes import Slicing
 from datasets.readers import nifti
 from datasets.readers.base import SliceAxis
 from datasets.readers.image import count_frames, read_image, read_mask
@@ -207,7 +207,7 @@ def test_one_volume_of_several_is_read_and_the_others_told_of_once(
         write_nifti(tmp_path / f"Ungood/img/{k}{suffix}", volumes)
         write_nifti(tmp_path / f"Ungood/label/{k}.nii.gz", MARKS)
     write_nifti(tmp_path / "good/x.nii", VOLUME)
-    split = of_volume(find_split(tmp_path, key="TEST_DATA_PATH"), 1)
+    split = find_split(tmp_path, key="TEST_DATA_PATH", slicing=Slicing(volume=1))
     assert [record.message for record in caplog.records] == [
         f"2 files hold several volumes, such as {tmp_path}/Ungood/img/0{suffix} (3): VOLUME_INDEX "
         "= 1 is read, the others are left out"
@@ -216,11 +216,10 @@ def test_one_volume_of_several_is_read_and_the_others_told_of_once(
     alone = write_nifti(tmp_path / "alone.nii", volumes[..., 1])
     for index in range(6):
         sample = split.samples[index]
-        pixels = read_image(sample.path, AUTO, sample.frame, volume=sample.volume)
-        np.testing.assert_array_equal(pixels, read_image(alone, AUTO, index))
+        np.testing.assert_array_equal(sample.read(AUTO), read_image(alone, AUTO, index))
     assert AnomalyDataset(split, 16, AUTO)[2]["mask"].any()
     with pytest.raises(UserError, match=r"has no volume 3, it holds 3; lower VOLUME_INDEX"):
-        check_headers(of_volume(split, 3))
+        check_headers(find_split(tmp_path, key="TEST_DATA_PATH", slicing=Slicing(volume=3)))
 
 
 def test_a_mask_of_several_volumes_is_an_error(tmp_path: Path) -> None:
