@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from datasets.dataset import create_loader
 from datasets.folders.samples import Sample
-from datasets.readers.image import read_image
 from datasets.transforms import resize_image
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
@@ -55,9 +54,7 @@ class PredictionDataset(Dataset[Input]):
     def __getitem__(self, index: int) -> Input:
         sample = self.samples[index]
         try:
-            pixels = read_image(
-                sample.path, self.window, sample.frame, axis=sample.axis, volume=sample.volume
-            )
+            pixels = sample.read(self.window)
         except UserError as error:
             return Input(sample, None, None, str(error))
         return Input(sample, pixels, resize_image(pixels, self.size).expand(3, -1, -1))

@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets.cache import checked_dataset
 from datasets.folders.find import NORMAL, Split, find_split
-from datasets.folders.volumes import of_volume
+from datasets.folders.volumes import Slicing
 from engine.evaluate.calibration import (
     Calibration,
     ColourScale,
@@ -96,8 +96,8 @@ def test(config: Config) -> TestRun:
 
 
 def _find_split(settings: TestingConfig) -> Split:
-    split = find_split(settings.test_data_path, key="TEST_DATA_PATH", axis=settings.slice_axis)
-    split = of_volume(split, settings.volume_index)
+    slicing = Slicing.of(settings)
+    split = find_split(settings.test_data_path, key="TEST_DATA_PATH", slicing=slicing)
     split = split.cut(settings.max_samples_test, settings.seed)
     if split.num_left_out:
         logger.warning(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import dataset as anomaly_dataset
+from datasets.folders import samples
 from datasets.phantom.write import write_phantom_dataset
 from tests.image_sets import write_mixed
 from utils.config.load import Config, load_config
@@ -121,11 +121,11 @@ def source(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the images that are decoded, in any order."""
     names: list[str] = []
-    read = anomaly_dataset.read_image
+    read = samples.read_image
 
     def noted(path: Path, *arguments: object, **options: object) -> np.ndarray:
         names.append(path.name)
         return read(path, *arguments, **options)
 
-    monkeypatch.setattr(anomaly_dataset, "read_image", noted)
+    monkeypatch.setattr(samples, "read_image", noted)
     return names

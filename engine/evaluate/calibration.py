@@ -14,7 +14,7 @@ import numpy as np
 from datasets.cache import checked_dataset
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import ANOMALOUS, NORMAL, Split, find_split
-from datasets.folders.volumes import of_volume
+from datasets.folders.volumes import Slicing
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import Scorer, create_scorer
 from engine.metrics.collectors import NormalPixels
@@ -197,13 +197,12 @@ def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
         return stored
     try:
         split = find_split(
-            config.training.val_data_path, key="VAL_DATA_PATH", axis=testing.slice_axis
+            config.training.val_data_path, key="VAL_DATA_PATH", slicing=Slicing.of(testing)
         )
     except UserError as error:
         if stored is None:
             logger.warning("no threshold is learnt: %s", error)
         return stored
-    split = of_volume(split, testing.volume_index)
     split = split.cut(config.training.max_samples_val, testing.seed)
     if stored is not None and stored.is_of(split):
         return stored

@@ -13,7 +13,7 @@ from datasets.cache import checked_dataset
 from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
 from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.samples import Split
-from datasets.folders.volumes import of_volume
+from datasets.folders.volumes import Slicing
 from engine.build import build_autoencoder, build_criteria
 from engine.compatibility import check_geometry
 from engine.criterion_spec import CriterionSpec
@@ -84,12 +84,12 @@ def create_trainer(config: Config) -> Trainer:
 
 def _find_splits(settings: TrainingConfig) -> tuple[Split, Split]:
     """The training and the validation images, as many as MAX_SAMPLES_* allow."""
-    axis, volume, seed = settings.slice_axis, settings.volume_index, settings.seed
-    training = find_normal_images(settings.train_data_path, key="TRAIN_DATA_PATH", axis=axis)
-    validation = find_split(settings.val_data_path, key="VAL_DATA_PATH", axis=axis)
+    slicing, seed = Slicing.of(settings), settings.seed
+    training = find_normal_images(settings.train_data_path, key="TRAIN_DATA_PATH", slicing=slicing)
+    validation = find_split(settings.val_data_path, key="VAL_DATA_PATH", slicing=slicing)
     return (
-        of_volume(training, volume).cut(settings.max_samples_train, seed),
-        of_volume(validation, volume).cut(settings.max_samples_val, seed),
+        training.cut(settings.max_samples_train, seed),
+        validation.cut(settings.max_samples_val, seed),
     )
 
 

@@ -28,8 +28,7 @@ def deadly(monkeypatch):
                 os.kill(os.getpid(), signal.SIGKILL)
             return read_image(path, *arguments, **options)
 
-        monkeypatch.setattr("datasets.dataset.read_image", read)
-        monkeypatch.setattr("datasets.prediction_dataset.read_image", read)
+        monkeypatch.setattr("datasets.folders.samples.read_image", read)
 
     return arm
 

@@ -145,9 +145,9 @@ def test_faults_of_masks(tmp_path, kind):
 def test_all_faults_are_told_at_once(tmp_path):
     put(tmp_path, "Ungood/a.png", "Ungood/b.png", "Ungood/c.png")
     put(tmp_path, "Ungood/label/a.png", "Ungood/label/x.png")
-    split, problems = inspect_split(tmp_path, key=KEY)
+    split = inspect_split(tmp_path, key=KEY)
     assert len(split.samples) == 3
-    assert [problem.split(":")[0].removeprefix(f"{tmp_path}/") for problem in problems] == [
+    assert [problem.split(":")[0].removeprefix(f"{tmp_path}/") for problem in split.problems] == [
         "Ungood/label/x.png",
         "Ungood/b.png",
         "Ungood/c.png",
@@ -194,11 +194,6 @@ def test_a_cut_is_seeded_and_counted(tmp_path):
     assert first.samples == again.samples != other.samples
     assert set(first.samples) < set(split.samples)
     assert (len(first.samples), first.num_left_out) == (4, 5)
-
-
-def test_a_split_without_labels_has_none(tmp_path):
-    with pytest.raises(ValueError, match="without a label"):
-        _ = Split(tmp_path, (Sample(tmp_path / "a.png", None),), False).labels
 
 
 def test_links_that_lead_nowhere_or_in_circles_are_named_when_read(tmp_path):
