@@ -18,6 +18,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from datasets.folders.find import Sample, Split
 from engine.evaluate.calibration import Calibration, ColourScale
 from engine.evaluate.cases import Case
+from engine.metrics.collectors import PixelMetrics
 from engine.metrics.run_metrics import run_metrics
 from engine.report.charts import (
     chart_svg,
@@ -85,7 +86,7 @@ def make_run(
     settings = ("TRAINING.VAL_DATA_PATH=data/valid", *overrides)
     config = load_config(GOLDEN / "golden.ini", settings)
     groups = [str(index // 2) for index in range(len(labels))]
-    metrics = run_metrics(split, scores, None, groups=groups, threshold=threshold, seed=0)
+    metrics = run_metrics(split, scores, PixelMetrics(), groups=groups, threshold=threshold, seed=0)
     calibration = {"method": "best F1", "val_data_path": "data/valid"}
     calibration |= {"num_normal": 39, "num_anomalous": 44}
     metrics |= {
