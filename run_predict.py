@@ -36,9 +36,11 @@ def main() -> int:
 
     config = load_config(arguments.config, arguments.set)
     from engine.predict import predict
+    from utils.config.hub_files import pinned
     from utils.console import setup_logging
 
     setup_logging()
+    config = pinned(config, "TESTING")
     errors = predict(config, arguments.input, arguments.output, recursive=arguments.recursive)
     return 1 if errors else 0
 

@@ -37,9 +37,11 @@ def main() -> None:
     config = load_config(arguments.config, arguments.set)
     from engine.run_folder import check_same_test
     from engine.test import test
+    from utils.config.hub_files import pinned
     from utils.console import setup_logging
 
     setup_logging()
+    config = pinned(config, "TESTING")
     if not arguments.overwrite:
         check_same_test(config)
     test(config)

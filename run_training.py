@@ -33,9 +33,11 @@ def main() -> None:
     config = load_config(arguments.config, arguments.set)
     from engine.evaluate.calibration import calibrate_trained
     from engine.train.start import train
+    from utils.config.hub_files import pinned
     from utils.console import setup_logging
 
     setup_logging()
+    config = pinned(config, "TRAINING")
     train(config, resume=arguments.resume, overwrite=arguments.overwrite)
     calibrate_trained(config)
 

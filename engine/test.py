@@ -24,6 +24,7 @@ from engine.run_folder import check_results_folder
 from engine.runtime import versions
 from engine.test_results import write_test_results
 from utils.checkpoints import file_digest
+from utils.config.hub_files import checkpoint_file
 from utils.config.load import Config
 from utils.config.schema import TestingConfig
 from utils.errors import UserError
@@ -75,7 +76,7 @@ def test(config: Config) -> TestRun:
         "interval_unit": "patient" if settings.patient_pattern else "image",
         "calibration": _calibration_note(calibration),
         "checkpoint": str(settings.checkpoint_path),
-        "checkpoint_sha256": file_digest(settings.checkpoint_path),
+        "checkpoint_sha256": file_digest(checkpoint_file(settings)),
         "seed": settings.seed,
         "versions": versions(),
     }

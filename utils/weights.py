@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError, printable
+from utils.hub import HubFile, fetch
 
 logger = logging.getLogger(__name__)
 
@@ -103,13 +104,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def native_state_dict(
-    name: str, source: str, *, key: str, cache_dir: str, seed: int
+    name: str, source: str | HubFile, *, key: str, cache_dir: str, seed: int
 ) -> dict[str, Tensor]:
     """Weights of a timm model at its native size, in timm's names.
 
     Args:
         name: timm tag.
-        source: ``hub``, ``random``, or the path of a file.
+        source: ``hub``, ``random``, a file of the hub, or the path of one.
         key: The INI key that named the source, for messages.
         cache_dir: Folder that hub downloads are kept in.
         seed: Seed of random weights.
@@ -121,8 +122,15 @@ def native_state_dict(
         logger.warning("%s = random: %s has random weights; results mean nothing", key, name)
         return _random(name, seed)
     if source == HUB:
-        return _from_hub(name, key=key, cache_dir=cache_dir)
-    return _fitting(name, read_tensors(Path(source).expanduser()), source=source, key=key)
+        config: Any = timm.get_pretrained_cfg(name)
+        if config is None or not config.hf_hub_id:
+            return _from_url(name, config and config.url, key=key, cache_dir=cache_dir)
+        source = HubFile(config.hf_hub_id, "model.safetensors")
+    if isinstance(source, HubFile):
+        file = fetch(source, key=key, cache_dir=cache_dir)
+    else:
+        file = Path(source).expanduser()
+    return _fitting(name, read_tensors(file), source=source, key=key)
 
 
 def _random(name: str, seed: int) -> dict[str, Tensor]:
@@ -131,32 +139,27 @@ def _random(name: str, seed: int) -> dict[str, Tensor]:
         return timm.create_model(name, num_classes=0).state_dict()
 
 
-def _from_hub(name: str, *, key: str, cache_dir: str) -> dict[str, Tensor]:
-    folder = str(Path(cache_dir).expanduser())
+def _from_url(name: str, url: str | None, *, key: str, cache_dir: str) -> dict[str, Tensor]:
+    """Weights that timm keeps on no hub, in few cases elsewhere."""
+    if not url:
+        raise UserError(
+            f"{key}: timm has no pretrained weights for '{name}'; set it to a file, or to random"
+        )
     try:
-        model = timm.create_model(name, pretrained=True, num_classes=0, cache_dir=folder)
+        folder = str(Path(cache_dir).expanduser())
+        return timm.create_model(
+            name, pretrained=True, num_classes=0, cache_dir=folder
+        ).state_dict()
     except Exception as error:
-        # Hub clients raise whatever their transport raises: every kind means "not to be had".
-        raise UserError(_how_to_fetch(name, key, cache_dir, error)) from error
-    return model.state_dict()
-
-
-def _how_to_fetch(name: str, key: str, cache_dir: str, error: Exception) -> str:
-    config = timm.get_pretrained_cfg(name)
-    if config is None or not (config.hf_hub_id or config.url):
-        return f"timm has no pretrained weights for '{name}'; set {key} to a file, or to random"
-    where = f"fetch {config.url}, save its tensors in timm's names"
-    if config.hf_hub_id:
-        where = f"fetch model.safetensors of the Hugging Face repository '{config.hf_hub_id}'"
-    return (
-        f"the weights of '{name}' are neither in {cache_dir} nor could they be downloaded "
-        f"({_reason(error)}). On a machine with internet, {where}, copy it here, and name it: "
-        f"{key} = /path/to/model.safetensors"
-    )
+        raise UserError(
+            f"{key}: the weights of '{name}' could not be downloaded ({_reason(error)}). On a "
+            f"machine with internet, fetch {url}, save its tensors in timm's names, copy them "
+            f"here, and set {key} = /path/to/model.safetensors"
+        ) from error
 
 
 def _fitting(
-    name: str, tensors: Mapping[str, Tensor], *, source: str, key: str
+    name: str, tensors: Mapping[str, Tensor], *, source: str | HubFile, key: str
 ) -> dict[str, Tensor]:
     """A file's tensors for each name of the model; zeros where what is not run does not fit.
 

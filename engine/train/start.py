@@ -31,6 +31,7 @@ from utils.checkpoints import write_text
 from utils.config.load import Config, ini_text
 from utils.config.schema import TrainingConfig
 from utils.errors import UserError
+from utils.hub import HubFile, fetch
 from utils.run_files import TrainingFiles
 
 
@@ -43,13 +44,16 @@ def create_trainer(config: Config) -> Trainer:
     settings = config.need_training()
     check_geometry(settings, ("TRAIN", "VAL"), file=config.file, section="TRAINING")
     check_sections(config)
-    if settings.model_ckpt_path:
-        check_snapshot(settings, settings.model_ckpt_path, file=config.file, section="TRAINING")
+    start = settings.model_ckpt_path
+    if isinstance(start, HubFile):
+        start = fetch(start, key="MODEL_CKPT_PATH", cache_dir=settings.cache_dir[0])
+    if start:
+        check_snapshot(settings, start, file=config.file, section="TRAINING")
     splits = _find_splits(settings)
     fabric = create_fabric(settings)
     # Before the weights: what is wrong with the images is told sooner.
     dataset, validation = (checked_dataset(each, settings) for each in splits)
-    model, train_criterion, val_criterion = _build(settings, fabric)
+    model, train_criterion, val_criterion = _build(settings, fabric, start)
     sampler, loader = _train_batches(settings, fabric, dataset)
     total_steps = settings.n_epochs * (len(loader) // settings.accumulate)
     optimizer, scheduler = create_optimizer(
@@ -94,11 +98,11 @@ def _find_splits(settings: TrainingConfig) -> tuple[Split, Split]:
 
 
 def _build(
-    settings: TrainingConfig, fabric: Fabric
+    settings: TrainingConfig, fabric: Fabric, start: Path | None
 ) -> tuple[QFormerAutoencoder, WeightedCriteria, WeightedCriteria]:
     """Model, loss and validation criterion on the device, from the run's seed."""
     torch.manual_seed(settings.seed)
-    model = build_autoencoder(settings, settings.model_ckpt_path)
+    model = build_autoencoder(settings, start)
     saves_encoder = settings.checkpoint_content == "full"
     if not saves_encoder:
         model.drop_unused_blocks()

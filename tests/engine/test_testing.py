@@ -107,7 +107,7 @@ def test_no_threshold_is_learnt_on_the_test_set(trained):
 def test_a_stale_calibration_is_not_used(trained):
     config = trained()
     run_test(config)
-    path = calibration_path(config.testing.checkpoint_path)
+    path = calibration_path(config.testing)
     fingerprint = json.loads(path.read_text())["fingerprint"]
     run_test(trained("IMAGE_REDUCTION=mean"))
     assert json.loads(path.read_text())["fingerprint"] != fingerprint
