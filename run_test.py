@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from utils.config.arguments import add_config_arguments
+from utils.config.ini import add_config_arguments
 from utils.errors import run_script
 
 

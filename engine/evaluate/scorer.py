@@ -11,13 +11,12 @@ from torch import Tensor
 
 from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
-from engine.compatibility import check_geometry
-from engine.criterion_spec import CriterionSpec
 from engine.evaluate.reductions import image_scores, pixel_scores
 from engine.runtime import create_fabric, place
 from engine.snapshot import check_snapshot
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria, resize_maps
+from utils.config.criteria import CriterionSpec
 from utils.config.hub_files import checkpoint_file
 from utils.config.schema import SectionConfig, TestingConfig
 from utils.errors import UserError
@@ -127,7 +126,6 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     Raises:
         UserError: Config, checkpoint or weights are not as they should be.
     """
-    check_geometry(config, ("VAL",), file=file, section="TESTING")
     checkpoint = checkpoint_file(config)
     if not checkpoint.is_file():
         raise UserError(

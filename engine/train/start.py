@@ -15,8 +15,6 @@ from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.samples import Split
 from datasets.folders.volumes import Slicing
 from engine.build import build_autoencoder, build_criteria
-from engine.compatibility import check_geometry
-from engine.criterion_spec import CriterionSpec
 from engine.evaluate.evaluate import create_batches
 from engine.evaluate.scorer import Reductions, Scorer
 from engine.run_folder import check_results_folder, one_trainer_in
@@ -28,6 +26,7 @@ from engine.train.state import Progress
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
 from utils.checkpoints import write_text
+from utils.config.criteria import CriterionSpec
 from utils.config.load import Config, ini_text
 from utils.config.schema import TrainingConfig
 from utils.errors import UserError
@@ -42,7 +41,6 @@ def create_trainer(config: Config) -> Trainer:
         UserError: Config, data or weights are not as they should be.
     """
     settings = config.need_training()
-    check_geometry(settings, ("TRAIN", "VAL"), file=config.file, section="TRAINING")
     check_sections(config)
     start = settings.model_ckpt_path
     if isinstance(start, HubFile):
