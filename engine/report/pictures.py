@@ -143,7 +143,7 @@ def plot_cases(
         axis.set(xticks=[], yticks=[], frame_on=False)
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
-    figure.colorbar(shown, ax=grid, aspect=30, extend="max", label="anomaly score of a pixel")
+    figure.colorbar(shown, ax=grid, aspect=90, extend="max", label="anomaly score of a pixel")
     save_figure(figure, path)
 
 
