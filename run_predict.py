@@ -35,8 +35,8 @@ def main() -> int:
     from utils.config.load import load_config
 
     config = load_config(arguments.config, arguments.set)
+    from engine.hub_files import pinned
     from engine.predict import predict
-    from utils.config.hub_files import pinned
     from utils.console import setup_logging
 
     setup_logging()

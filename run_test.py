@@ -35,9 +35,9 @@ def main() -> None:
     from utils.config.load import load_config
 
     config = load_config(arguments.config, arguments.set)
+    from engine.hub_files import pinned
     from engine.run_folder import check_same_test
     from engine.test import test
-    from utils.config.hub_files import pinned
     from utils.console import setup_logging
 
     setup_logging()

@@ -32,8 +32,8 @@ def main() -> None:
 
     config = load_config(arguments.config, arguments.set)
     from engine.evaluate.calibration import calibrate_trained
+    from engine.hub_files import pinned
     from engine.train.start import train
-    from utils.config.hub_files import pinned
     from utils.console import setup_logging
 
     setup_logging()

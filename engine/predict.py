@@ -20,9 +20,10 @@ from datasets.prediction_dataset import Input, PredictionDataset, prediction_loa
 from datasets.readers.formats import shown
 from datasets.transforms import to_bytes
 from engine.evaluate.calibration import Calibration, calibration_for
+from engine.evaluate.cases import Case
 from engine.evaluate.scorer import ScoredBatch, Scorer, create_scorer
 from engine.prediction_results import PredictionFiles
-from engine.report.pages import PredictedImage, write_prediction_report
+from engine.report.pages import write_prediction_report
 from engine.run_folder import check_results_folder
 from models.criteria import resize_maps
 from utils.config.load import Config
@@ -47,7 +48,7 @@ class Predictor:
     calibration: Calibration | None
     files: PredictionFiles
     gallery_size: int
-    _gallery: list[tuple[float, int, PredictedImage]] = field(default_factory=list)
+    _gallery: list[tuple[float, int, Case]] = field(default_factory=list)
     _num_shown: int = 0
 
     def take(self, inputs: Sequence[Input]) -> None:
@@ -89,7 +90,7 @@ class Predictor:
     ) -> None:
         """Keep the highest scores for the report."""
         score = float(scored.scores[position])
-        picture = PredictedImage(
+        picture = Case(
             name=each.sample.name,
             score=score,
             image=_pixels(image),
@@ -108,7 +109,7 @@ class Predictor:
         """Whether a score is called anomalous; None without a threshold."""
         return None if self.calibration is None else score >= self.calibration.threshold
 
-    def gallery(self) -> list[PredictedImage]:
+    def gallery(self) -> list[Case]:
         """The images with the highest scores, highest first."""
         highest = sorted(self._gallery, key=lambda entry: entry[:2], reverse=True)
         return [picture for _, _, picture in highest]

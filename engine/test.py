@@ -17,6 +17,7 @@ from engine.evaluate.calibration import (
 )
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import create_scorer
+from engine.hub_files import checkpoint_file
 from engine.metrics.collectors import Collector, NormalPixels, PixelMetrics
 from engine.metrics.run_metrics import run_metrics, summary
 from engine.report.pages import TestRun
@@ -24,7 +25,6 @@ from engine.run_folder import check_results_folder
 from engine.runtime import versions
 from engine.test_results import write_test_results
 from utils.checkpoints import file_digest
-from utils.config.hub_files import checkpoint_file
 from utils.config.load import Config
 from utils.config.schema import TestingConfig
 from utils.errors import UserError

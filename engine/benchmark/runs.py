@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.benchmark.table import metrics_file, run_folder, test_folder, write_tables
-from utils.config.hub_files import pinned
+from engine.hub_files import pinned
 from utils.config.load import ini_values, load_config
 from utils.config.schema import NUMBERS, SectionConfig, differences
 from utils.errors import UserError, printable

@@ -17,10 +17,10 @@ from datasets.folders.find import ANOMALOUS, NORMAL, Split, find_split
 from datasets.folders.volumes import Slicing
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import Scorer, create_scorer
+from engine.hub_files import checkpoint_file
 from engine.metrics.collectors import NormalPixels
 from engine.metrics.curves import image_metrics
 from utils.checkpoints import file_digest, write_text
-from utils.config.hub_files import checkpoint_file
 from utils.config.load import Config, ini_values
 from utils.config.schema import TestingConfig, keys_of
 from utils.errors import UserError

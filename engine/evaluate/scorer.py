@@ -12,12 +12,12 @@ from torch import Tensor
 from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
 from engine.evaluate.reductions import image_scores, pixel_scores
+from engine.hub_files import checkpoint_file
 from engine.runtime import create_fabric, place
 from engine.snapshot import check_snapshot
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria, resize_maps
 from utils.config.criteria import CriterionSpec
-from utils.config.hub_files import checkpoint_file
 from utils.config.schema import SectionConfig, TestingConfig
 from utils.errors import UserError
 
