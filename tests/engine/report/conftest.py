@@ -12,6 +12,7 @@ import pytest
 from datasets.folders.find import Sample, Split
 from engine.evaluate.calibration import Calibration, ColourScale
 from engine.evaluate.cases import Case, chosen_cases, worst_first
+from engine.metrics.collectors import PixelMetrics
 from engine.metrics.run_metrics import run_metrics
 from engine.report.charts import histogram_figure, roc_figure
 from engine.report.pages import GALLERY_PART, TestRun, write_prediction_report, write_report
@@ -42,7 +43,7 @@ def make_run(
     split = Split(Path("data/test"), samples, masks, num_left_out=2)
     config = load_config(CONFIG, ("TRAINING.VAL_DATA_PATH=data/valid", *overrides))
     groups = [str(index // 2) for index in range(len(labels))]
-    metrics = run_metrics(split, scores, None, groups=groups, threshold=threshold, seed=0)
+    metrics = run_metrics(split, scores, PixelMetrics(), groups=groups, threshold=threshold, seed=0)
     calibration = {"method": "best F1", "val_data_path": "data/valid"}
     calibration |= {"num_normal": 39, "num_anomalous": 44}
     metrics |= {
