@@ -1,8 +1,10 @@
-"""What to predict on: a file, or the image files of a folder."""
+"""What to predict on: files, or the image files of folders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from datasets.folders.layouts import list_images, walk_folders
@@ -12,39 +14,62 @@ from datasets.readers.formats import KINDS, shown
 from utils.errors import UserError
 
 
+def expand_names(names: Sequence[str], stdin: Iterable[str]) -> list[Path]:
+    """Paths as users give them.
+
+    Args:
+        names: Paths; patterns with ``*``, ``?`` or ``[…]`` that the shell left alone, ``**`` for
+            any folders; ``-`` for a list of paths on ``stdin``, one per line.
+        stdin: Lines.
+
+    Raises:
+        UserError: A pattern fits nothing, or a list is empty.
+    """
+    paths: list[Path] = []
+    for name in names:
+        if name == "-":
+            found = [line.rstrip("\r\n") for line in stdin if line.strip()]
+        elif glob.has_magic(name) and not os.path.lexists(name):
+            found = sorted(glob.glob(name, recursive=True))
+        else:
+            found = [name]
+        if not found:
+            raise UserError(f"--input: {shown(Path(name))} names no file")
+        paths += map(Path, found)
+    return list(dict.fromkeys(paths))
+
+
 def find_inputs(
-    path: Path, recursive: bool = False, *, axis: SliceAxis = "axial"
+    paths: Sequence[Path], recursive: bool = False, *, axis: SliceAxis = "axial"
 ) -> Iterator[Sample]:
-    """The images of a file or folder as samples without a label, in the order of their paths.
+    """The images of files and folders as samples without a label.
 
     Headers are read when their turn comes. A file that cannot be read stays a sample: reading it
     raises the error that names it.
 
     Args:
-        path: A file of any suffix, or a folder.
-        recursive: Whether to search the folder's subfolders as well. Links are followed, each
-            folder is entered once.
+        paths: Files of any suffix, and folders, whose files come in the order of their paths.
+        recursive: Whether to search subfolders as well. Links are followed, each folder is entered
+            once.
         axis: How volumes are cut.
 
     Yields:
-        One sample a frame.
+        One sample per frame.
 
     Raises:
-        UserError: At once where the path does not exist; while iterating where a folder cannot be
+        UserError: At once where a path does not exist; while iterating where a folder cannot be
             listed, or at the end if there was no image in it.
     """
-    if not path.exists():
-        raise UserError(f"{shown(path)}: no such file or folder")
-    files = _files(path, recursive) if path.is_dir() else iter([path])
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{shown(path)}: no such file or folder")
+    files = (file for path in paths for file in (_files(path, recursive) if path.is_dir() else [path]))
     return (frame for file in files for frame in expand_frames(Sample(file, None, axis=axis)))
 
 
-def _files(folder: Path, recursive: bool) -> Iterator[Path]:
-    found = False
-    for each in walk_folders(folder) if recursive else [folder]:
-        for path in list_images(each, KINDS):
-            found = True
-            yield path
-    if not found:
-        hint = "" if recursive else "; subfolders are searched with --recursive"
-        raise UserError(f"{shown(folder)}: holds no images{hint}")
+def common_folder(paths: Sequence[Path]) -> Path:
+    """The folder that holds all of them, folders being their own."""
+    folders = [path if path.is_dir() else path.parent for path in paths]
+    if len(folders) == 1:
+        return folders[0]
+    return Path(os.path.commonpath([os.path.abspath(folder) for folder in folders]))
