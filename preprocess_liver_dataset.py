@@ -13,11 +13,7 @@ from utils.errors import run_script
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line.
-
-    Args:
-        arguments: Instead of those of the process.
-    """
+    """Run the command line, with ``arguments`` instead of those of the process."""
     options = _parser().parse_args(arguments)
 
     # Imported late, so that --help needs no OpenCV.

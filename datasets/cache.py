@@ -10,20 +10,19 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 from numpy.lib.format import open_memmap
-from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.dataset import AnomalyDataset
@@ -37,7 +36,6 @@ from utils.memory import available_memory
 logger = logging.getLogger(__name__)
 
 Mode = Literal["none", "ram", "disk"]
-Store = TypeVar("Store", Tensor, NDArray[np.uint8])
 
 # To be raised with every change of reading, windows or resizing that changes an image's bytes.
 CACHE_VERSION = 1
@@ -48,14 +46,7 @@ _PACKAGES = (
 
 
 class MappedImages:
-    """(N, 1 or 3, size, size) uint8; all processes share one copy, in the system's cache.
-
-    Args:
-        path: A .npy file.
-
-    Raises:
-        Exception: The file is missing or damaged; of any type.
-    """
+    """(N, 1 or 3, size, size) uint8 in a .npy file; all processes share one copy of its pages."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,11 +63,7 @@ class MappedImages:
 
 
 def checked_dataset(split: Split, config: SectionConfig) -> AnomalyDataset:
-    """A split whose every header was read, its images kept as CACHE_IMAGES says.
-
-    Raises:
-        UserError: As for :func:`keep_images`.
-    """
+    """A split whose every header was read, its images kept as CACHE_IMAGES says."""
     folder = Path(config.cache_dir[0]).expanduser() / "images"
     dataset = AnomalyDataset.of(split, config)
     return keep_images(dataset, config.cache_images, folder, processes=config.devices)
@@ -105,41 +92,36 @@ def keep_images(
     return replace(dataset, images=images)
 
 
-def _read(dataset: AnomalyDataset) -> Iterator[Tensor]:
-    """(1 or 3, size, size) of each image, one channel where three are equal.
+def _filled(
+    dataset: AnomalyDataset, allocate: Callable[[tuple[int, ...]], Any], channels: int = 1
+) -> Any:
+    """(N, 1 or 3, size, size); begun anew with three channels at the first coloured image.
 
     Raises:
-        UserError: At the end, with every image that cannot be read; nothing is yielded any more
-            once there was one.
+        UserError: With every image that cannot be read.
     """
-
-    def read(index: int) -> Tensor | str:
-        try:
-            image = dataset.resized(index)
-        except UserError as error:
-            return str(error)
-        return image[:1] if (image == image[:1]).all() else image
-
+    images = allocate((len(dataset), channels, dataset.size, dataset.size))
     problems = []
-    for image in scan(range(len(dataset)), read, "reading images"):
+    found = scan(range(len(dataset)), partial(_read, dataset), "reading images")
+    for index, image in enumerate(found):
         if isinstance(image, str):
             problems.append(image)
-        elif not problems:
-            yield image
+        elif len(image) > channels:
+            return _filled(dataset, allocate, len(image))
+        else:
+            images[index] = image
     if problems:
         raise UserError("\n".join(problems))
-
-
-def _filled(
-    dataset: AnomalyDataset, allocate: Callable[[tuple[int, ...]], Store], channels: int = 1
-) -> Store:
-    """(N, 1 or 3, size, size); begun anew with three channels at the first coloured image."""
-    images = allocate((len(dataset), channels, dataset.size, dataset.size))
-    for index, image in enumerate(_read(dataset)):
-        if len(image) > channels:
-            return _filled(dataset, allocate, len(image))
-        images[index] = image
     return images
+
+
+def _read(dataset: AnomalyDataset, index: int) -> Tensor | str:
+    """(1 or 3, size, size), one channel where three are equal; or why it cannot be read."""
+    try:
+        image = dataset.resized(index)
+    except UserError as error:
+        return str(error)
+    return image[:1] if (image == image[:1]).all() else image
 
 
 def _in_memory(dataset: AnomalyDataset, processes: int) -> Tensor:
@@ -152,7 +134,7 @@ def _in_memory(dataset: AnomalyDataset, processes: int) -> Tensor:
         _check_room("ram", processes * prod(shape), available_memory(), "of memory")
         return torch.empty(shape, dtype=torch.uint8)
 
-    images = _filled(dataset, allocate)
+    images: Tensor = _filled(dataset, allocate)
     _log("kept in memory", dataset, images.shape)
     return images
 
@@ -185,20 +167,15 @@ def _on_disk(dataset: AnomalyDataset, folder: Path) -> MappedImages:
     return images
 
 
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _alone_in(folder: Path) -> AcquireReturnProxy:
     """Make a folder, and keep other processes out of it."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(blocking=False)
+        return lock.acquire(blocking=False)
     except Timeout:
         logger.info("waiting for another process that reads the same images")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def _load(path: Path, dataset: AnomalyDataset) -> MappedImages | None:
@@ -223,25 +200,23 @@ def _load(path: Path, dataset: AnomalyDataset) -> MappedImages | None:
 def _build(path: Path, dataset: AnomalyDataset) -> MappedImages:
     """Write the file, whole or not at all; memory does not grow with it."""
     # What a killed process has left has the same name, and is written over.
-    partial = path.with_suffix(".part")
+    part = path.with_suffix(".part")
 
-    def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    def allocate(shape: tuple[int, ...]) -> Any:
         free = shutil.disk_usage(path.parent).free
         _check_room("disk", prod(shape), free, f"in {shown(path.parent)}")
-        images = open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        images = open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
         if hasattr(os, "posix_fallocate"):
             # Where a quota is used up, this raises; a write to a mapped file kills the process.
-            with partial.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
+            with part.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
         return images
 
     try:
-        images = _filled(dataset, allocate)
-        assert isinstance(images, np.memmap)
-        images.flush()
-        partial.replace(path)
+        _filled(dataset, allocate).flush()
+        part.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
     return MappedImages(path)
 
 

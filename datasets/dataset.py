@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import Any, NotRequired, Protocol, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.folders.samples import Split
 from datasets.readers.image import read_image, read_mask
-from datasets.transforms import TrainAugmentation, resize_image, resize_mask
+from datasets.transforms import augment, resize_image, resize_mask
 from utils.config.schema import SectionConfig
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
@@ -36,12 +36,13 @@ class Item(TypedDict):
 
     Keys:
         image: (3, H, W) uint8; :func:`datasets.transforms.normalise` comes after the transfer.
-        mask: (H, W) bool; all False where the image is normal or the set has no masks.
+        mask: (H, W) bool; all False where the image is normal or the set has no masks. Training
+            goes without.
         index: Position in the split's samples.
     """
 
     image: Tensor
-    mask: Tensor
+    mask: NotRequired[Tensor]
     index: Tensor
 
 
@@ -110,17 +111,11 @@ class AnomalyDataset(Dataset[Item]):
 
 
 class TrainDataset(Dataset[Item]):
-    """Augmented training images; what an image looks like depends on seed, epoch and index alone.
-
-    Args:
-        dataset: The images.
-        seed: The run's seed.
-    """
+    """Augmented training images; how one looks depends on seed, epoch and index alone."""
 
     def __init__(self, dataset: AnomalyDataset, seed: int) -> None:
         self.dataset = dataset
         self.seed = seed
-        self._augment = TrainAugmentation(dataset.size)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -129,19 +124,15 @@ class TrainDataset(Dataset[Item]):
     def __getitem__(self, key: tuple[int, int]) -> Item:
         """The item of (epoch, index)."""
         epoch, index = key
-        image = self._augment(self.dataset.resized(index), derive_seed(self.seed, epoch, index))
-        mask = torch.zeros(self.dataset.size, self.dataset.size, dtype=torch.bool)
-        return {"image": image, "mask": mask, "index": torch.tensor(index)}
+        seed = derive_seed(self.seed, epoch, index)
+        image = augment(self.dataset.resized(index), self.dataset.size, seed)
+        return {"image": image, "index": torch.tensor(index)}
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
     """Shuffled (epoch, index) keys; the epoch rides along, so that workers need no telling.
 
-    Args:
-        num_samples: Size of the data set.
-        seed: The run's seed.
-        rank: This process, from 0.
-        world_size: Number of processes; each takes every ``world_size``-th key.
+    Process ``rank`` of ``world_size`` takes every ``world_size``-th key.
     """
 
     def __init__(self, num_samples: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
@@ -187,52 +178,21 @@ def train_loader(
         num_workers=num_workers,
         drop_last=True,
         pin_memory=pin,
-        persistent_workers=num_workers > 0,
-    )
-
-
-def test_loader(
-    dataset: AnomalyDataset,
-    indices: Sequence[int],
-    *,
-    batch_size: int,
-    num_workers: int,
-    pin: bool,
-    persistent: bool,
-) -> DataLoader[Item]:
-    """Batches in the order of ``indices``; nothing is dropped.
-
-    Args:
-        dataset: The images.
-        indices: Which of them.
-        batch_size: Images per batch.
-        num_workers: Processes that read.
-        pin: Whether batches are put where a GPU copies from fast.
-        persistent: Whether the processes stay for the next pass.
-    """
-    return create_loader(
-        dataset,
-        batch_size=batch_size,
-        sampler=list(indices),
-        num_workers=num_workers,
-        pin_memory=pin,
-        persistent_workers=persistent and num_workers > 0,
+        persistent_workers=True,
     )
 
 
 def create_loader(
-    dataset: Dataset[Element], *, num_workers: int, **options: Any
+    dataset: Dataset[Element], *, num_workers: int, persistent_workers: bool = False, **options: Any
 ) -> DataLoader[Element]:
     """A loader with a generator of its own: what it draws must not shift what training draws.
 
-    Args:
-        dataset: What to load.
-        num_workers: Processes that read; 0 reads in this one.
-        options: More of those of :class:`torch.utils.data.DataLoader`.
+    Takes the options of :class:`torch.utils.data.DataLoader`; ``num_workers`` may be 0 with any.
     """
     return DataLoader(
         dataset,
         num_workers=num_workers,
+        persistent_workers=persistent_workers and num_workers > 0,
         worker_init_fn=_end_quietly,
         generator=torch.Generator(),
         **options,

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections import defaultdict
 from collections.abc import Iterator
+from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,21 +23,14 @@ from tqdm import tqdm
 from datasets.folders.find import VALIDATION_NAMES
 from datasets.folders.layouts import MASK_FOLDERS, list_images
 from datasets.readers.formats import IMAGE_SUFFIXES
+from utils.checkpoints import write_atomically
 from utils.errors import UserError
 
 # Masks keep their depth (8 or 16 bits); images are always 8-bit grey.
 Grey = npt.NDArray[Any]
-Box = tuple[slice, slice]
 
 SIDE = 224
 _FILTER_DIAMETER, _FILTER_SIGMA = 9, 75
-
-
-class Slice(NamedTuple):
-    """An image file and, where it has one, its mask file."""
-
-    image: Path
-    mask: Path | None
 
 
 def preprocess_liver_dataset(source: Path, destination: Path, *, debug: int | None = None) -> int:
@@ -57,63 +50,42 @@ def preprocess_liver_dataset(source: Path, destination: Path, *, debug: int | No
         Number of images written.
 
     Raises:
-        UserError: If a folder or a file cannot be used; it names the file and the fix. What
-            shows without decoding images is found before anything is written.
+        UserError: A folder or a file cannot be used. What shows without decoding images is found
+            before anything is written.
     """
     _check_folders(source, destination)
     slices = _find_slices(source)
     _check_targets(slices, source)
-    if debug is not None:
-        slices = _first_of_each_folder(slices, debug)
-    for item in tqdm(slices, desc="liver", unit="image"):
-        image = read_grey(item.image)
-        _write_png(destination / _target(item.image, source), preprocess_image(image))
-        if item.mask is not None:
-            mask = preprocess_mask(_read_mask(item, image), image)
-            _write_png(destination / _target(item.mask, source), mask)
-    return len(slices)
+    folders = groupby(slices, key=lambda path: path.parent)
+    chosen = [path for _, members in folders for path in islice(members, debug)]
+    for path in tqdm(chosen, desc="liver", unit="image"):
+        image, mask = _read_grey(path), slices[path]
+        _write_png(destination / _target(path, source), preprocess_image(image))
+        if mask is not None:
+            moved = preprocess_mask(_read_mask(mask, path, image.shape), image)
+            _write_png(destination / _target(mask, source), moved)
+    return len(chosen)
 
 
 def preprocess_image(image: Grey) -> Grey:
-    """Centre what is not zero on 224 × 224 pixels of black, then smooth.
-
-    Args:
-        image: (H, W) uint8.
-
-    Returns:
-        (224, 224) uint8; zeros where the image has nothing but zeros.
-    """
-    centred = _centre(image, content_box(image), cv2.INTER_LINEAR)
+    """Centre what is not zero on 224 × 224 pixels of black, then smooth; (H, W) uint8."""
+    centred = _centre(image, image, cv2.INTER_LINEAR)
     return np.asarray(cv2.bilateralFilter(centred, _FILTER_DIAMETER, _FILTER_SIGMA, _FILTER_SIGMA))
 
 
 def preprocess_mask(mask: Grey, image: Grey) -> Grey:
-    """Move a mask as :func:`preprocess_image` moves its image; its grey levels stay.
-
-    Args:
-        mask: (H, W) of an unsigned integer type.
-        image: The image as it was read, (H, W) uint8.
-
-    Returns:
-        (224, 224) of the mask's type.
-    """
+    """Move a mask, (H, W), as :func:`preprocess_image` moves its image; its grey levels stay."""
     # NEAREST_EXACT samples at pixel centres, as the bilinear resizing of the image does.
-    return _centre(mask, content_box(image), cv2.INTER_NEAREST_EXACT)
+    return _centre(mask, image, cv2.INTER_NEAREST_EXACT)
 
 
-def content_box(image: Grey) -> Box | None:
-    """Rows and columns from the first to the last that hold a non-zero pixel; None without any."""
-    rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
-    if not len(rows):
-        return None
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-
-
-def _centre(picture: Grey, box: Box | None, interpolation: int) -> Grey:
+def _centre(picture: Grey, image: Grey, interpolation: int) -> Grey:
+    """The part of a picture where its image is not zero, in the middle of (224, 224)."""
     canvas = np.zeros((SIDE, SIDE), picture.dtype)
-    if box is None:
+    left, top, width, height = cv2.boundingRect(image)
+    if not width:
         return canvas
-    cut = _shrink(picture[box], interpolation)
+    cut = _shrink(picture[top : top + height, left : left + width], interpolation)
     height, width = cut.shape
     top, left = (SIDE - height) // 2, (SIDE - width) // 2
     canvas[top : top + height, left : left + width] = cut
@@ -128,19 +100,8 @@ def _shrink(picture: Grey, interpolation: int) -> Grey:
     return np.asarray(cv2.resize(picture, (width, height), interpolation=interpolation))
 
 
-def read_grey(path: Path, flags: int = cv2.IMREAD_GRAYSCALE) -> Grey:
-    """Read an image as OpenCV's ``imread`` does, in grey.
-
-    Args:
-        path: PNG, JPEG, BMP or TIFF file.
-        flags: How OpenCV decodes it; the default gives 8 bits.
-
-    Returns:
-        (H, W), uint8 by default.
-
-    Raises:
-        UserError: If the file is empty, truncated or no image.
-    """
+def _read_grey(path: Path, flags: int = cv2.IMREAD_GRAYSCALE) -> Grey:
+    """(H, W) as OpenCV's ``imread`` gives it, by default of 8 bits."""
     try:
         encoded = path.read_bytes()
         # OpenCV may give the upper part of a truncated file for the whole, and prints its own
@@ -155,13 +116,12 @@ def read_grey(path: Path, flags: int = cv2.IMREAD_GRAYSCALE) -> Grey:
     return np.asarray(decoded)
 
 
-def _read_mask(item: Slice, image: Grey) -> Grey:
-    assert item.mask is not None
-    mask = read_grey(item.mask, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-    if mask.shape != image.shape:
-        found, wanted = ("{1}×{0}".format(*array.shape) for array in (mask, image))
+def _read_mask(path: Path, image: Path, shape: tuple[int, ...]) -> Grey:
+    mask = _read_grey(path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    if mask.shape != shape:
+        found, wanted = ("{1}×{0}".format(*each) for each in (mask.shape, shape))
         raise UserError(
-            f"{item.mask}: {found} pixels, its image {item.image} has {wanted}; "
+            f"{path}: {found} pixels, its image {image} has {wanted}; "
             "give the mask that belongs to the image"
         )
     return mask
@@ -176,15 +136,15 @@ def _check_folders(source: Path, destination: Path) -> None:
         raise UserError(f"{destination}: lies in the input folder; give --output another place")
 
 
-def _find_slices(source: Path) -> list[Slice]:
-    """All images below a folder with their masks, sorted by path."""
+def _find_slices(source: Path) -> dict[Path, Path | None]:
+    """All images below a folder, sorted by path, with the mask of each."""
     files = list(_image_files(source))
     masks = {_slice_key(path): path for path in files if path.parent.name in MASK_FOLDERS}
     images = [path for path in files if path.parent.name not in MASK_FOLDERS]
     if not images:
         kinds = ", ".join(IMAGE_SUFFIXES)
         raise UserError(f"{source}: no images ({kinds}) in it; give --input the unpacked data set")
-    slices = [Slice(path, masks.pop(_slice_key(path), None)) for path in images]
+    slices = {path: masks.pop(_slice_key(path), None) for path in images}
     for mask in masks.values():
         raise UserError(
             f"{mask}: no image of that name beside it; add the image or delete the mask"
@@ -206,9 +166,9 @@ def _slice_key(path: Path) -> tuple[Path, str]:
     return path.parent.parent if nested else path.parent, path.stem
 
 
-def _check_targets(slices: list[Slice], source: Path) -> None:
+def _check_targets(slices: dict[Path, Path | None], source: Path) -> None:
     taken: dict[Path, Path] = {}
-    for path in (path for item in slices for path in item if path is not None):
+    for path in filter(None, chain.from_iterable(slices.items())):
         other = taken.setdefault(_target(path, source), path)
         if other != path:
             raise UserError(f"{path}: would be written to the same file as {other}; rename one")
@@ -221,20 +181,6 @@ def _target(path: Path, source: Path) -> Path:
     return Path(*renamed, f"{path.stem}.png")
 
 
-def _first_of_each_folder(slices: list[Slice], count: int) -> list[Slice]:
-    folders: dict[Path, list[Slice]] = defaultdict(list)
-    for item in slices:
-        folders[item.image.parent].append(item)
-    return [item for members in folders.values() for item in members[:count]]
-
-
 def _write_png(path: Path, picture: Grey) -> None:
-    draft = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-        draft.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); fix that, run again"
-        ) from None
+    encoded = cv2.imencode(".png", picture)[1].tobytes()
+    write_atomically(path, lambda file: file.write(encoded))

@@ -13,6 +13,8 @@ from torchvision.transforms.v2 import functional as F
 
 from utils.normalisation import PIXEL_MEAN, PIXEL_STD
 
+_LOG_RATIO = torch.log(torch.tensor([0.8, 1.2])).tolist()
+
 
 def resize_image(pixels: NDArray[np.uint8], size: int) -> Tensor:
     """(H, W) or (H, W, 3), 8 bits → (1 or 3, size, size) uint8, bilinear with antialiasing."""
@@ -41,41 +43,34 @@ def to_bytes(images: Tensor) -> Tensor:
     return (intensities * 255).round().byte().cpu()
 
 
-_LOG_RATIO = torch.log(torch.tensor([0.8, 1.2])).tolist()
-
-
-class TrainAugmentation:
+def augment(image: Tensor, size: int, seed: int) -> Tensor:
     """The random transforms of training, each draw decided by one seed.
 
     Draws what torchvision's RandomResizedCrop, RandomRotation, RandomVerticalFlip and ColorJitter
     draw, in their order, from a generator of its own.
 
     Args:
-        size: Pixels along each side of the result.
+        image: (1 or 3, H, W) uint8.
+        size: Pixels along each side of the result, (3, size, size) uint8.
+        seed: Decides the draws.
     """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-
-    def __call__(self, image: Tensor, seed: int) -> Tensor:
-        """(1 or 3, H, W) uint8 → (3, size, size) uint8; the global generator is left alone."""
-        draw = torch.Generator().manual_seed(seed)
-        box = _crop_box(image.shape[-2], image.shape[-1], draw)
-        image = F.resized_crop(image, *box, size=[self._size, self._size], antialias=True)
-        image = F.rotate(image, _uniform(-10, 10, draw))
-        if torch.rand(1, generator=draw) < 0.5:
-            image = F.vertical_flip(image)
-        # Grey images become RGB only here: contrast is defined on three channels.
-        image = image.expand(3, -1, -1)
-        # Of ColorJitter's four changes, hue and saturation are not used.
-        order = torch.randperm(4, generator=draw).tolist()
-        brightness, contrast = (_uniform(0.9, 1.1, draw) for _ in range(2))
-        for change in order:
-            if change == 0:
-                image = F.adjust_brightness(image, brightness)
-            elif change == 1:
-                image = F.adjust_contrast(image, contrast)
-        return image
+    draw = torch.Generator().manual_seed(seed)
+    box = _crop_box(image.shape[-2], image.shape[-1], draw)
+    image = F.resized_crop(image, *box, size=[size, size], antialias=True)
+    image = F.rotate(image, _uniform(-10, 10, draw))
+    if torch.rand(1, generator=draw) < 0.5:
+        image = F.vertical_flip(image)
+    # Grey images become RGB only here: contrast is defined on three channels.
+    image = image.expand(3, -1, -1)
+    # Of ColorJitter's four changes, hue and saturation are not used.
+    order = torch.randperm(4, generator=draw).tolist()
+    brightness, contrast = (_uniform(0.9, 1.1, draw) for _ in range(2))
+    for change in order:
+        if change == 0:
+            image = F.adjust_brightness(image, brightness)
+        elif change == 1:
+            image = F.adjust_contrast(image, contrast)
+    return image
 
 
 def _crop_box(height: int, width: int, draw: torch.Generator) -> tuple[int, int, int, int]:

@@ -61,3 +61,13 @@ def write_nifti(
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(image, path)
     return path
+
+
+def windowed(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Intensities as 8 bits, black up to ``low`` and white from ``high`` on."""
+    return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+def stretched(values: NDArray[Any], of: NDArray[Any] | None = None) -> NDArray[np.uint8]:
+    """Black up to the 0.5th percentile, white from the 99.5th on; of other values where given."""
+    return windowed(values, *np.percentile(values if of is None else of, (0.5, 99.5)))

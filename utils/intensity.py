@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Limits = tuple[float, float]
+# Two percentiles, from 0 to 100, to the intensities that they stand for.
+Percentiles = Callable[[Limits], Any]
 
 _AUTO_PERCENTILES = (0.5, 99.5)
 
@@ -48,16 +50,14 @@ class IntensityWindow:
         return cls("percentiles" if percentiles else "range", low, high)
 
     def apply(
-        self,
-        values: NDArray[np.generic],
-        percentiles: Callable[[float, float], Limits] | None = None,
+        self, values: NDArray[np.generic], percentiles: Percentiles | None = None
     ) -> NDArray[np.uint8]:
         """Window intensities to 8 bits.
 
         Args:
             values: Any shape; must be finite.
-            percentiles: Two percentiles of the volume that ``values`` are cut from; by default
-                they are taken of ``values``.
+            percentiles: Those of the volume that ``values`` are cut from; by default those of
+                ``values``.
 
         Raises:
             ValueError: A value is NaN or infinite.
@@ -67,20 +67,11 @@ class IntensityWindow:
         exact = values.astype(np.float64)
         if not np.isfinite(exact).all():
             raise ValueError("holds NaN or infinite intensities")
-        low, high = self._limits(exact, percentiles)
+        if self.kind == "range":
+            low, high = self.low, self.high
+        else:
+            chosen = _AUTO_PERCENTILES if self.kind == "auto" else (self.low, self.high)
+            low, high = percentiles(chosen) if percentiles else np.percentile(exact, chosen)
         # A constant image has no contrast to stretch: it becomes black.
         scaled = (exact - low) / (high - low) if high > low else np.zeros_like(exact)
         return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
-
-    def _limits(
-        self,
-        values: NDArray[np.float64],
-        percentiles: Callable[[float, float], Limits] | None,
-    ) -> Limits:
-        if self.kind == "range":
-            return self.low, self.high
-        chosen = (self.low, self.high) if self.kind == "percentiles" else _AUTO_PERCENTILES
-        if percentiles is not None:
-            return percentiles(*chosen)
-        low, high = np.percentile(values, chosen)
-        return float(low), float(high)

@@ -10,10 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.folders.samples import Sample, mask_of_another_size
-from datasets.readers.formats import kind_of
 from datasets.readers.image import open_image, read_image, read_mask_values
-from datasets.readers.picture import PictureFile
-from datasets.readers.tiff import TiffFile
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
@@ -109,10 +106,8 @@ def _observe_mask(sample: Sample, mask: Path, size: tuple[int, ...]) -> MaskObse
 
 
 def _has_alpha(path: Path) -> bool:
-    if kind_of(path) != "picture":
-        return False
     with open_image(path) as file:
-        return isinstance(file, PictureFile | TiffFile) and file.has_alpha
+        return file.has_alpha
 
 
 def _as_grey(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:

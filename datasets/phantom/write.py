@@ -11,7 +11,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,12 +27,6 @@ from datasets.phantom.draw import (
 from utils.errors import UserError, run_script
 
 RECORD_NAME = "phantom.json"
-
-
-class _Part(NamedTuple):
-    split: str
-    label: str
-    images: int
 
 
 def write_phantom_dataset(
@@ -69,24 +63,23 @@ def write_phantom_dataset(
         UserError: If a number makes no sense, or ``folder`` holds anything else: it is never
             deleted from here.
     """
-    parts = [
-        _Part("train", "good", train),
-        _Part("valid", "good", valid_good),
-        _Part("valid", "Ungood", valid_ungood),
-        _Part("test", "good", test_good),
-        _Part("test", "Ungood", test_ungood),
-    ]
-    if size < MIN_SIZE or seed < 0 or min(part.images for part in parts) < 0:
+    counts = {
+        "train/good": train,
+        "valid/good": valid_good,
+        "valid/Ungood": valid_ungood,
+        "test/good": test_good,
+        "test/Ungood": test_ungood,
+    }
+    if size < MIN_SIZE or min(seed, *counts.values()) < 0:
         raise UserError(f"size must be {MIN_SIZE} or more, seed and counts 0 or more")
-    counts = {f"{part.split}/{part.label}": part.images for part in parts}
     record = {"drawing": DRAWING_VERSION, "size": size, "seed": seed, "images": counts}
     if _holds(folder, record):
         return False
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".phantom-", dir=folder.parent) as scratch:
         draft = Path(scratch, "draft")
-        for number, part in enumerate(parts):
-            _write_part(draft, part, size, (seed, number))
+        for number, (part, count) in enumerate(counts.items()):
+            _write_part(draft / part, count, size, (seed, number))
         Path(draft, RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
         draft.replace(folder)
     return True
@@ -116,24 +109,21 @@ def _read_record(path: Path) -> Any:
         return None
 
 
-def _write_part(root: Path, part: _Part, size: int, seed: tuple[int, int]) -> None:
-    anomalous = part.label == "Ungood"
-    folders = {name: root / part.split / part.label / name for name in ("img", "label")}
-    for name, folder in folders.items():
-        if name == "img" or part.split != "train":
-            folder.mkdir(parents=True, exist_ok=True)
-    for index in range(part.images):
+def _write_part(folder: Path, count: int, size: int, seed: tuple[int, int]) -> None:
+    anomalous, with_masks = folder.name == "Ungood", folder.parent.name != "train"
+    for name in ("img", "label") if with_masks else ("img",):
+        (folder / name).mkdir(parents=True)
+    for index in range(count):
         rng = np.random.default_rng([*seed, index])
         phantom = draw_phantom(rng, size)
+        image, mask, name = phantom.image, np.zeros_like(phantom.image), f"{index:05d}.png"
         if anomalous:
             kind = LESION_KINDS[index % len(LESION_KINDS)]
             image, mask = add_lesion(rng, phantom, kind)
             name = f"{index:05d}_{kind}.png"
-        else:
-            image, mask, name = phantom.image, np.zeros_like(phantom.image), f"{index:05d}.png"
-        _write_png(folders["img"] / name, image)
-        if part.split != "train":
-            _write_png(folders["label"] / name, mask)
+        _write_png(folder / "img" / name, image)
+        if with_masks:
+            _write_png(folder / "label" / name, mask)
 
 
 def _write_png(path: Path, image: Image) -> None:

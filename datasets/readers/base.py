@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import UserError
-from utils.intensity import Limits
+from utils.intensity import Percentiles
 
 SliceAxis = Literal["axial", "coronal", "sagittal"]
 
@@ -22,38 +21,50 @@ class RawImage:
 
     Attributes:
         values: (H, W) grey or (H, W, 3) RGB.
-        percentiles: Two percentiles of the volume that the image is a slice of, or of the
-            image without its padding.
+        percentiles: Those of the volume that the image is a slice of, or of the image without
+            its padding; None for those of ``values``.
         display: (H, W) uint8, as the file's own window or look-up table shows it.
         inverted: Low intensities are bright.
         padding: (H, W) bool, where there is no picture; shown black.
     """
 
     values: NDArray[Any]
-    percentiles: Callable[[float, float], Limits] | None = None
+    percentiles: Percentiles | None = None
     display: NDArray[np.uint8] | None = None
     inverted: bool = False
     padding: NDArray[np.bool_] | None = None
 
 
-class ImageFile(Protocol):
-    """An open file of one or more images; the header alone is read until pixels are asked for."""
+class ImageFile:
+    """An open file of one or more images; the header alone is read until pixels are asked for.
+
+    Attributes:
+        num_frames: Number of images.
+        num_volumes: How many volumes the file holds; the images are those of one.
+    """
+
+    num_frames: int
+    num_volumes = 1
 
     @property
-    def num_frames(self) -> int:
-        """Number of images."""
+    def has_alpha(self) -> bool:
+        """Whether there is transparency, which reading drops."""
+        return False
 
     def size(self, frame: int) -> tuple[int, int]:
         """(height, width) of a frame."""
+        raise NotImplementedError
 
     def read(self, frame: int) -> RawImage:
         """A frame's intensities."""
+        raise NotImplementedError
 
     def read_mask(self, frame: int) -> NDArray[Any]:
         """A frame's stored values, (H, W) or (H, W, C), without alpha and look-up tables."""
+        raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, where it is held open."""
 
 
 def turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -7,16 +7,17 @@ Standard: DICOM PS3.3, C.11.1 (modality LUT), C.11.2 (VOI LUT), C.7.5.1.1.2 (pad
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.readers.base import RawImage, optional_package
+from datasets.readers.base import ImageFile, RawImage, optional_package
 from datasets.readers.formats import shown
 from utils.errors import UserError
-from utils.intensity import IntensityWindow, Limits
+from utils.intensity import IntensityWindow
 
 # Where an enhanced multi-frame file keeps what may differ from frame to frame.
 _FUNCTIONAL_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
@@ -26,15 +27,8 @@ _TRANSFORMATIONS = (
 )
 
 
-class DicomFile:
-    """A DICOM file of one or more frames.
-
-    Args:
-        path: The file.
-
-    Raises:
-        UserError: pydicom is missing, or the file holds no pixels.
-    """
+class DicomFile(ImageFile):
+    """A DICOM file of one or more frames, which share their size."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -54,14 +48,10 @@ class DicomFile:
             raise UserError(
                 f"{shown(path)}: TransferSyntaxUID (0002,0010) is missing; save the file anew"
             )
-
-    @property
-    def num_frames(self) -> int:
-        """NumberOfFrames, 1 where it is missing."""
-        return int(self._header.get("NumberOfFrames") or 1)
+        self.num_frames = int(self._header.get("NumberOfFrames") or 1)
 
     def size(self, frame: int) -> tuple[int, int]:
-        """(Rows, Columns), which all frames share."""
+        """(Rows, Columns)."""
         return int(self._header.Rows), int(self._header.Columns)
 
     def read(self, frame: int) -> RawImage:
@@ -75,13 +65,9 @@ class DicomFile:
         values = self._rescaled(stored, header)
         padding = self._padding(stored)
         picture = values if padding is None or padding.all() else values[~padding]
-
-        def percentiles(low: float, high: float) -> Limits:
-            return float(np.percentile(picture, low)), float(np.percentile(picture, high))
-
         return RawImage(
             values,
-            percentiles=percentiles,
+            percentiles=partial(np.percentile, picture),
             display=self._displayed(values, header),
             inverted=self._header.PhotometricInterpretation == "MONOCHROME1",
             padding=padding,
@@ -210,6 +196,3 @@ class DicomFile:
             for name in _FUNCTIONAL_GROUPS:
                 yield from (group.get(name) or [])[:1]
         yield self._header
-
-    def close(self) -> None:
-        """Nothing is held open."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +74,9 @@ def read_mask(
 ) -> NDArray[np.bool_]:
     """A mask as (H, W): whatever is above 0 in any channel is anomalous.
 
-    BMAD's masks hold several grey levels ({0, 58, 122, 255} in its brain set).
-
-    Args:
-        path: The mask.
-        frame: Which image of a file that holds several, from 0.
-        axis: How a volume is cut.
-        image: The file of its image: a volume's mask is laid on the grid of its image.
-
-    Raises:
-        UserError: As for :func:`read_image`.
+    BMAD's masks hold several grey levels ({0, 58, 122, 255} in its brain set). Arguments and
+    errors are those of :func:`read_image`; ``image`` is the file of the mask's image, on whose
+    grid a volume's mask is laid.
     """
     marked = np.asarray(read_mask_values(path, frame, axis=axis, image=image) > 0)
     return np.asarray(marked.any(axis=2)) if marked.ndim == 3 else marked
@@ -96,11 +89,7 @@ def read_mask_values(
     axis: SliceAxis = "axial",
     image: Path | None = None,
 ) -> NDArray[Any]:
-    """A mask's values as its file stores them, (H, W) or (H, W, C).
-
-    Raises:
-        UserError: As for :func:`read_image`.
-    """
+    """A mask's values as its file stores them, (H, W) or (H, W, C); see :func:`read_mask`."""
     with open_image(path, axis, mask_of=image) as file:
         values = file.read_mask(_frame_of(file, path, frame))
         if not np.isfinite(values).all():
@@ -116,28 +105,16 @@ def read_size(
     volume: int = 0,
     mask_of: Path | None = None,
 ) -> tuple[int, int]:
-    """(height, width) as :func:`read_image` or :func:`read_mask` gives it, from the header alone.
+    """(height, width) as :func:`read_image`, or of a mask :func:`read_mask`, gives it.
 
-    Args:
-        path: The file.
-        frame: Which image of a file that holds several, from 0.
-        axis: How a volume is cut.
-        volume: Which volume of a file of four dimensions, from 0.
-        mask_of: The image that the file is a mask of.
-
-    Raises:
-        UserError: The header cannot be read; names the file.
+    Reads the header alone; errors are those of :func:`open_image`.
     """
     with open_image(path, axis, volume=volume, mask_of=mask_of) as file:
         return file.size(_frame_of(file, path, frame))
 
 
 def count_frames(path: Path, *, axis: SliceAxis = "axial") -> int:
-    """How many images a file holds; files that cannot hold several are not opened.
-
-    Raises:
-        UserError: The header cannot be read; names the file.
-    """
+    """How many images a file holds; files that cannot hold several are not opened."""
     if not may_have_frames(path):
         return 1
     with open_image(path, axis) as file:
@@ -145,23 +122,15 @@ def count_frames(path: Path, *, axis: SliceAxis = "axial") -> int:
 
 
 def count_volumes(path: Path) -> int:
-    """How many volumes a NIfTI file holds, 1 for files of other kinds.
-
-    Raises:
-        UserError: The header cannot be read; names the file.
-    """
+    """How many volumes a NIfTI file holds, 1 for files of other kinds."""
     with open_image(path) as file:
-        return file.num_volumes if isinstance(file, NiftiFile) else 1
+        return file.num_volumes
 
 
 def marked_frames(
     path: Path, *, axis: SliceAxis = "axial", image: Path | None = None
 ) -> list[bool]:
-    """Of each frame of a mask file, as :func:`read_mask` reads it, whether it marks anything.
-
-    Raises:
-        UserError: As for :func:`read_image`.
-    """
+    """Of each frame of a mask file, as :func:`read_mask` reads it, whether it marks anything."""
     with open_image(path, axis, mask_of=image) as file:
         return [bool((file.read_mask(frame) > 0).any()) for frame in range(file.num_frames)]
 
@@ -194,11 +163,8 @@ def open_image(
     """
     with kept_messages() as messages:
         try:
-            file = _open(path, axis, volume, mask_of)
-            try:
+            with closing(_open(path, axis, volume, mask_of)) as file:
                 yield file
-            finally:
-                file.close()
         except UserError:
             raise
         except FileNotFoundError as error:

@@ -4,40 +4,28 @@ from __future__ import annotations
 
 import functools
 import logging
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 _LIBRARIES = ("PIL", "pydicom", "nibabel", "tifffile")
-_here = threading.local()
+# About the file that this thread reads; not set where it reads none.
+_messages: ContextVar[list[str]] = ContextVar("messages")
 
 
 class _Keep(logging.Handler):
-    """Keeps messages for the file that this thread reads."""
-
     def emit(self, record: logging.LogRecord) -> None:
-        messages: list[str] | None = getattr(_here, "messages", None)
-        if messages is not None and record.levelno >= logging.WARNING:
+        if (messages := _messages.get(None)) is not None:
             messages.append(record.getMessage())
 
 
 def _show(elsewhere: Callable[..., None], message: Warning | str, *place: Any, **more: Any) -> None:
-    """Keep a warning for the file that this thread reads; show it where there is none."""
-    messages: list[str] | None = getattr(_here, "messages", None)
-    if messages is None:
-        elsewhere(message, *place, **more)
-    else:
+    if (messages := _messages.get(None)) is not None:
         messages.append(str(message))
-
-
-def _silence() -> None:
-    keep = _Keep()
-    for library in _LIBRARIES:
-        logger = logging.getLogger(library)
-        logger.addHandler(keep)
-        logger.propagate = False
+    else:
+        elsewhere(message, *place, **more)
 
 
 def keep_warnings() -> None:
@@ -49,15 +37,16 @@ def keep_warnings() -> None:
 
 @contextmanager
 def kept_messages() -> Iterator[list[str]]:
-    """What libraries log and warn of in the block, in this thread."""
-    outer = getattr(_here, "messages", None)
-    messages: list[str] = []
-    _here.messages = messages
+    """What libraries log and warn of in the block and blocks around it, in this thread."""
+    messages = _messages.get([])
+    before = _messages.set(messages)
     try:
         yield messages
     finally:
-        _here.messages = outer
+        _messages.reset(before)
 
 
-_silence()
+for _library in _LIBRARIES:
+    logging.getLogger(_library).addHandler(_Keep(logging.WARNING))
+    logging.getLogger(_library).propagate = False
 keep_warnings()

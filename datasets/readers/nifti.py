@@ -14,14 +14,14 @@ import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.readers.base import RawImage, SliceAxis, optional_package
+from datasets.readers.base import ImageFile, RawImage, SliceAxis, optional_package
 from datasets.readers.formats import shown
 from utils.errors import UserError
 from utils.intensity import Limits
@@ -38,22 +38,14 @@ _BACKGROUND = np.finfo(np.float32).min
 _unpacking = threading.Lock()
 
 
-class NiftiFile:
+class NiftiFile(ImageFile):
     """A volume, cut along one axis; frame 0 is its leftmost, hindmost or lowest slice.
 
-    Args:
-        path: A ``.nii`` or ``.nii.gz`` file.
-        axis: Which slices; a file of one plane is shown as it is.
-        volume: Which one of several volumes, from 0.
-
-    Raises:
-        UserError: nibabel is missing, or the file holds no such plane or volume.
+    A file of one plane is shown as it is, whatever the axis.
     """
 
     def __init__(self, path: Path, axis: SliceAxis, volume: int = 0) -> None:
-        self._path = path
         header = optional_package("nibabel").load(path)
-        self._data = header.dataobj
         stored = tuple(int(length) for length in header.shape)
         _check_shape(path, stored, header.get_data_dtype())
         self.shape = (*stored, 1)[:3]
@@ -63,33 +55,30 @@ class NiftiFile:
                 f"{shown(path)}: has no volume {volume}, it holds {self.num_volumes}; lower "
                 "VOLUME_INDEX"
             )
-        self._volume = volume
+        self._path, self._volume, self._data = path, volume, header.dataobj
         self.affine: NDArray[np.float64] = header.affine
-        turns = optional_package("nibabel.orientations").io_orientation(header.affine)
-        if not np.isfinite(turns).all():
+        # (3, 2): the axis of RAS that each voxel axis follows, and 1 or -1 for its direction.
+        self._turns = optional_package("nibabel.orientations").io_orientation(header.affine)
+        if not np.isfinite(self._turns).all():
             raise UserError(f"{shown(path)}: its affine names no orientation; fix its header")
-        # Of each voxel axis: the axis of RAS that it follows, and whether it runs against it.
-        self._ras = [int(turn) for turn in turns[:, 0]]
-        self._against = [turn < 0 for turn in turns[:, 1]]
+        self._ras = [int(turn) for turn in self._turns[:, 0]]
         flat = [each for each in (2, 1, 0) if self.shape[each] == 1]
         self._cut = flat[0] if flat else self._ras.index(_AXES[axis])
-
-    @property
-    def num_frames(self) -> int:
-        """Number of slices."""
-        return self.shape[self._cut]
+        self.num_frames = self.shape[self._cut]
 
     def size(self, frame: int) -> tuple[int, int]:
         """(height, width), which all slices share."""
-        first, second = sorted(self._plane_axes(), key=lambda each: self._ras[each])
-        return self.shape[second], self.shape[first]
+        lengths = [self.shape[self._ras.index(each)] for each in range(3)]
+        del lengths[self._ras[self._cut]]
+        return lengths[1], lengths[0]
 
     def read(self, frame: int) -> RawImage:
         """Scaled intensities; percentiles are those of the volume, so that slices compare."""
         plane = self._plane(frame)
+        stamp = self._path.stat().st_mtime_ns
         return RawImage(
             np.where(np.isfinite(plane), plane, _BACKGROUND) if plane.dtype.kind == "f" else plane,
-            percentiles=self._percentiles,
+            percentiles=partial(_percentiles, self._path, stamp, self._volume),
         )
 
     def read_mask(self, frame: int) -> NDArray[Any]:
@@ -99,26 +88,20 @@ class NiftiFile:
         return np.nan_to_num(self._plane(frame), posinf=0, neginf=0)
 
     def _plane(self, frame: int) -> NDArray[Any]:
-        position = self.num_frames - 1 - frame if self._against[self._cut] else frame
-        where: list[Any] = [slice(None)] * 3
-        where[self._cut] = position
-        plane = self.values(*where)
-        first, second = self._plane_axes()
-        turned = [-1 if self._against[each] else 1 for each in (first, second)]
-        plane = plane[:: turned[0], :: turned[1]]
-        if self._ras[first] > self._ras[second]:
-            plane = plane.swapaxes(0, 1)
+        position = self.num_frames - 1 - frame if self._turns[self._cut, 1] < 0 else frame
+        where = [slice(None)] * 3
+        where[self._cut] = slice(position, position + 1)
+        apply_orientation = optional_package("nibabel.orientations").apply_orientation
+        slab = apply_orientation(self.values(*where), self._turns)
+        plane = np.squeeze(slab, self._ras[self._cut])
         # (right or front, front or up) → rows downwards, columns to the patient's left or back.
         return plane[::-1, ::-1].swapaxes(0, 1)
 
-    def _plane_axes(self) -> tuple[int, int]:
-        first, second = (each for each in range(3) if each != self._cut)
-        return first, second
-
-    def values(self, *where: Any) -> NDArray[Any]:
-        """Scaled values at an index of three axes; of a compressed file, its sum compared."""
-        index = (*where, self._volume, *[0] * len(self._data.shape))[: len(self._data.shape)]
-        size = math.prod(self._data.shape) * self._data.dtype.itemsize
+    def values(self, *where: slice) -> NDArray[Any]:
+        """(X, Y, Z) or (X, Y, Z, 3) scaled values; of a compressed file, its sum compared."""
+        shape = self._data.shape
+        index: tuple[Any, ...] = (*where, self._volume, *[0] * len(shape))[: len(shape)]
+        size = math.prod(shape) * self._data.dtype.itemsize
         compressed, stamp = self._path.suffix.lower() == ".gz", self._path.stat().st_mtime_ns
         if not compressed or size > _KEPT_BYTES:
             if compressed:
@@ -129,18 +112,6 @@ class NiftiFile:
             stored = _unpacked(self._path, stamp)
         scale = optional_package("nibabel.volumeutils").apply_read_scaling
         return _channels(scale(stored[index], self._data.slope, self._data.inter))
-
-    def _percentiles(self, low: float, high: float) -> Limits:
-        stamp = self._path.stat().st_mtime_ns
-        return _volume_percentiles(self._path, stamp, low, high, self._volume)
-
-    def sample(self) -> NDArray[Any]:
-        """About 260,000 voxels from all over the volume."""
-        step = math.ceil((math.prod(self.shape) / _PERCENTILE_VOXELS) ** (1 / 3))
-        return self.values(*[slice(None, None, max(step, 1))] * 3)
-
-    def close(self) -> None:
-        """Nothing is held open."""
 
 
 # Two: slices of an image and of its mask are asked for in turns.
@@ -170,17 +141,20 @@ def _whole_stream(path: Path) -> Iterator[gzip.GzipFile]:
 
 
 @lru_cache(maxsize=4096)
-def _volume_percentiles(path: Path, stamp: int, low: float, high: float, volume: int = 0) -> Limits:
-    voxels = NiftiFile(path, "axial", volume).sample().astype(np.float64)
+def _percentiles(path: Path, stamp: int, volume: int, chosen: Limits) -> NDArray[np.float64]:
+    """Those of about 260,000 voxels from all over the volume."""
+    file = NiftiFile(path, "axial", volume)
+    step = math.ceil((math.prod(file.shape) / _PERCENTILE_VOXELS) ** (1 / 3))
+    voxels = file.values(*[slice(None, None, step)] * 3).astype(np.float64)
     voxels = voxels[np.isfinite(voxels)]
     if not voxels.size:
         raise ValueError("holds NaN or infinite intensities alone")
-    black, white = np.percentile(voxels, (low, high))
-    return float(black), float(white)
+    return np.percentile(voxels, chosen)
 
 
 def _channels(values: NDArray[Any]) -> NDArray[Any]:
-    """Red, green and blue as a last axis, without alpha; grey values as they are."""
+    """Three axes, and a fourth for red, green and blue, without alpha."""
+    values = np.atleast_3d(values)
     if values.dtype.fields is None:
         return values
     return np.stack([values[name] for name in "RGB"], axis=-1)

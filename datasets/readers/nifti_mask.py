@@ -20,24 +20,14 @@ _TOLERANCE = 1e-3
 
 
 class NiftiMask(NiftiFile):
-    """A mask cut as its image is: frames, sizes and orientation are the image's.
-
-    Args:
-        path: The mask.
-        image: Its image.
-        axis: Which slices.
-
-    Raises:
-        UserError: As for :class:`NiftiFile`, or the mask does not cover its image.
-    """
+    """A mask cut as its image is: frames, sizes and orientation are the image's."""
 
     def __init__(self, path: Path, image: Path, axis: SliceAxis) -> None:
         super().__init__(image, axis)
         self._mask = NiftiFile(path, axis)
         self.num_volumes = self._mask.num_volumes
         self._same = _same_grid(self._mask, self)
-        gap = 0 if self._same else _gap(self._mask, self)
-        if gap:
+        if not self._same and (gap := _gap(self._mask, self)):
             raise UserError(
                 f"{shown(path)}: does not cover its image {shown(image)}, which reaches up to "
                 f"{gap:.4g} mm beyond it: mask {_described(self._mask)}, image {_described(self)}; "
@@ -45,8 +35,8 @@ class NiftiMask(NiftiFile):
             )
         self._files = (path, image)
 
-    def values(self, *where: Any) -> NDArray[Any]:
-        """The mask's values at an index of the image's grid."""
+    def values(self, *where: slice) -> NDArray[Any]:
+        """The mask's values on the image's grid."""
         if self._same:
             return self._mask.values(*where)
         mask, image = self._files
@@ -57,7 +47,7 @@ class NiftiMask(NiftiFile):
 def _resampled(mask: Path, stamp: int, image: Path, image_stamp: int) -> NDArray[Any]:
     """The whole mask, each voxel of the image's grid with the value of the nearest one."""
     source, target = NiftiFile(mask, "axial"), NiftiFile(image, "axial")
-    values = source.values(slice(None), slice(None), slice(None)).reshape(*source.shape, -1)
+    values = source.values(*[slice(None)] * 3).reshape(*source.shape, -1)
     volume = optional_package("nibabel.spatialimages").SpatialImage(
         np.nan_to_num(values.max(axis=3), posinf=0, neginf=0), source.affine
     )

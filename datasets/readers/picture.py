@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from datasets.readers.base import RawImage, mask_of, turned
+from datasets.readers.base import ImageFile, RawImage, mask_of, turned
 
 # Told by content, whatever the name says; the library knows formats that start other programs.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
@@ -22,28 +22,18 @@ _ALPHA_MODES = ("LA", "PA", "RGBA")
 _ORIENTATION_TAG = 0x0112
 
 
-class PictureFile:
-    """A picture file that Pillow reads.
-
-    Args:
-        path: The file.
-    """
+class PictureFile(ImageFile):
+    """A picture file that Pillow reads; of an animation each frame."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        try:
-            self._image = Image.open(self._file, formats=_FORMATS)
-        except BaseException:
-            self._file.close()
-            raise
+        self._path = path
+        self._image = Image.open(path, formats=_FORMATS)
+        # Cameras write previews behind their picture (MPO).
+        camera = self._image.format == "MPO"
+        self.num_frames = 1 if camera else int(getattr(self._image, "n_frames", 1))
         # Asked here, for loading forgets it.
         tiles = self._image.tile
         self._deep_with_alpha = bool(tiles) and tiles[0][3] == _DEEP_WITH_ALPHA
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of an animation, else 1: cameras write previews behind their picture (MPO)."""
-        return 1 if self._image.format == "MPO" else int(getattr(self._image, "n_frames", 1))
 
     @property
     def has_alpha(self) -> bool:
@@ -74,8 +64,8 @@ class PictureFile:
         self._image.seek(frame)
         if self._deep_with_alpha:
             self._image.load()  # raises where the file is cut short, as the other decoder does not
-            self._file.seek(0)
-            pixels = turned(imagecodecs.png_decode(self._file.read()), self._orientation())
+            pixels = imagecodecs.png_decode(self._path.read_bytes())
+            pixels = turned(pixels, self._orientation())
             return pixels[..., 0], pixels[..., 1]
         image = ImageOps.exif_transpose(self._image)
         if image.mode in _DEEP_MODES:
@@ -86,7 +76,6 @@ class PictureFile:
     def close(self) -> None:
         """Let go of the file."""
         self._image.close()
-        self._file.close()
 
 
 def _rgb(image: Image.Image) -> Image.Image:

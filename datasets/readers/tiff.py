@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tifffile import PHOTOMETRIC, PLANARCONFIG
 
-from datasets.readers.base import RawImage, mask_of, turned
+from datasets.readers.base import ImageFile, RawImage, mask_of, turned
 from datasets.readers.library_logs import kept_messages
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -27,6 +27,7 @@ _COLOURS: dict[int, int] = {
     PHOTOMETRIC.YCBCR: 3,
     PHOTOMETRIC.SEPARATED: 4,
 }
+_GREY = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK)
 _JPEG = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG)
 _PREMULTIPLIED, _ALPHA = 1, 2
 
@@ -37,26 +38,13 @@ def is_tiff(path: Path) -> bool:
         return file.read(4) in _MAGIC
 
 
-class TiffFile:
-    """A TIFF file; its full pages are frames, reduced copies of them and their masks are not.
-
-    Args:
-        path: The file.
-    """
+class TiffFile(ImageFile):
+    """A TIFF file; its full pages are frames, reduced copies of them and their masks are not."""
 
     def __init__(self, path: Path) -> None:
+        self._pages = _full_pages(path, path.stat().st_mtime_ns)
         self._file = tifffile.TiffFile(path)
-        try:
-            status = path.stat()
-            self._pages = _full_pages(path, status.st_mtime_ns, status.st_size)
-        except BaseException:
-            self._file.close()
-            raise
-
-    @property
-    def num_frames(self) -> int:
-        """Number of full pages."""
-        return len(self._pages)
+        self.num_frames = len(self._pages)
 
     @property
     def has_alpha(self) -> bool:
@@ -73,14 +61,11 @@ class TiffFile:
         """Intensities: (H, W) or (H, W, 3), of 8 bits where colours are unsigned integers."""
         page = self._page(frame)
         values = self._samples(page)
-        if page.photometric == PHOTOMETRIC.PALETTE:
-            return RawImage(_palette(page, values))
-        if _COLOURS[page.photometric] > 1:
+        if page.photometric not in _GREY:
             return RawImage(_rgb(page, values))
         grey = values[..., 0]
-        shallow = _is_unsigned(grey) and page.bitspersample < 8
         return RawImage(
-            _to_8_bits(page, grey) if shallow else grey,
+            _to_8_bits(page, grey) if page.bitspersample < 8 else grey,
             inverted=page.photometric == PHOTOMETRIC.MINISWHITE,
         )
 
@@ -88,18 +73,18 @@ class TiffFile:
         """Stored values, (H, W) or (H, W, 3); palettes, whose indices mean nothing, as RGB."""
         page = self._page(frame)
         values = self._samples(page)
-        if page.photometric == PHOTOMETRIC.PALETTE:
-            return _palette(page, values)
-        num_colours = _COLOURS[page.photometric]
-        if num_colours > 1:
-            colour = _rgb(page, values) if page.photometric != PHOTOMETRIC.RGB else values[..., :3]
-        else:
+        if page.photometric in _GREY:
             colour = values[..., 0]
+        elif page.photometric == PHOTOMETRIC.RGB:
+            colour = values[..., :3]  # at its full depth: a mark may be as low as 1
+        else:
+            colour = _rgb(page, values)
         if page.photometric == PHOTOMETRIC.MINISWHITE:
             if not _is_unsigned(colour):
                 raise ValueError("a mask in which zero is white must hold unsigned integers")
             colour = 2**page.bitspersample - 1 - colour
-        return mask_of(colour, values[..., num_colours] if _has_alpha(page) else None)
+        alpha = values[..., _COLOURS[page.photometric]] if _has_alpha(page) else None
+        return mask_of(colour, alpha)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -133,7 +118,7 @@ class TiffFile:
 
 
 @lru_cache(maxsize=8)
-def _full_pages(path: Path, changed: int, size: int) -> tuple[int, ...]:
+def _full_pages(path: Path, changed: int) -> tuple[int, ...]:
     """Positions of the full pages; kept, for each slice of a stack opens the file anew."""
     with kept_messages() as messages, tifffile.TiffFile(path) as file:
         pages = range(len(file.pages))
@@ -143,13 +128,8 @@ def _full_pages(path: Path, changed: int, size: int) -> tuple[int, ...]:
             raise ValueError(
                 "holds several images behind one header; save them as files of their own"
             )
-        full = tuple(each for each in pages if not _is_no_page(file, each))
-        return full or tuple(pages)
-
-
-def _is_no_page(file: tifffile.TiffFile, position: int) -> bool:
-    page = file.pages[position]
-    return isinstance(page, tifffile.TiffPage) and bool(page.subfiletype & _NO_PAGE)
+        kinds = [getattr(file.pages[each], "subfiletype", 0) for each in pages]
+        return tuple(each for each in pages if not kinds[each] & _NO_PAGE) or tuple(pages)
 
 
 def _orientation(page: tifffile.TiffPage) -> int:
@@ -165,7 +145,7 @@ def _is_unsigned(values: NDArray[Any]) -> bool:
 
 
 def _to_8_bits(page: tifffile.TiffPage, values: NDArray[Any]) -> NDArray[Any]:
-    """Unsigned integers of any depth; others are left to the intensity window."""
+    """Unsigned integers of any depth; others stay, for the intensity window."""
     if not _is_unsigned(values) or page.bitspersample == 8:
         return values
     if page.bitspersample > 8:
@@ -182,6 +162,8 @@ def _palette(page: tifffile.TiffPage, values: NDArray[Any]) -> NDArray[np.uint8]
 
 def _rgb(page: tifffile.TiffPage, values: NDArray[Any]) -> NDArray[Any]:
     """RGB of 8 bits; of signed and floating colours the values."""
+    if page.photometric == PHOTOMETRIC.PALETTE:
+        return _palette(page, values)
     pixels = _to_8_bits(page, values)
     mode = None
     if page.photometric == PHOTOMETRIC.SEPARATED:

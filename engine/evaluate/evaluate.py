@@ -8,7 +8,7 @@ from typing import Any
 from lightning_fabric import Fabric
 from tqdm import tqdm
 
-from datasets.dataset import AnomalyDataset, Item, test_loader
+from datasets.dataset import AnomalyDataset, Item, create_loader
 from engine.evaluate.scorer import Scorer
 from engine.metrics.collectors import Collector
 from engine.runtime import gather, shard
@@ -26,13 +26,13 @@ def create_batches(
         config: Says how many images a batch has, and how many processes read.
         persistent: Whether those processes stay, for splits that are scored more than once.
     """
-    loader = test_loader(
+    loader = create_loader(
         dataset,
-        shard(len(dataset), fabric),
         batch_size=config.batch_size_test,
+        sampler=list(shard(len(dataset), fabric)),
         num_workers=config.num_workers,
-        pin=fabric.device.type == "cuda",
-        persistent=persistent,
+        pin_memory=fabric.device.type == "cuda",
+        persistent_workers=persistent,
     )
     return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 

@@ -1,6 +1,7 @@
 """Every kind of picture file: the right pixels, or one line that names the file."""
 
-import os
+import io
+import logging
 import struct
 import warnings
 import zlib
@@ -8,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from datasets.readers.image import count_frames, read_image, read_mask, read_size
+from tests.medical_files import stretched, windowed
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
@@ -28,12 +31,6 @@ BITS = RNG.integers(0, 2, (5, 8)).astype(bool)
 PALETTE = [10, 20, 30, 200, 100, 50, 0, 0, 0, 255, 255, 255]
 INDICES = RNG.integers(0, 4, (5, 8), dtype=np.uint8)
 COLOURS = np.array(PALETTE, np.uint8).reshape(4, 3)[INDICES]
-
-
-def stretched(values):
-    """The 0.5th percentile black, the 99.5th white."""
-    low, high = np.percentile(values, (0.5, 99.5))
-    return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
 def save(array, mode=None, **options):
@@ -67,7 +64,7 @@ def with_alpha(array):
     return np.dstack([array, ALPHA])
 
 
-CMYK = np.dstack([GREY, 255 - GREY, GREY // 2, GREY // 4])
+CMYK = Image.fromarray(np.dstack([GREY, 255 - GREY, GREY // 2, GREY // 4]), "CMYK")
 READABLE = {
     "grey.png": (save(GREY), GREY),
     "grey.PNG": (save(GREY), GREY),
@@ -94,11 +91,8 @@ READABLE = {
     "Lungenröntgen 肺 1.png": (save(GREY), GREY),
     "two\nlines.png": (save(GREY), GREY),
     "n" * 240 + ".png": (save(GREY), GREY),
+    "cmyk.tif": (lambda path: CMYK.save(path), np.asarray(CMYK.convert("RGB"))),
 }
-READABLE["cmyk.tif"] = (
-    lambda path: Image.fromarray(CMYK, "CMYK").save(path),
-    np.asarray(Image.fromarray(CMYK, "CMYK").convert("RGB")),
-)
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -111,16 +105,6 @@ def test_readable(tmp_path, name):
         assert read_size(path) == pixels.shape[:2]
     assert pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels, expected)
-
-
-def test_turned_jpeg(tmp_path):
-    ramp = np.linspace(0, 255, 64 * 32).reshape(64, 32).astype(np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = 8
-    Image.fromarray(ramp).save(tmp_path / "x.jpg", exif=exif, quality=95)
-    pixels = read_image(tmp_path / "x.jpg", AUTO)
-    assert read_size(tmp_path / "x.jpg") == pixels.shape == (32, 64)
-    assert np.abs(pixels.astype(int) - np.rot90(ramp)).max() < 12
 
 
 def chunk(kind, content):
@@ -155,21 +139,38 @@ def write_loop(path):
     path.symlink_to(path)
 
 
+def containing(content):
+    return lambda path: path.write_bytes(content)
+
+
+def write_lost_page(path):
+    """A next page that lies behind the end of the file."""
+    tifffile.imwrite(path, GREY, photometric="minisblack", metadata=None)
+    content = bytearray(path.read_bytes())
+    start = int.from_bytes(content[4:8], "little")
+    end = start + 2 + 12 * int.from_bytes(content[start : start + 2], "little")
+    content[end : end + 4] = (10**8).to_bytes(4, "little")
+    path.write_bytes(content)
+
+
 UNREADABLE = {
+    "lost-page.tif": (write_lost_page, "pages are missing"),
     "cut.png": (write_cut("PNG", 0.5), "cannot be read"),
     "cut.jpg": (write_cut("JPEG", 0.5), "cannot be read"),
     "cut.bmp": (write_cut("BMP", 0.5), "cannot be read"),
     "cut.tif": (write_cut("TIFF", 0.5), "cannot be read"),
     "header-only.png": (write_cut("PNG", 0.005), "cannot be read"),
-    "nothing.png": (lambda path: path.write_bytes(b""), "cannot be read"),
-    "text.png": (lambda path: path.write_text("no image"), "cannot be read"),
+    "nothing.png": (containing(b""), "cannot be read"),
+    "nothing.jpg": (containing(b""), "cannot be read"),
+    "text.png": (containing(b"no image"), "cannot be read"),
+    "ifd.tif": (containing(b"II*\0\xff\xff\xff\x7f"), "cannot be read"),
     "postscript.png": (
-        lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        containing(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
         "cannot be read",
     ),
-    "bomb.png": (lambda path: path.write_bytes(png_of(20_000, 20_000)), "400000000 pixels"),
-    "large.png": (lambda path: path.write_bytes(png_of(10_001, 10_000)), "10001 × 10000 pixels"),
-    "no-pixels.png": (lambda path: path.write_bytes(png_of(0, 4)), "large|empty|cannot be read"),
+    "bomb.png": (containing(png_of(20_000, 20_000)), "400000000 pixels"),
+    "large.png": (containing(png_of(10_001, 10_000)), "10001 × 10000 pixels"),
+    "no-pixels.png": (containing(png_of(0, 4)), "large|empty|cannot be read"),
     "apng.png": (write_animation("PNG"), "holds 2 frames"),
     "gif-named.png": (write_animation("GIF"), "holds 2 frames"),
     "nan.tif": (save(np.full((3, 3), np.nan, np.float32)), "NaN"),
@@ -177,13 +178,27 @@ UNREADABLE = {
     "loop.png": (write_loop, "symbolic links"),
     "missing.png": (lambda path: None, "no such file"),
     "folder.png": (Path.mkdir, "directory"),
-    "two\nlines.png": (lambda path: path.write_text("no image"), "cannot be read"),
-    "red \x1b[31m.png": (lambda path: path.write_text("no image"), "cannot be read"),
+    "two\nlines.png": (containing(b"no image"), "cannot be read"),
+    "red \x1b[31m.png": (containing(b"no image"), "cannot be read"),
 }
 
 
+@pytest.fixture
+def terminal():
+    """What the root logger's handlers, which write to the terminal, get to see."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    logging.getLogger().addHandler(handler)
+    yield stream
+    logging.getLogger().removeHandler(handler)
+
+
+PYTHON_WORDS = ("<_io", "<tifffile", "object at", "BufferedReader")
+
+
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_unreadable(tmp_path, name):
+@pytest.mark.filterwarnings("ignore")
+def test_unreadable(tmp_path, name, capfd, terminal):
     write, reason = UNREADABLE[name]
     path = tmp_path / name
     write(path)
@@ -192,15 +207,9 @@ def test_unreadable(tmp_path, name):
         read_image(path, AUTO)
     assert str(caught.value).startswith(f"{tmp_path}/{shown}: ")
     assert str(caught.value).isprintable()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_rights_withheld(tmp_path):
-    path = tmp_path / "x.png"
-    save(GREY)(path)
-    path.chmod(0)
-    with pytest.raises(UserError, match=r"x\.png: .*Permission denied"):
-        read_image(path, AUTO)
+    assert not any(word in str(caught.value) for word in PYTHON_WORDS)
+    assert capfd.readouterr() == ("", "")
+    assert terminal.getvalue() == ""
 
 
 def test_refused_by_the_system(tmp_path, monkeypatch):
@@ -278,12 +287,6 @@ def test_a_palette_mask_is_read_by_colour_and_not_by_index(tmp_path):
     assert read_mask(tmp_path / "x.png").tolist() == [[True, False, True]]
 
 
-def test_a_corrupt_mask_is_named(tmp_path):
-    (tmp_path / "x.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"x\.png: cannot be read"):
-        read_mask(tmp_path / "x.png")
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -299,24 +302,11 @@ def test_a_window_is_parsed(text, expected):
     assert IntensityWindow.parse(text) == expected
 
 
-NO_WINDOWS = [
-    "",
-    "automatic",
-    "1",
-    "1,2,3",
-    "2,1",
-    "1,1",
-    "a,b",
-    "nan,1",
-    "0,inf",
-    "percentiles",
-    "percentiles -1,50",
-    "percentiles 1,101",
-    "percentiles 9,1",
-]
+NO_WINDOWS = ["", "automatic", "1", "1,2,3", "2,1", "1,1", "a,b", "nan,1", "0,inf"]
+NO_PERCENTILES = ["percentiles" + text for text in ("", " -1,50", " 1,101", " 9,1")]
 
 
-@pytest.mark.parametrize("text", NO_WINDOWS)
+@pytest.mark.parametrize("text", NO_WINDOWS + NO_PERCENTILES)
 def test_what_is_no_window(text):
     with pytest.raises(ValueError, match=r"could not|must be|lie from|unpack"):
         IntensityWindow.parse(text)
@@ -337,5 +327,4 @@ def test_a_range_is_linear_between_its_ends(values, low, width):
 def test_a_window_applies_to_8_bits_too_when_it_is_asked_for(tmp_path):
     save(GREY)(tmp_path / "x.png")
     pixels = read_image(tmp_path / "x.png", IntensityWindow.parse("50,150"))
-    expected = np.rint(np.clip((GREY.astype(float) - 50) / 100, 0, 1) * 255)
-    np.testing.assert_array_equal(pixels, expected)
+    np.testing.assert_array_equal(pixels, windowed(GREY.astype(float), 50, 150))

@@ -1,9 +1,10 @@
-"""NIfTI as other programs write it: damaged, on other grids, with NaN, of two dimensions."""
+"""NIfTI volumes as programs write them: slices by nibabel, one line for what is broken."""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,192 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datasets.check.findings import check_dataset
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_split
 from datasets.folders.scan import check_headers
-from datasets.folders.splits import Place
 from datasets.folders.volumes import of_volume
 from datasets.readers import nifti
 from datasets.readers.base import SliceAxis
-from datasets.readers.image import count_frames, read_image, read_mask
-from tests.medical_files import write_nifti
+from datasets.readers.image import count_frames, read_image, read_mask, read_size
+from tests.medical_files import stretched, windowed, write_nifti
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
 AUTO, WIDE = IntensityWindow(), IntensityWindow.parse("-600,1000")
 RNG = np.random.default_rng(5)
 VOLUME = RNG.integers(-500, 900, (8, 10, 6), dtype=np.int16)
-MARKS = np.zeros((8, 10, 6), np.uint8)
-MARKS[1:3, 2:7, 1:4] = 1
+SMALL = RNG.integers(-1000, 2000, (4, 5, 6), dtype=np.int16)
+
+
+def slow_slices(image: Any, axis: int) -> Iterator[NDArray[Any]]:
+    """Slices by nibabel's own reorientation of the whole volume."""
+    canonical = np.asanyarray(nibabel.as_closest_canonical(image).dataobj)
+    for k in range(canonical.shape[axis]):
+        plane = np.take(canonical, k, axis)
+        # Columns run along the first of the two remaining axes, rows along the second, both
+        # backwards: up is the end of the second.
+        height, width = plane.shape[1], plane.shape[0]
+        rows = [[plane[width - 1 - x, height - 1 - y] for x in range(width)] for y in range(height)]
+        yield np.array(rows)
+
+
+ORIENTATIONS = [
+    (order, signs)
+    for order in itertools.permutations(range(3))
+    for signs in itertools.product((1, -1), repeat=3)
+]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(("axis", "number"), [("sagittal", 0), ("coronal", 1), ("axial", 2)])
+def test_slices_of_any_orientation_are_canonical(
+    tmp_path: Path, suffix: str, axis: SliceAxis, number: int
+) -> None:
+    for order, signs in ORIENTATIONS:
+        affine = np.eye(4)
+        affine[:3, :3] = (np.eye(3) * signs)[list(order)] * [1, 2, 3]
+        path = write_nifti(tmp_path / f"{order}{signs}{suffix}", SMALL, affine, slope=0.5)
+        expected = list(slow_slices(nibabel.load(path), number))
+        assert count_frames(path, axis=axis) == len(expected)
+        for frame, plane in enumerate(expected):
+            pixels = read_image(path, IntensityWindow.parse("-500,900"), frame, axis=axis)
+            np.testing.assert_array_equal(pixels, windowed(plane, -500, 900))
+            assert read_size(path, frame, axis=axis) == plane.shape
+
+
+def test_a_patient_is_shown_as_radiologists_look_at_one(tmp_path: Path) -> None:
+    # RAS: voxel (0, 0, 0) lies to the left, at the back, at the bottom.
+    volume = np.zeros((4, 5, 6), np.uint8)
+    volume[3, 4, 5] = 255  # right, front, top
+    path = write_nifti(tmp_path / "x.nii", volume)
+    assert read_image(path, AUTO, 5, axis="axial")[0, 0] == 255  # front up, right on the left
+    assert read_image(path, AUTO, 4, axis="coronal")[0, 0] == 255  # top up, right on the left
+    assert read_image(path, AUTO, 3, axis="sagittal")[0, 0] == 255  # top up, front on the left
+    assert read_size(path, 0, axis="axial") == (5, 4)
+    assert read_size(path, 0, axis="coronal") == (6, 4)
+    assert read_size(path, 0, axis="sagittal") == (6, 5)
+
+
+def test_the_forms_of_a_headers_affine_are_resolved_as_nibabel_does(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(VOLUME, np.eye(4))
+    image.set_qform(np.diag([-1, -1, 1, 1]), 1)
+    image.set_sform(np.diag([1, -1, 1, 1]), 2)
+    nibabel.save(image, tmp_path / "x.nii")
+    expected = write_nifti(tmp_path / "y.nii", VOLUME, np.diag([1, -1, 1, 1]))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "x.nii", AUTO, 2), read_image(expected, AUTO, 2)
+    )
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_percentiles_are_those_of_the_volume(tmp_path: Path, suffix: str) -> None:
+    path = write_nifti(tmp_path / f"x{suffix}", VOLUME, slope=0.25)
+    expected = stretched(VOLUME[::-1, ::-1, 2].T / 4, of=VOLUME / 4)
+    np.testing.assert_array_equal(read_image(path, AUTO, 2), expected)
+
+
+def test_percentiles_of_a_large_volume_are_estimated(tmp_path: Path) -> None:
+    volume = RNG.normal(0, 300, (100, 110, 90)).astype(np.float32)
+    path = write_nifti(tmp_path / "x.nii", volume)
+    found = nifti._percentiles(path, 0, 0, (0.5, 99.5))
+    np.testing.assert_allclose(found, np.percentile(volume, (0.5, 99.5)), atol=15)
+
+
+def test_8_bit_volumes_and_colours_stay(tmp_path: Path) -> None:
+    rgb = RNG.integers(0, 256, (8, 10, 6, 3), dtype=np.uint8)
+    path = write_nifti(tmp_path / "grey.nii.gz", rgb[..., 0])
+    np.testing.assert_array_equal(read_image(path, AUTO, 0), rgb[::-1, ::-1, 0, 0].T)
+    voxels = rgb.view(np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))[..., 0]
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "x.nii.gz")
+    expected = rgb[::-1, ::-1, 4].swapaxes(0, 1)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.nii.gz", AUTO, 4), expected)
+
+
+def test_what_is_no_number_is_background(tmp_path: Path) -> None:
+    volume = VOLUME.astype(np.float32)
+    inside = volume[2:, 2:].copy()
+    volume[0], volume[1], volume[:, 0], volume[:, 1] = np.nan, np.inf, -np.inf, np.nan
+    path = write_nifti(tmp_path / "x.nii.gz", volume)
+    expected = np.zeros((8, 10))
+    expected[2:, 2:] = stretched(inside[..., 3], of=inside)
+    np.testing.assert_array_equal(read_image(path, AUTO, 3), expected[::-1, ::-1].T)
+    black = read_image(path, IntensityWindow.parse("-2000,2000"), 3)[::-1, ::-1].T
+    assert (black[:2] == 0).all()
+    assert (black[2:, 2:] > 0).all()
+    marked = read_mask(path, 3)[::-1, ::-1].T
+    assert not marked[:2].any()
+    assert marked[2:, 2:].any()
+
+
+@pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
+@pytest.mark.parametrize("shape", [(8, 10), (8, 10, 1), (8, 1, 6), (1, 10, 6)])
+def test_a_file_of_one_plane_is_a_picture(
+    tmp_path: Path, shape: tuple[int, ...], axis: SliceAxis
+) -> None:
+    flat = shape.index(1) if 1 in shape else 2
+    plane = VOLUME.take([0], flat)
+    path = write_nifti(tmp_path / "x.nii.gz", plane.reshape(shape))
+    whole = write_nifti(tmp_path / "y.nii", plane.repeat(2, axis=flat))
+    assert count_frames(path, axis=axis) == 1
+    across: SliceAxis = ("sagittal", "coronal", "axial")[flat]
+    expected = read_image(whole, WIDE, 1, axis=across)
+    np.testing.assert_array_equal(read_image(path, WIDE, axis=axis), expected)
+
+
+def test_dimensions_of_one_are_no_dimensions(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "x.nii", VOLUME[..., None])
+    assert count_frames(path) == 6
+    assert read_image(path, AUTO, 1).shape == (10, 8)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_one_volume_of_several_is_read_and_the_others_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
+) -> None:
+    volumes = np.stack([VOLUME, 3 * VOLUME[::-1], VOLUME[:, ::-1]], axis=3)
+    for k in range(2):
+        write_nifti(tmp_path / f"Ungood/img/{k}{suffix}", volumes)
+        write_nifti(tmp_path / f"Ungood/label/{k}.nii.gz", (VOLUME > 800).astype(np.uint8))
+    write_nifti(tmp_path / "good/x.nii", VOLUME)
+    split = of_volume(find_split(tmp_path, key="TEST_DATA_PATH"), 1)
+    assert [record.message for record in caplog.records] == [
+        f"2 files hold several volumes, such as {tmp_path}/Ungood/img/0{suffix} (3): VOLUME_INDEX "
+        "= 1 is read, the others are left out"
+    ]
+    check_headers(split)
+    alone = write_nifti(tmp_path / "alone.nii", volumes[..., 1])
+    for index, sample in enumerate(split.samples[:6]):
+        pixels = read_image(sample.path, AUTO, sample.frame, volume=sample.volume)
+        np.testing.assert_array_equal(pixels, read_image(alone, AUTO, index))
+    assert AnomalyDataset(split, 16, AUTO)[2]["mask"].any()
+    with pytest.raises(UserError, match=r"has no volume 3, it holds 3; lower VOLUME_INDEX"):
+        check_headers(of_volume(split, 3))
+
+
+def test_a_volume_too_large_to_keep_is_read_slice_by_slice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_nifti(tmp_path / "x.nii.gz", VOLUME)
+    kept = read_image(path, AUTO, 3)
+    monkeypatch.setattr(nifti, "_KEPT_BYTES", 10)
+    before = nifti._unpacked.cache_info()
+    np.testing.assert_array_equal(read_image(path, AUTO, 3), kept)
+    assert nifti._unpacked.cache_info() == before
+
+
+def test_a_replaced_volume_is_read_anew(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "x.nii.gz", VOLUME)
+    first = read_image(path, WIDE, 0)
+    write_nifti(path, VOLUME[::-1].copy())
+    assert not np.array_equal(read_image(path, WIDE, 0), first)
+
+
+def test_a_stream_of_several_members_is_whole(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "x.nii", VOLUME)
+    content = path.read_bytes()
+    parts = tmp_path / "x.nii.gz"
+    parts.write_bytes(gzip.compress(content[:500]) + gzip.compress(content[500:]))
+    np.testing.assert_array_equal(read_image(parts, AUTO, 2), read_image(path, AUTO, 2))
 
 
 def wrong_sum(content: bytes) -> bytes:
@@ -53,187 +222,47 @@ def test_a_damaged_stream_is_an_error(
             read_image(path, AUTO, 0)
 
 
-def test_a_stream_of_several_members_is_whole(tmp_path: Path) -> None:
-    path = write_nifti(tmp_path / "x.nii", VOLUME)
-    content = path.read_bytes()
-    parts = tmp_path / "x.nii.gz"
-    parts.write_bytes(gzip.compress(content[:500]) + gzip.compress(content[500:]))
-    np.testing.assert_array_equal(read_image(parts, AUTO, 2), read_image(path, AUTO, 2))
+def holding(volume: NDArray[Any]) -> Callable[[Path], Any]:
+    return lambda path: write_nifti(path, volume)
 
 
-def masked_set(
-    tmp_path: Path, mask: NDArray[Any], affine: NDArray[Any], image: NDArray[Any]
-) -> Path:
-    write_nifti(tmp_path / "Ungood/img/case.nii.gz", VOLUME, image)
-    write_nifti(tmp_path / "Ungood/label/case.nii.gz", mask, affine)
-    write_nifti(tmp_path / "good/img/healthy.nii", VOLUME[..., :2])
-    return tmp_path
+def cut(path: Path) -> None:
+    write_nifti(path, VOLUME)
+    path.write_bytes(path.read_bytes()[:-100])
 
 
-def masks_of(folder: Path) -> NDArray[np.bool_]:
-    split = find_split(folder, key="TEST_DATA_PATH")
-    check_headers(split)
-    dataset = AnomalyDataset(split, 16, AUTO)
-    frames = [k for k, sample in enumerate(split.samples) if "case" in sample.path.name]
-    return np.stack([dataset[k]["mask"].numpy() for k in frames])
+def without_orientation(path: Path) -> None:
+    write_nifti(path, VOLUME)
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        content = bytearray(file.read())
+    content[280:296] = bytes(16)  # srow_x: where the first voxel axis leads to
+    with opener(path, "wb") as file:
+        file.write(content)
 
 
-OBLIQUE = nibabel.affines.from_matvec(
-    np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]]) @ np.diag([1, 2, 3]), [5, -7, 11]
-)
-
-
-@pytest.mark.parametrize("affine", [np.eye(4), OBLIQUE], ids=["straight", "oblique"])
-@pytest.mark.parametrize("orientation", ["LPS", "SAR", "PIR"])
-def test_a_mask_in_another_orientation_marks_the_same_places(
-    tmp_path: Path, affine: NDArray[Any], orientation: str
-) -> None:
-    expected = masks_of(masked_set(tmp_path / "a", MARKS, affine, affine))
-    assert expected.any()
-    turned = nibabel.Nifti1Image(MARKS, affine)
-    target = nibabel.orientations.axcodes2ornt(orientation)
-    turned = turned.as_reoriented(
-        nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), target)
-    )
-    other = masked_set(tmp_path / "b", np.asarray(turned.dataobj), turned.affine, affine)
-    np.testing.assert_array_equal(masks_of(other), expected)
-
-
-def test_a_mask_of_another_resolution_marks_the_same_places(tmp_path: Path) -> None:
-    marks = np.zeros((4, 5, 3), np.uint8)
-    marks[0, 1:4, 0] = 1  # at the rim of the volume, where nothing may be lost
-    double = marks.repeat(2, 0).repeat(2, 1).repeat(2, 2)
-    coarse = nibabel.affines.from_matvec(2 * np.eye(3), [0.5, 0.5, 0.5])
-    expected = masks_of(masked_set(tmp_path / "a", double, np.eye(4), np.eye(4)))
-    result = masks_of(masked_set(tmp_path / "b", marks, coarse, np.eye(4)))
-    np.testing.assert_array_equal(result, expected)
-
-
-def test_rounding_of_an_affine_is_no_other_grid(tmp_path: Path) -> None:
-    affine = np.eye(4)
-    affine[0, 3] = 5e-4
-    expected = masks_of(masked_set(tmp_path / "a", MARKS, np.eye(4), np.eye(4)))
-    np.testing.assert_array_equal(
-        masks_of(masked_set(tmp_path / "b", MARKS, affine, np.eye(4))), expected
-    )
-
-
-def test_a_mask_apart_from_its_image_is_an_error_with_both_grids(tmp_path: Path) -> None:
-    folder = masked_set(tmp_path, MARKS, np.eye(4), np.diag([-1, -1, 1, 1]))
-    message = (
-        r"label/case\.nii\.gz: does not cover its image .*img/case\.nii\.gz, which reaches up to "
-        r"11\.4 mm beyond it: mask 8 × 10 × 6 voxels with affine \[1 0 0 0; .* image 8 × 10 × 6 "
-        r"voxels with affine \[-1 0 0 0; "
-    )
-    with pytest.raises(UserError, match=message):
-        find_split(folder, key="TEST_DATA_PATH")
-    report = check_dataset([Place("test", folder, "TEST_DATA_PATH")])
-    assert any(
-        "does not cover" in each.text for each in report.findings if each.severity == "error"
-    )
-
-
-def test_what_is_no_number_is_background(tmp_path: Path) -> None:
-    volume = VOLUME.astype(np.float32)
-    inside = volume[2:, 2:].copy()
-    volume[0], volume[1], volume[:, 0], volume[:, 1] = np.nan, np.inf, -np.inf, np.nan
-    path = write_nifti(tmp_path / "x.nii.gz", volume)
-    low, high = np.percentile(inside, (0.5, 99.5))
-    expected = np.zeros((8, 10))
-    expected[2:, 2:] = np.rint(np.clip((inside[..., 3] - low) / (high - low), 0, 1) * 255)
-    np.testing.assert_array_equal(read_image(path, AUTO, 3), expected[::-1, ::-1].T)
-    black = read_image(path, IntensityWindow.parse("-2000,2000"), 3)[::-1, ::-1].T
-    assert (black[:2] == 0).all()
-    assert (black[2:, 2:] > 0).all()
-    marked = read_mask(path, 3)[::-1, ::-1].T
-    assert not marked[:2].any()
-    assert marked[2:, 2:].any()
-
-
-@pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
-@pytest.mark.parametrize("shape", [(8, 10), (8, 10, 1)])
-def test_a_file_of_one_plane_is_a_picture(
-    tmp_path: Path, shape: tuple[int, ...], axis: SliceAxis
-) -> None:
-    path = write_nifti(tmp_path / "x.nii.gz", VOLUME[..., 0].reshape(shape))
-    whole = write_nifti(tmp_path / "y.nii", VOLUME[..., :1].repeat(2, axis=2))
-    assert count_frames(path, axis=axis) == 1
-    np.testing.assert_array_equal(read_image(path, WIDE, axis=axis), read_image(whole, WIDE, 1))
-
-
-def test_a_plane_and_its_mask(tmp_path: Path) -> None:
-    write_nifti(tmp_path / "Ungood/img/x.nii", VOLUME[..., 0])
-    write_nifti(tmp_path / "Ungood/label/x.nii", MARKS[..., 2])
-    write_nifti(tmp_path / "good/img/y.nii", VOLUME[..., 1])
-    split = find_split(tmp_path, key="TEST_DATA_PATH")
-    assert split.labels == [1, 0]
-    assert AnomalyDataset(split, 16, AUTO)[0]["mask"].any()
-
-
-def test_colours(tmp_path: Path) -> None:
-    rgb = RNG.integers(0, 256, (8, 10, 6, 3), dtype=np.uint8)
-    voxels = rgb.view(np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))[..., 0]
-    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "x.nii.gz")
-    expected = rgb[::-1, ::-1, 4].swapaxes(0, 1)
-    np.testing.assert_array_equal(read_image(tmp_path / "x.nii.gz", AUTO, 4), expected)
-
-
-def test_an_image_and_its_mask_are_unpacked_once_each(tmp_path: Path) -> None:
-    split = find_split(masked_set(tmp_path, MARKS, np.eye(4), np.eye(4)), key="TEST_DATA_PATH")
-    nifti._unpacked.cache_clear()
-    dataset = AnomalyDataset(split, 16, AUTO)
-    for index in range(6):
-        dataset[index]
-    assert nifti._unpacked.cache_info().misses == 2
-
-
-def test_the_forms_of_a_headers_affine_are_resolved_as_nibabel_does(tmp_path: Path) -> None:
-    image = nibabel.Nifti1Image(VOLUME, np.eye(4))
-    image.set_qform(np.diag([-1, -1, 1, 1]), 1)
-    image.set_sform(np.diag([1, -1, 1, 1]), 2)
-    nibabel.save(image, tmp_path / "x.nii")
-    expected = write_nifti(tmp_path / "y.nii", VOLUME, np.diag([1, -1, 1, 1]))
-    np.testing.assert_array_equal(
-        read_image(tmp_path / "x.nii", AUTO, 2), read_image(expected, AUTO, 2)
-    )
+BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "5-D": (holding(np.zeros((4, 5, 6, 1, 2), np.int16)), "has 5 dim"),
+    "1-D": (holding(np.zeros(4, np.int16)), "has 1 dimensions"),
+    "complex": (holding(np.zeros((2, 2, 2), np.complex64)), "complex64"),
+    "NaN": (holding(np.full((2, 2, 2), np.nan, np.float32)), "NaN"),
+    "text": (lambda path: path.write_text("no image"), "cannot be read"),
+    "empty": (lambda path: path.write_bytes(b""), "cannot be read"),
+    "cut": (cut, "cannot be read"),
+    "no orientation": (without_orientation, "orientation"),
+    "missing": (lambda path: None, "no such file"),
+}
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_one_volume_of_several_is_read_and_the_others_told_of_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
+@pytest.mark.parametrize(("write", "reason"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.filterwarnings("ignore")
+def test_broken_nifti(
+    tmp_path: Path, write: Callable[[Path], Any], reason: str, suffix: str
 ) -> None:
-    volumes = np.stack([VOLUME, 3 * VOLUME[::-1], VOLUME[:, ::-1]], axis=3)
-    for k in range(2):
-        write_nifti(tmp_path / f"Ungood/img/{k}{suffix}", volumes)
-        write_nifti(tmp_path / f"Ungood/label/{k}.nii.gz", MARKS)
-    write_nifti(tmp_path / "good/x.nii", VOLUME)
-    split = of_volume(find_split(tmp_path, key="TEST_DATA_PATH"), 1)
-    assert [record.message for record in caplog.records] == [
-        f"2 files hold several volumes, such as {tmp_path}/Ungood/img/0{suffix} (3): VOLUME_INDEX "
-        "= 1 is read, the others are left out"
-    ]
-    check_headers(split)
-    alone = write_nifti(tmp_path / "alone.nii", volumes[..., 1])
-    for index in range(6):
-        sample = split.samples[index]
-        pixels = read_image(sample.path, AUTO, sample.frame, volume=sample.volume)
-        np.testing.assert_array_equal(pixels, read_image(alone, AUTO, index))
-    assert AnomalyDataset(split, 16, AUTO)[2]["mask"].any()
-    with pytest.raises(UserError, match=r"has no volume 3, it holds 3; lower VOLUME_INDEX"):
-        check_headers(of_volume(split, 3))
-
-
-def test_a_mask_of_several_volumes_is_an_error(tmp_path: Path) -> None:
-    several = np.stack([MARKS, MARKS], axis=3)
-    with pytest.raises(UserError, match=r"label/case\.nii\.gz: .*a mask of 2 volumes"):
-        find_split(masked_set(tmp_path, several, np.eye(4), np.eye(4)), key="TEST_DATA_PATH")
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("cut", ["axial", "coronal", "sagittal"])
-def test_a_single_plane_is_a_picture_along_any_axis(tmp_path: Path, axis: int, cut: str) -> None:
-    shape = [7, 9, 11]
-    shape[axis] = 1
-    path = write_nifti(tmp_path / "plane.nii", RNG.integers(0, 900, shape, dtype=np.int16))
-    assert count_frames(path, axis=cut) == 1
-    assert sorted(read_image(path, AUTO, axis=cut).shape) == sorted(set(shape) - {1})
+    path = tmp_path / f"x{suffix}"
+    write(path)
+    with pytest.raises(UserError, match=reason) as caught:
+        read_image(path, AUTO, 0)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
