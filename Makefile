@@ -6,10 +6,10 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint clean
+.PHONY: help setup demo reproduce test soak lint clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## Make .venv with everything in it (seconds when it is there already)
 
@@ -27,6 +27,9 @@ demo: setup  ## Draw phantoms, train on them, score unseen ones (about 5 minutes
 	@# One thread: the demo's tensors are too small for two, and the loader needs the other core.
 	OMP_NUM_THREADS=1 $(RUN) run_training.py --config configs/demo.ini --overwrite
 	OMP_NUM_THREADS=1 $(RUN) run_test.py --config configs/demo.ini --overwrite
+
+reproduce: setup  ## Test the authors' checkpoints on the BMAD sets in data/, beside their numbers
+	$(RUN) -m benchmarks.reproduce
 
 test: setup  ## Run the tests (minutes; no network, no GPU needed)
 	$(RUN) -m pytest -m "not slow and not network"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from utils.config.arguments import add_config_arguments
+from utils.config.ini import add_config_arguments
 from utils.errors import run_script
 
 
@@ -35,11 +35,13 @@ def main() -> None:
     from utils.config.load import load_config
 
     config = load_config(arguments.config, arguments.set)
+    from engine.hub_files import pinned
     from engine.run_folder import check_same_test
     from engine.test import test
     from utils.console import setup_logging
 
     setup_logging()
+    config = pinned(config, "TESTING")
     if not arguments.overwrite:
         check_same_test(config)
     test(config)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from utils.config.arguments import add_config_arguments
+from utils.config.ini import add_config_arguments
 from utils.errors import run_script
 
 
@@ -32,10 +32,12 @@ def main() -> None:
 
     config = load_config(arguments.config, arguments.set)
     from engine.evaluate.calibration import calibrate_trained
+    from engine.hub_files import pinned
     from engine.train.start import train
     from utils.console import setup_logging
 
     setup_logging()
+    config = pinned(config, "TRAINING")
     train(config, resume=arguments.resume, overwrite=arguments.overwrite)
     calibrate_trained(config)
 

@@ -20,12 +20,13 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 
 from models.autoencoder import QFormerAutoencoder
-from models.backbone import backbone_geometry, block_outputs
+from models.backbone import block_outputs
 from models.criteria import MultiPatchPerceptual, WeightedCriteria
 from models.encoder import Encoder
 from models.onednn import OneDnnLinear, OneDnnMlp, OneDnnPatchProjection
 from models.perceptual import PerceptualViT
 from models.qformer import CROSS_ATTENTION_HEAD_DIM, CrossAttention, MultiQueryAttention, QFormer
+from utils.backbones import backbone_geometry
 from utils.config.schema import SectionConfig, TrainingConfig
 from utils.weights import native_state_dict
 

@@ -22,14 +22,8 @@ from sklearn.metrics import roc_auc_score
 
 from engine.metrics.bins import ordered_keys
 from engine.metrics.bootstrap import PixelBootstrap
-from engine.metrics.curves import (
-    PixelMetrics,
-    aupro,
-    auroc,
-    average_precision,
-    f1_max,
-    region_weights,
-)
+from engine.metrics.collectors import PixelMetrics
+from engine.metrics.curves import aupro, auroc, average_precision, f1_max, region_weights
 from engine.metrics.histogram import ScoreHistogram
 
 SIDE = 224
@@ -84,7 +78,8 @@ def measure_histogram(maps: int) -> None:
     """The histogram alone: AUROC, average precision and F1."""
     meter, histogram = Meter(), ScoreHistogram()
     for scores, masks, _ in batches(maps):
-        meter(histogram.update, scores, masks)
+        keys = meter(ordered_keys, scores)
+        meter(histogram.update, keys, masks)
     curve = meter(histogram.curve)
     values = [meter(metric, curve) for metric in (auroc, average_precision, f1_max)]
     share = curve.anomalous / histogram.size
@@ -94,9 +89,9 @@ def measure_histogram(maps: int) -> None:
 
 def measure_pixel_metrics(maps: int) -> None:
     """All pixel metrics, AUPRO with its regions included, without intervals."""
-    meter, metrics = Meter(), PixelMetrics(replicates=0)
-    for scores, masks, names in batches(maps):
-        meter(metrics.update, scores, masks, names)
+    meter, metrics = Meter(), PixelMetrics()
+    for scores, masks, _ in batches(maps):
+        meter(metrics.update, scores, masks, ())
     found = meter(metrics.compute)
     print(f"all, {maps} maps           {meter}   AUPRO {found['pixel_aupro']:.7f}")
 
@@ -107,7 +102,7 @@ def measure_aupro(maps: int = 1000) -> None:
 
     def update(scores: np.ndarray, masks: np.ndarray) -> None:
         weights = np.concatenate([region_weights(mask) for mask in masks])
-        histogram.update(scores, masks, weights)
+        histogram.update(ordered_keys(scores), masks, weights)
 
     for scores, masks, _ in batches(maps):
         meter(update, scores, masks)
@@ -117,13 +112,11 @@ def measure_aupro(maps: int = 1000) -> None:
 
 def measure_bootstrap(maps: int = 1000) -> None:
     """What intervals cost on top: 200 replicates."""
-    updating, final, bootstrap = Meter(), Meter(), PixelBootstrap()
+    updating, final, bootstrap = Meter(), Meter(), PixelBootstrap(seed=0, replicates=200)
     for scores, masks, names in batches(maps):
         keys, weights = ordered_keys(scores), [region_weights(mask) for mask in masks]
         updating(bootstrap.update, keys, masks, weights, names)
-    statistics = {"auroc": auroc, "ap": average_precision, "f1": f1_max, "aupro": aupro}
-    intervals = final(bootstrap.intervals, statistics)
-    low, high = intervals["auroc"]
+    low, high = final(bootstrap.intervals)["pixel_auroc"]
     print(f"bootstrap, {maps} maps      {updating}   {1e3 * updating.seconds / maps:.2f} ms a map")
     print(f"bootstrap, intervals       {final}   AUROC {low:.4f} to {high:.4f}")
 

@@ -27,12 +27,12 @@ from datasets.folders.find import find_normal_images, find_split
 from datasets.phantom.write import write_phantom_dataset
 from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
-from engine.criterion_spec import CriterionSpec
 from engine.evaluate.scorer import Reductions, Scorer
 from engine.runtime import computes_in_bf16, create_fabric, place
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
 from models.onednn import OneDnnLinear
+from utils.config.criteria import CriterionSpec
 from utils.config.schema import SectionConfig, TrainingConfig
 
 # Reading is measured in one process; in a run, loaders do it alongside.

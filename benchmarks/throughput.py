@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from utils.config.arguments import add_config_arguments
+from utils.config.ini import add_config_arguments
 from utils.config.load import load_config
 from utils.errors import run_script
 

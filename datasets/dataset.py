@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.folders.samples import Split
-from datasets.readers.image import read_image, read_mask
 from datasets.transforms import augment, resize_image, resize_mask
 from utils.config.schema import SectionConfig
 from utils.errors import UserError
@@ -95,19 +94,14 @@ class AnomalyDataset(Dataset[Item]):
         if sample.mask is None:
             mask = torch.zeros(self.size, self.size, dtype=torch.bool)
         else:
-            marked = read_mask(sample.mask, sample.frame, axis=sample.axis, image=sample.path)
-            mask = resize_mask(marked, self.size)
+            mask = resize_mask(sample.read_mask(), self.size)
         return {"image": image, "mask": mask, "index": torch.tensor(index)}
 
     def resized(self, index: int) -> Tensor:
         """The image alone, (1 or 3, size, size) uint8."""
         if self.images is not None:
             return self.images[index].clone()
-        sample = self.split.samples[index]
-        pixels = read_image(
-            sample.path, self.window, sample.frame, axis=sample.axis, volume=sample.volume
-        )
-        return resize_image(pixels, self.size)
+        return resize_image(self.split.samples[index].read(self.window), self.size)
 
 
 class TrainDataset(Dataset[Item]):

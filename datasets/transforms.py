@@ -11,7 +11,9 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from utils.normalisation import PIXEL_MEAN, PIXEL_STD
+# The one mean and deviation that all images are normalised with, on intensities in [0, 1].
+PIXEL_MEAN = 0.449
+PIXEL_STD = 0.226
 
 _LOG_RATIO = torch.log(torch.tensor([0.8, 1.2])).tolist()
 

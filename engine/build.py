@@ -1,16 +1,15 @@
-"""Models and criteria from a config that passed the checks of ``engine.compatibility``."""
+"""Models and criteria from a checked config: what they take is numbers, names and weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from engine.compilation import compile_in_place
-from engine.criterion_spec import RESNETS, SINGLE_PATCH_SIZE, CriterionSpec
 from models.autoencoder import QFormerAutoencoder
-from models.backbone import BackboneGeometry, backbone_geometry
 from models.criteria import (
     Criterion,
     MultiPatchPerceptual,
@@ -27,7 +26,9 @@ from models.encoder import Encoder
 from models.onednn import use_onednn
 from models.perceptual import PerceptualResNet, PerceptualViT
 from models.qformer import QFormer
+from utils.backbones import backbone_geometry
 from utils.checkpoints import holds_encoder, load_model
+from utils.config.criteria import RESNETS, SINGLE_PATCH_SIZE, CriterionSpec
 from utils.config.rules import of_encoder
 from utils.config.schema import SectionConfig
 from utils.weights import native_state_dict, read_tensors
@@ -39,7 +40,7 @@ def build_autoencoder(config: SectionConfig, checkpoint: Path | None = None) -> 
     """The model, with the frozen encoders' weights and, where given, a checkpoint's.
 
     Args:
-        config: A section that passed :func:`check_geometry`.
+        config: A section.
         checkpoint: Trained parts, or the whole model; then it is the encoders' weights too.
 
     Raises:
@@ -76,8 +77,12 @@ def build_autoencoder(config: SectionConfig, checkpoint: Path | None = None) -> 
 
 
 def _build_encoder(config: SectionConfig, index: int, given: Mapping[str, Tensor]) -> Encoder:
+    def own(*keys: str) -> tuple[Any, ...] | None:
+        """What each key says of this encoder; None where the first one is empty."""
+        lists = [getattr(config, key) for key in keys]
+        return tuple(of_encoder(each, index) for each in lists) if lists[0] else None
+
     name = config.model_name[index]
-    geometry = backbone_geometry(name)
     state_dict = None
     if not holds_encoder(given, index):
         state_dict = native_state_dict(
@@ -87,31 +92,17 @@ def _build_encoder(config: SectionConfig, index: int, given: Mapping[str, Tensor
             cache_dir=of_encoder(config.cache_dir, index),
             seed=config.seed,
         )
-    additional_block = projection = None
-    if config.additional_block_dim:
-        additional_block = (
-            of_encoder(config.additional_block_dim, index),
-            of_encoder(config.additional_block_num_heads, index),
-            of_encoder(config.additional_block_mlp_ratio, index),
-        )
-    if config.final_proj_in_features:
-        projection = (
-            of_encoder(config.final_proj_in_features, index),
-            of_encoder(config.final_proj_out_features, index),
-        )
     return Encoder(
         name,
         img_size=config.resize,
         patch_size=of_encoder(config.patch_size, index),
-        block_indices=_block_indices(geometry, config.use_hidden_state),
+        block_indices=backbone_geometry(name).block_indices(config.use_hidden_state),
         state_dict=state_dict,
-        additional_block=additional_block,
-        projection=projection,
+        additional_block=own(
+            "additional_block_dim", "additional_block_num_heads", "additional_block_mlp_ratio"
+        ),
+        projection=own("final_proj_in_features", "final_proj_out_features"),
     )
-
-
-def _block_indices(geometry: BackboneGeometry, states: Sequence[int]) -> list[int]:
-    return [index for state in states if (index := geometry.block_index(state)) is not None]
 
 
 def build_criteria(config: SectionConfig, specs: Sequence[CriterionSpec]) -> list[WeightedCriteria]:
@@ -120,7 +111,7 @@ def build_criteria(config: SectionConfig, specs: Sequence[CriterionSpec]) -> lis
     Raises:
         UserError: The perceptual network's weights cannot be had, or do not fit.
     """
-    network, geometry = _perceptual_vit(config, specs)
+    network = _perceptual_vit(config, specs)
     resnets = {
         name: PerceptualResNet(tag, _perceptual_weights(config, tag))
         for name, tag in RESNETS.items()
@@ -137,14 +128,13 @@ def build_criteria(config: SectionConfig, specs: Sequence[CriterionSpec]) -> lis
         if name == "MS_SSIM":
             return MultiScaleDissimilarity()
         assert network is not None
-        assert geometry is not None
         if name == "EMBED_MSE":
             return PatchEmbeddingDistance(network, SINGLE_PATCH_SIZE)
         multi = name == "PERCEPTUAL_VIT_mae_multi"
         return (MultiPatchPerceptual if multi else SinglePatchPerceptual)(
             network,
             patch_sizes=spec.patch_sizes if multi else (SINGLE_PATCH_SIZE,),
-            block_indices=_block_indices(geometry, spec.hidden_states),
+            block_indices=_perceptual_blocks(config, spec),
             metric=spec.metric,
         )
 
@@ -153,26 +143,27 @@ def build_criteria(config: SectionConfig, specs: Sequence[CriterionSpec]) -> lis
     ]
 
 
-def _perceptual_vit(
-    config: SectionConfig, specs: Sequence[CriterionSpec]
-) -> tuple[PerceptualViT | None, BackboneGeometry | None]:
+def _perceptual_vit(config: SectionConfig, specs: Sequence[CriterionSpec]) -> PerceptualViT | None:
     sizes = [size for spec in specs for size in spec.vit_patch_sizes]
     if not sizes:
-        return None, None
+        return None
     name = config.perceptual_model_name
-    geometry = backbone_geometry(name)
-    states = {state for spec in specs for state in spec.hidden_states if spec.looks_at_blocks}
+    looking = [spec for spec in specs if spec.looks_at_blocks]
     network = PerceptualViT(
         name,
         img_size=config.resize,
         patch_sizes=sizes,
-        deepest_block=max(_block_indices(geometry, sorted(states)), default=-1),
+        deepest_block=max((max(_perceptual_blocks(config, spec)) for spec in looking), default=-1),
         state_dict=_perceptual_weights(config, name),
     )
     use_onednn(network)
     if config.compile:
         compile_in_place([network])
-    return network, geometry
+    return network
+
+
+def _perceptual_blocks(config: SectionConfig, spec: CriterionSpec) -> list[int]:
+    return backbone_geometry(config.perceptual_model_name).block_indices(spec.hidden_states)
 
 
 def _perceptual_weights(config: SectionConfig, name: str) -> dict[str, Tensor]:

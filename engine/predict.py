@@ -11,13 +11,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from datasets.folders.inputs import common_folder, find_inputs
-from datasets.folders.samples import Sample
 from datasets.folders.volumes import choose_volume
 from datasets.prediction_dataset import PredictionDataset, Unreadable, prediction_loader
 from datasets.readers.formats import shown
 from engine.evaluate.cases import Case
 from engine.prediction_results import PredictionFiles
-from engine.predictor import Prediction, Predictor
+from engine.predictor import Predictor
 from engine.report.pages import write_prediction_report
 from engine.run_folder import check_results_folder
 from utils.config.load import Config

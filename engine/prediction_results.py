@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -32,9 +33,7 @@ class PredictionFiles:
         overlays: Whether overlays are.
     """
 
-    def __init__(
-        self, folder: Path, root: Path, maps: bool = True, overlays: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, root: Path, maps: bool = True, overlays: bool = True) -> None:
         self.folder = folder
         self.errors: list[tuple[str, str]] = []
         self.scores: list[float] = []
@@ -86,7 +85,7 @@ class PredictionFiles:
     def _write_overlay(self, sample: Sample, prediction: Prediction, colours: ColourScale) -> str:
         path = self._path("overlays", sample, ".png")
         pixels = prediction.pixels
-        rgb = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if pixels.ndim == 2 else pixels
+        rgb = np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels
         picture = overlay(rgb, prediction.anomaly_map, colours)
         encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
         write_atomically(path, lambda file: file.write(encoded))
@@ -94,7 +93,7 @@ class PredictionFiles:
 
     def _path(self, kind: str, sample: Sample, suffix: str) -> Path:
         """A name under ``maps`` or ``overlays``, one for each sample, close to the input's."""
-        relative = sample.path.relative_to(self._root)
+        relative = Path(os.path.relpath(sample.path, self._root))
         name = relative.name if sample.frame is None else f"{relative.name}.{sample.frame:04d}"
         if len(name.encode(errors="surrogateescape")) > _LONGEST_NAME:
             digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]

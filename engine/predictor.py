@@ -108,11 +108,11 @@ class Predictor:
     @overload
     def __call__(self, images: Picture) -> Prediction: ...
     @overload
-    def __call__(self, images: Sequence[Picture]) -> list[Prediction]: ...
+    def __call__(self, images: list[Picture]) -> list[Prediction]: ...
     @overload
     def __call__(self, images: Iterator[Picture]) -> Iterator[Prediction]: ...
     def __call__(
-        self, images: Picture | Sequence[Picture] | Iterator[Picture]
+        self, images: Picture | list[Picture] | Iterator[Picture]
     ) -> Prediction | list[Prediction] | Iterator[Prediction]:
         """Score one image, a list in batches of BATCH_SIZE_TEST, or an iterator as it comes.
 
@@ -127,7 +127,7 @@ class Predictor:
         if isinstance(images, str | Path | Image.Image | np.ndarray):
             return next(self._stream([images]))
         stream = self._stream(images)
-        return list(stream) if isinstance(images, Sequence) else stream
+        return list(stream) if isinstance(images, list) else stream
 
     def _stream(self, images: Iterable[Picture]) -> Iterator[Prediction]:
         inputs = (self._input(image, f"image {number}") for number, image in enumerate(images))
@@ -138,8 +138,10 @@ class Predictor:
         if isinstance(image, str | Path):
             return read_input(Sample(Path(image), None), self.settings.resize, self.settings.window)
         if isinstance(image, Image.Image):
-            image = np.asarray(image if image.mode in ("L", "I", "I;16", "F") else image.convert("RGB"))
-        if image.ndim not in (2, 3) or image.ndim == 3 and image.shape[2] != 3:
+            image = np.asarray(
+                image if image.mode in ("L", "I", "I;16", "F") else image.convert("RGB")
+            )
+        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
             raise ValueError(f"{name}: has shape {image.shape}; give (H, W) or (H, W, 3)")
         pixels = self.settings.window.apply(image)
         tensor = resize_image(pixels, self.settings.resize).expand(3, -1, -1)
@@ -153,7 +155,7 @@ class Predictor:
         """
         images = torch.stack([each.image for each in inputs])
         names = [each.sample.name for each in inputs]
-        scored = self.scorer.score(images.to(self.scorer.device), names)
+        scored = self.scorer.score(images.to(self.scorer.fabric.device), names)
         reconstructions = to_bytes(scored.reconstructions)
         predictions = []
         for position, each in enumerate(inputs):

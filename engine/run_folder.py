@@ -122,7 +122,12 @@ def check_same_test(config: Config) -> None:
     differing = [f"{key}: {change}" for key, change in changes.items()]
     digest = _tested_checkpoint(files)
     checkpoint = config.need_testing().checkpoint_path
-    if digest and checkpoint.is_file() and digest != file_digest(checkpoint):
+    if (
+        digest
+        and isinstance(checkpoint, Path)
+        and checkpoint.is_file()
+        and digest != file_digest(checkpoint)
+    ):
         differing.append(f"{shown(checkpoint)} is another file than then")
     if differing:
         raise UserError(

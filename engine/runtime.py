@@ -64,7 +64,8 @@ def create_fabric(config: SectionConfig) -> Fabric:
 
 def _device(name: str, processes: int) -> tuple[str, list[int] | int]:
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        mps = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else mps
     kind, _, index = name.partition(":")
     if kind == "cuda":
         count = torch.cuda.device_count()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.compatibility import check_geometry
 from utils.config.load import Config, ini_values, load_config
 from utils.config.schema import SectionConfig, differences, keys_of
 from utils.errors import ConfigError, Problem
@@ -45,7 +44,6 @@ def check_sections(config: Config) -> None:
     if config.training is None or config.testing is None:
         return
     if TrainingFiles(config.training.results_path).holds(config.testing.checkpoint_path):
-        check_geometry(config.testing, ("VAL",), file=config.file, section="TESTING")
         _refuse_differences(
             config.testing, config.training, "[TRAINING] has", config.file, "TESTING"
         )

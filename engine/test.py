@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from datasets.cache import checked_dataset
 from datasets.folders.find import NORMAL, Split, find_split
-from datasets.folders.volumes import of_volume
+from datasets.folders.volumes import Slicing
 from engine.evaluate.calibration import (
     Calibration,
     ColourScale,
@@ -18,7 +17,8 @@ from engine.evaluate.calibration import (
 )
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import create_scorer
-from engine.metrics.collectors import Collector, NormalPixels, PixelCollector
+from engine.hub_files import checkpoint_file
+from engine.metrics.collectors import Collector, NormalPixels, PixelMetrics
 from engine.metrics.run_metrics import run_metrics, summary
 from engine.report.pages import TestRun
 from engine.run_folder import check_results_folder
@@ -49,11 +49,11 @@ def test(config: Config) -> TestRun:
     files = TestFiles(settings.results_path)
     check_results_folder(config, files.folder)
     split = _find_split(settings)
-    group_of = _grouping(split, settings.patient_pattern)
+    groups = _groups(split, settings.patient_pattern)
     scorer = create_scorer(settings, file=config.file)
     dataset = checked_dataset(split, settings)
     calibration = calibration_apart_from(settings.test_data_path, calibration_for(config, scorer))
-    pixel = PixelCollector(settings.seed, PIXEL_REPLICATES, group_of)
+    pixel = PixelMetrics(groups, seed=settings.seed, replicates=PIXEL_REPLICATES)
     normal_pixels = NormalPixels(split.labels)
     collectors: list[Collector] = [normal_pixels]
     scores = evaluate(
@@ -67,8 +67,8 @@ def test(config: Config) -> TestRun:
     metrics = run_metrics(
         split,
         scores,
-        pixel.metrics if split.has_masks else None,
-        groups=[group_of(index) for index in range(len(scores))],
+        pixel,
+        groups=groups,
         threshold=threshold,
         seed=settings.seed,
     )
@@ -76,7 +76,7 @@ def test(config: Config) -> TestRun:
         "interval_unit": "patient" if settings.patient_pattern else "image",
         "calibration": _calibration_note(calibration),
         "checkpoint": str(settings.checkpoint_path),
-        "checkpoint_sha256": file_digest(settings.checkpoint_path),
+        "checkpoint_sha256": file_digest(checkpoint_file(settings)),
         "seed": settings.seed,
         "versions": versions(),
     }
@@ -96,8 +96,8 @@ def test(config: Config) -> TestRun:
 
 
 def _find_split(settings: TestingConfig) -> Split:
-    split = find_split(settings.test_data_path, key="TEST_DATA_PATH", axis=settings.slice_axis)
-    split = of_volume(split, settings.volume_index)
+    slicing = Slicing.of(settings)
+    split = find_split(settings.test_data_path, key="TEST_DATA_PATH", slicing=slicing)
     split = split.cut(settings.max_samples_test, settings.seed)
     if split.num_left_out:
         logger.warning(
@@ -108,19 +108,18 @@ def _find_split(settings: TestingConfig) -> Split:
     return split
 
 
-def _grouping(split: Split, pattern: str | None) -> Callable[[int], str]:
-    """Sample index to bootstrap group: the patient, or else the image itself.
+def _groups(split: Split, pattern: str | None) -> list[str]:
+    """What the bootstrap draws, per image: the patient, or else the image itself.
 
     Raises:
         UserError: PATIENT_PATTERN does not match a file name.
     """
     if pattern is None:
-        return str
+        return [str(index) for index in range(len(split.samples))]
     try:
-        groups = [patient_of(sample.stem, pattern) for sample in split.samples]
+        return [patient_of(sample.stem, pattern) for sample in split.samples]
     except ValueError as error:
         raise UserError(f"PATIENT_PATTERN: {error}") from error
-    return groups.__getitem__
 
 
 def _own_scale(normal_pixels: NormalPixels, split: Split) -> ColourScale:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path
 
 from datasets.dataset import AnomalyDataset
-from datasets.folders.samples import ANOMALOUS
-from engine.evaluate.cases import Case, chosen_cases, render_cases
+from engine.evaluate.cases import chosen_cases, render_cases, worst_first
 from engine.evaluate.scorer import Scorer
 from engine.report.charts import histogram_figure, roc_figure
-from engine.report.gallery import gallery_indices
-from engine.report.pages import TestRun, write_report
+from engine.report.pages import GALLERY_PART, TestRun, write_report
+from engine.report.pictures import plot_cases
 from utils.checkpoints import write_csv, write_text
 from utils.config.load import ini_text
-from utils.plots import CaseRow, plot_cases, save_figure
+from utils.plots import save_figure
 from utils.run_files import TestFiles, remove
 
-# Cases of each kind (worst, best, random) in cases.png.
-CASES_EACH = 4
+# The worst, the best and random ones, as many of each.
+_CASES = 12
 
 
 def write_test_results(
@@ -48,20 +46,17 @@ def write_test_results(
     histogram = histogram_figure(scores, labels, run.threshold)
     save_figure(roc, folder / "roc.png")
     save_figure(histogram, folder / "histogram.png")
-    chosen = chosen_cases(labels, scores, each=CASES_EACH, seed=settings.seed)
-    gallery = gallery_indices(
-        labels, scores, run.threshold, limit=settings.report_images, seed=settings.seed
-    )
+    order = worst_first(labels, scores, run.threshold)
+    chosen = chosen_cases(order, labels, limit=_CASES, part=3, seed=settings.seed)
+    limit = settings.report_images
+    gallery = chosen_cases(order, labels, limit=limit, part=GALLERY_PART, seed=settings.seed)
     # Decoded and scored once more, together: the first time nothing was kept.
-    wanted = sorted({*chain(*chosen.values()), *gallery})
+    wanted = sorted({*chain(*chosen.values(), *gallery.values())})
     cases = render_cases(scorer, dataset, wanted, batch_size=settings.batch_size_test)
-    rows = [
-        _case_row(cases[index], kind, run.split.has_masks)
-        for kind, indices in chosen.items()
-        for index in indices
-    ]
-    plot_cases(rows, (run.colours.low, run.colours.high), folder / "cases.png")
-    write_report(run, [cases[index] for index in gallery], roc, histogram, files.report)
+    examples = {kind: [cases[index] for index in each] for kind, each in chosen.items()}
+    plot_cases(examples, run.colours, folder / "cases.png", pixel_threshold=run.pixel_threshold)
+    shown = {*chain(*gallery.values())}
+    write_report(run, {i: cases[i] for i in order if i in shown}, roc, histogram, files.report)
     write_text(files.metrics, json.dumps(run.metrics, indent=2) + "\n")
 
 
@@ -69,10 +64,3 @@ def _score_rows(run: TestRun) -> Iterator[tuple[object, ...]]:
     for sample, score in zip(run.split.samples, run.scores, strict=True):
         predicted = None if run.threshold is None else int(score >= run.threshold)
         yield sample.name, sample.label, repr(score), predicted
-
-
-def _case_row(case: Case, kind: str, has_masks: bool) -> CaseRow:
-    truth = "anomalous" if case.label == ANOMALOUS else "normal"
-    title = f"{kind}: {truth}\n{Path(case.name).stem[-24:]}\nscore {case.score:.4g}"
-    mask = case.mask if has_masks else None
-    return CaseRow(title, case.image, case.reconstruction, case.anomaly_map, mask)

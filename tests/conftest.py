@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import dataset as anomaly_dataset
+from datasets.folders import samples
 from datasets.phantom.write import write_phantom_dataset
 from tests.image_sets import write_mixed
 from utils.config.load import Config, load_config
@@ -33,19 +33,10 @@ RESIZE = 32
 BATCH_SIZE_TEST = 5
 MODEL_NAME = test_vit
 MODEL_WEIGHTS = random
-N_PATCHES = 4
 PATCH_SIZE = 8
-N_REG_TOKENS = 0
-FINAL_PROJ_IN_FEATURES = 64
-FINAL_PROJ_OUT_FEATURES = 32
 USE_HIDDEN_STATE = -2, -4
 JUNCTION_DIM = 32
-JUNCTION_OUTPUT_DIM = 32
-JUNCTION_N_QUERIES = 16
 JUNCTION_HEADS = 2
-DECODER_DIM = 32
-DECODER_N_PATCHES = 4
-DECODER_PATCH_SIZE = 8
 DECODER_DEPTH = 1
 DECODER_NUM_HEADS = 2
 PERCEPTUAL_MODEL_NAME = test_vit
@@ -121,11 +112,11 @@ def source(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the images that are decoded, in any order."""
     names: list[str] = []
-    read = anomaly_dataset.read_image
+    read = samples.read_image
 
     def noted(path: Path, *arguments: object, **options: object) -> np.ndarray:
         names.append(path.name)
         return read(path, *arguments, **options)
 
-    monkeypatch.setattr(anomaly_dataset, "read_image", noted)
+    monkeypatch.setattr(samples, "read_image", noted)
     return names

@@ -13,9 +13,9 @@ from benchmarks import steps, throughput
 from benchmarks.as_published import SeparateViTs, make_as_published
 from benchmarks.steps import Measurement
 from engine.build import build_autoencoder, build_criteria
-from engine.criterion_spec import CriterionSpec
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
+from utils.config.criteria import CriterionSpec
 
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.errors import UserError
-from utils.weights import misfit, summary
+from utils.weights import mismatches
 
 _ENCODER = re.compile(r"encoders\.(\d+)\.model\.")
 _HEAD = re.compile(r"encoders\.\d+\.model\.(head|fc_norm|norm)\.")
@@ -104,31 +104,24 @@ def load_model(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: Pa
         UserError: Names are missing or unknown, shapes differ, or a value is not finite; the
             message lists the tensors with expected and found shapes.
     """
-    wanted = model.state_dict()
+    own = model.state_dict()
     given = {
         name: tensor
         for name, tensor in state_dict.items()
         # Empty ones are the registers of a decoder that has none.
-        if tensor.numel() and (name in wanted or not _HEAD.match(name))
+        if tensor.numel() and (name in own or not _HEAD.match(name))
     }
-    problems = _differences(wanted, given)
+    wanted = {
+        name: tensor
+        for name, tensor in own.items()
+        if name in given
+        or not (encoder := _ENCODER.match(name))
+        or holds_encoder(given, int(encoder[1]))
+    }
+    problems = mismatches(given, wanted)
     if problems:
         raise UserError(
-            f"{source}: does not fit the configured model: {summary(problems)}. "
+            f"{source}: does not fit the configured model: {problems}. "
             "Use the config that it was trained with"
         )
     model.load_state_dict(given, strict=False)
-
-
-def _differences(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    problems = []
-    for name, tensor in wanted.items():
-        encoder = _ENCODER.match(name)
-        if name not in given and encoder and not holds_encoder(given, int(encoder[1])):
-            continue
-        problem = misfit(given.get(name), tensor)
-        if problem:
-            problems.append(f"{name}: {problem}")
-    unknown = (name for name in given if name not in wanted)
-    problems += [f"{name}: unknown, found {tuple(given[name].shape)}" for name in unknown]
-    return problems

@@ -1,21 +1,20 @@
-"""Pictures of a run: training curves, cases on one colour scale, its legend."""
+"""Figures of a run: training curves, the legend of its maps; all maps share one colour map."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from utils.checkpoints import write_atomically
 
 COLOUR_MAP = "inferno"
+"""From black to pale yellow: its lightness rises throughout, so that a higher score looks brighter
+printed in grey and to the colour-blind too; of such maps it has the widest range."""
 
 mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
 
@@ -46,56 +45,6 @@ def plot_curves(rows: Sequence[Mapping[str, float | int | None]], path: Path) ->
     metric_axes.set(xlabel="epoch", ylabel="validation", ylim=(0, 1.02))
     if metric_axes.lines:
         metric_axes.legend(frameon=False, loc="lower right")
-    save_figure(figure, path)
-
-
-@dataclass(frozen=True)
-class CaseRow:
-    """One row of the cases' picture.
-
-    Attributes:
-        title: Two short lines beside the row.
-        image: (H, W, 3) uint8.
-        reconstruction: (H, W, 3) uint8.
-        anomaly_map: (H, W).
-        mask: (H, W) bool, None where the set has no masks.
-    """
-
-    title: str
-    image: NDArray[np.uint8]
-    reconstruction: NDArray[np.uint8]
-    anomaly_map: NDArray[np.float32]
-    mask: NDArray[np.bool_] | None
-
-
-def plot_cases(rows: Sequence[CaseRow], scale: tuple[float, float], path: Path) -> None:
-    """Images, reconstructions, anomaly maps and masks, all maps on one colour scale.
-
-    Args:
-        rows: The cases.
-        scale: Pixel scores at the two ends of the colour map.
-        path: The PNG file.
-    """
-    titles = ["image", "reconstruction", "anomaly map"]
-    titles += ["mask"] if any(row.mask is not None for row in rows) else []
-    figure = Figure(figsize=(1.6 * len(titles) + 2.2, 1.55 * len(rows) + 0.7), layout="constrained")
-    # Layout engines do not count labels that stand beside the axes: room is kept for them.
-    figure.set_layout_engine("constrained", rect=(0.05, 0, 0.95, 1))
-    grid = figure.subplots(len(rows), len(titles), squeeze=False)
-    shown = None
-    for axes, row in zip(grid, rows, strict=True):
-        axes[0].imshow(row.image)
-        axes[1].imshow(row.reconstruction)
-        shown = axes[2].imshow(row.anomaly_map, COLOUR_MAP, vmin=scale[0], vmax=scale[1])
-        if row.mask is not None:
-            axes[3].imshow(row.mask, "gray", vmin=0, vmax=1)
-        axes[0].set_ylabel(row.title, rotation=0, ha="right", va="center", fontsize=7)
-    for axis in grid.flat:
-        axis.set(xticks=[], yticks=[], frame_on=False)
-    for axis, title in zip(grid[0], titles, strict=True):
-        axis.set_title(title, fontsize=9)
-    if shown is not None:
-        figure.colorbar(shown, ax=grid, shrink=0.5, extend="max", label="anomaly score of a pixel")
     save_figure(figure, path)
 
 

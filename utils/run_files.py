@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.hub import HubFile
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,12 @@ class TrainingFiles:
         """Whether a run, or a checkpoint from elsewhere, stands there already."""
         return any(file.exists() for file in (self.table, self.state, self.last, self.best))
 
-    def holds(self, checkpoint: Path) -> bool:
+    def holds(self, checkpoint: Path | HubFile) -> bool:
         """Whether a checkpoint is one that this run writes."""
         own = (self.last, self.best, self.state)
-        return checkpoint.resolve() in [file.resolve() for file in own]
+        return isinstance(checkpoint, Path) and checkpoint.resolve() in [
+            file.resolve() for file in own
+        ]
 
     def remove_run(self) -> None:
         """Remove a run before another one takes its place, and nothing that no run has written.

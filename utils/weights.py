@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError, printable
+from utils.hub import HubFile, fetch
 
 logger = logging.getLogger(__name__)
 
@@ -103,13 +104,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def native_state_dict(
-    name: str, source: str, *, key: str, cache_dir: str, seed: int
+    name: str, source: str | HubFile, *, key: str, cache_dir: str, seed: int
 ) -> dict[str, Tensor]:
     """Weights of a timm model at its native size, in timm's names.
 
     Args:
         name: timm tag.
-        source: ``hub``, ``random``, or the path of a file.
+        source: ``hub``, ``random``, a file of the hub, or the path of one.
         key: The INI key that named the source, for messages.
         cache_dir: Folder that hub downloads are kept in.
         seed: Seed of random weights.
@@ -121,8 +122,15 @@ def native_state_dict(
         logger.warning("%s = random: %s has random weights; results mean nothing", key, name)
         return _random(name, seed)
     if source == HUB:
-        return _from_hub(name, key=key, cache_dir=cache_dir)
-    return _fitting(name, read_tensors(Path(source).expanduser()), source=source, key=key)
+        config: Any = timm.get_pretrained_cfg(name)
+        if config is None or not config.hf_hub_id:
+            return _from_url(name, config and config.url, key=key, cache_dir=cache_dir)
+        source = HubFile(config.hf_hub_id, "model.safetensors")
+    if isinstance(source, HubFile):
+        file = fetch(source, key=key, cache_dir=cache_dir)
+    else:
+        file = Path(source).expanduser()
+    return _fitting(name, read_tensors(file), source=source, key=key)
 
 
 def _random(name: str, seed: int) -> dict[str, Tensor]:
@@ -131,32 +139,27 @@ def _random(name: str, seed: int) -> dict[str, Tensor]:
         return timm.create_model(name, num_classes=0).state_dict()
 
 
-def _from_hub(name: str, *, key: str, cache_dir: str) -> dict[str, Tensor]:
-    folder = str(Path(cache_dir).expanduser())
+def _from_url(name: str, url: str | None, *, key: str, cache_dir: str) -> dict[str, Tensor]:
+    """Weights that timm keeps on no hub, in few cases elsewhere."""
+    if not url:
+        raise UserError(
+            f"{key}: timm has no pretrained weights for '{name}'; set it to a file, or to random"
+        )
     try:
-        model = timm.create_model(name, pretrained=True, num_classes=0, cache_dir=folder)
+        folder = str(Path(cache_dir).expanduser())
+        return timm.create_model(
+            name, pretrained=True, num_classes=0, cache_dir=folder
+        ).state_dict()
     except Exception as error:
-        # Hub clients raise whatever their transport raises: every kind means "not to be had".
-        raise UserError(_how_to_fetch(name, key, cache_dir, error)) from error
-    return model.state_dict()
-
-
-def _how_to_fetch(name: str, key: str, cache_dir: str, error: Exception) -> str:
-    config = timm.get_pretrained_cfg(name)
-    if config is None or not (config.hf_hub_id or config.url):
-        return f"timm has no pretrained weights for '{name}'; set {key} to a file, or to random"
-    where = f"fetch {config.url}, save its tensors in timm's names"
-    if config.hf_hub_id:
-        where = f"fetch model.safetensors of the Hugging Face repository '{config.hf_hub_id}'"
-    return (
-        f"the weights of '{name}' are neither in {cache_dir} nor could they be downloaded "
-        f"({_reason(error)}). On a machine with internet, {where}, copy it here, and name it: "
-        f"{key} = /path/to/model.safetensors"
-    )
+        raise UserError(
+            f"{key}: the weights of '{name}' could not be downloaded ({_reason(error)}). On a "
+            f"machine with internet, fetch {url}, save its tensors in timm's names, copy them "
+            f"here, and set {key} = /path/to/model.safetensors"
+        ) from error
 
 
 def _fitting(
-    name: str, tensors: Mapping[str, Tensor], *, source: str, key: str
+    name: str, tensors: Mapping[str, Tensor], *, source: str | HubFile, key: str
 ) -> dict[str, Tensor]:
     """A file's tensors for each name of the model; zeros where what is not run does not fit.
 
@@ -169,15 +172,24 @@ def _fitting(
         model = timm.create_model(name, num_classes=0)
     wanted = {key: tensor for key, tensor in model.state_dict().items() if not _UNUSED.match(key)}
     tensors = _in_timm_names(tensors, model, wanted.keys())
-    problems = _problems(tensors, wanted, model)
+    asked = {
+        key: torch.empty(tensors[key].shape, dtype=tensor.dtype, device="meta")
+        if key in tensors and _can_be_resampled(key, tensors[key], model)
+        else tensor
+        for key, tensor in wanted.items()
+    }
+    problems = mismatches(
+        {key: tensor for key, tensor in tensors.items() if key in wanted or not _UNUSED.match(key)},
+        asked,
+    )
     if problems:
         raise UserError(
             f"{key}: {source} does not hold the weights of '{name}' in timm's names or in those "
-            f"of their authors: {summary(problems)}"
+            f"of their authors: {problems}"
         )
     return {
         key: tensors[key]
-        if key in wanted or not misfit(tensors.get(key), tensor)
+        if key in wanted or not _misfit(tensors.get(key), tensor)
         # timm asks for all names of some models.
         else torch.zeros(tensor.shape)
         for key, tensor in model.state_dict().items()
@@ -220,32 +232,6 @@ def _in_timm_names(
     return max(tensors, converted, key=lambda names: sum(name in names for name in wanted))
 
 
-def _problems(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: Any) -> list[str]:
-    """What keeps a file's tensors from being those of a model, with the names that are nearest."""
-    missing = [each for each in wanted if each not in tensors]
-    unknown = [each for each in tensors if each not in wanted and not _UNUSED.match(each)]
-    problems = []
-    for name, tensor in wanted.items():
-        found = tensors.get(name)
-        if found is not None and _can_be_resampled(name, found, model):
-            tensor = torch.empty(found.shape, dtype=tensor.dtype, device="meta")
-        problem = misfit(found, tensor)
-        if problem:
-            problems.append((name, problem))
-    problems += [(name, f"unknown, found {tuple(tensors[name].shape)}") for name in unknown]
-    nearest = dict.fromkeys(missing, unknown or list(tensors))
-    nearest |= dict.fromkeys(unknown, missing or list(wanted))
-    # Only for what is shown: the search is slow where whole models differ.
-    near = [_near(name, nearest.get(name, [])) for name, _ in problems[:_SHOWN]]
-    near += [""] * (len(problems) - len(near))
-    return [f"{name}: {what}{names}" for (name, what), names in zip(problems, near, strict=True)]
-
-
-def _near(name: str, names: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.0)
-    return f" (nearest: {', '.join(near)})" if near else ""
-
-
 def _can_be_resampled(name: str, found: Tensor, model: Any) -> bool:
     """Whether timm resamples a tensor of this shape to the one that the model has."""
     shape = found.shape
@@ -261,8 +247,30 @@ def _can_be_resampled(name: str, found: Tensor, model: Any) -> bool:
     return False
 
 
-def misfit(found: Tensor | None, wanted: Tensor) -> str:
-    """What keeps a tensor from taking the place of another; empty where nothing does."""
+def mismatches(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """What keeps tensors from taking the place of a model's, in one line; empty where nothing does.
+
+    The first ones are named, missing and unknown ones with the names that are nearest to them.
+    """
+    problems = {name: _misfit(given.get(name), tensor) for name, tensor in wanted.items()}
+    problems = {name: problem for name, problem in problems.items() if problem}
+    missing = [name for name in wanted if name not in given]
+    unknown = [name for name in given if name not in wanted]
+    problems |= {name: f"unknown, found {tuple(given[name].shape)}" for name in unknown}
+    told = []
+    for name in list(problems)[:_SHOWN]:
+        among = unknown or given if name in missing else missing or wanted
+        near = []
+        if name in missing or name in unknown:
+            near = difflib.get_close_matches(name, among, n=3, cutoff=0.0)
+        nearest = f" (nearest: {', '.join(near)})" if near else ""
+        told.append(f"{name}: {problems[name]}{nearest}")
+    more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return printable("; ".join(told)) + more
+
+
+def _misfit(found: Tensor | None, wanted: Tensor) -> str:
+    """What keeps a tensor from taking the place of another."""
     if found is None:
         return f"missing, expected {tuple(wanted.shape)}"
     if found.shape != wanted.shape:
@@ -274,9 +282,3 @@ def misfit(found: Tensor | None, wanted: Tensor) -> str:
         return f"expected plain numbers, found {found.layout} on {found.device}"
     # Cast first: a number may be finite in the file and too large for the model.
     return "" if found.to(wanted.dtype).isfinite().all() else "holds NaN or infinity"
-
-
-def summary(problems: list[str], most: int = _SHOWN) -> str:
-    """The first problems in one line, and how many more there are."""
-    rest = f"; and {len(problems) - most} more" if len(problems) > most else ""
-    return printable("; ".join(problems[:most])) + rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 
 # (normal, anomalous) images.
 Counts = tuple[int, int]
@@ -24,11 +25,11 @@ def recognise(names: tuple[str, ...], counts: Mapping[str, Counts]) -> str | Non
         names: What the config calls the set; may be empty.
         counts: Images found by split (``train``, ``valid``, ``test``).
     """
-    for name in names:
-        for known in SPLITS:
-            if name.lower().removesuffix("_ad") == known.lower():
-                return known
-    for known, splits in SPLITS.items():
-        if any(splits.get(split) == found for split, found in counts.items()):
-            return known
-    return None
+    plain = [name.lower().removesuffix("_ad") for name in names]
+    named = (known for known in SPLITS if known.lower() in plain)
+    counted = (
+        known
+        for known, splits in SPLITS.items()
+        if any(splits.get(split) == found for split, found in counts.items())
+    )
+    return next(chain(named, counted), None)

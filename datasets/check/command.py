@@ -10,6 +10,7 @@ from pathlib import Path
 from datasets.check.findings import check_dataset
 from datasets.check.report import Report, as_json, as_text
 from datasets.folders.splits import places_of_config, places_of_folder
+from datasets.folders.volumes import Slicing
 from datasets.readers.formats import shown
 from utils.config.load import load_config
 from utils.console import setup_logging
@@ -45,8 +46,7 @@ def _check_config(options: argparse.Namespace) -> Report:
         places_of_config(config),
         names=(settings.experiment_name, settings.object),
         patient_pattern=options.patient_pattern or pattern,
-        axis=settings.slice_axis,
-        volume=settings.volume_index,
+        slicing=Slicing.of(settings),
     )
 
 

@@ -3,18 +3,54 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from datasets.folders.samples import Sample, mask_of_another_size
-from datasets.readers.image import open_image, read_image, read_mask_values
+from datasets.folders.samples import NORMAL, Sample, mask_of_another_size, mask_without_mark
+from datasets.readers.formats import shown
+from datasets.readers.image import open_image, read_mask_values
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
-_LEVELS = 32
+Severity = Literal["error", "warning", "note"]
+
+_WARNINGS = (
+    "duplicate",
+    "empty_mask",
+    "marked_normal",
+    "full_mask",
+    "lossy_mask",
+    "colour",
+    "blank",
+    "counts",
+)
+_NOTES = ("mask_levels", "alpha")
+# More grey levels than anybody draws: traces of JPEG or of resizing.
+_MANY_LEVELS = 16
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is worth knowing about a data set.
+
+    Attributes:
+        kind: What sort of thing, in one word.
+        text: One line that names the file.
+    """
+
+    kind: str
+    text: str
+
+    @property
+    def severity(self) -> Severity:
+        """``error`` must be fixed, ``warning`` should be looked at, ``note`` is legal."""
+        if self.kind in _NOTES:
+            return "note"
+        return "warning" if self.kind in _WARNINGS else "error"
 
 
 @dataclass(frozen=True)
@@ -22,103 +58,78 @@ class Observation:
     """What a look at a sample found; small, so that those of a whole set fit into memory.
 
     Attributes:
-        unreadable: Why the image cannot be read, None where it can.
-        size: (height, width).
-        digest: Of the 8-bit pixels; equal for equal pictures in files of any format.
-        constant: Whether all pixels are alike.
+        findings: What is wrong with the image or its mask.
+        size: (height, width); None where the image cannot be read.
+        digest: Of the 8-bit pixels; equal for equal pictures in files of any format. None where
+            the image cannot be read, or all its pixels are alike.
         coloured: Whether the channels differ.
         alpha: Whether there is transparency, which reading drops.
-        mask: Its mask, None where it has none.
+        mask_levels: The values that occur in its mask, none where they are many.
     """
 
-    unreadable: str | None = None
-    size: tuple[int, int] = (0, 0)
-    digest: bytes = b""
-    constant: bool = False
+    findings: Sequence[Finding]
+    size: tuple[int, int] | None = None
+    digest: bytes | None = None
     coloured: bool = False
     alpha: bool = False
-    mask: MaskObservation | None = None
+    mask_levels: Sequence[float] = ()
 
 
-@dataclass(frozen=True)
-class MaskObservation:
-    """What a look at a mask found.
-
-    Attributes:
-        unreadable: Why it cannot be read, None where it can.
-        another_size: In what its size differs from the image's, None where it does not.
-        marked: Whether anything is above 0.
-        full: Whether everything is.
-        num_levels: How many values occur, 0 included.
-        levels: The lowest of them.
-    """
-
-    unreadable: str | None = None
-    another_size: str | None = None
-    marked: bool = False
-    full: bool = False
-    num_levels: int = 0
-    levels: tuple[float, ...] = ()
-
-
-def observe(sample: Sample, mask: Path | None) -> Observation:
-    """Decode an image and its mask.
-
-    Args:
-        sample: The image.
-        mask: Its mask's file: of normal images too, whose samples know none.
-    """
+def observe(sample: Sample) -> Observation:
+    """Decode an image and its mask."""
+    name = shown(Path(sample.name))
     try:
-        pixels = read_image(
-            sample.path, IntensityWindow(), sample.frame, axis=sample.axis, volume=sample.volume
-        )
+        pixels = sample.read(IntensityWindow())
         alpha = _has_alpha(sample.path)
     except UserError as error:
-        return Observation(unreadable=str(error))
-    grey, coloured = _as_grey(pixels)
-    return Observation(
-        size=(pixels.shape[0], pixels.shape[1]),
-        digest=_digest(grey),
-        constant=bool((grey == grey[0, 0]).all()),
-        coloured=coloured,
-        alpha=alpha,
-        mask=None if mask is None else _observe_mask(sample, mask, pixels.shape[:2]),
-    )
+        return Observation([Finding("unreadable", str(error))])
+    coloured = pixels.ndim == 3 and bool((pixels != pixels[..., :1]).any())
+    if pixels.ndim == 3 and not coloured:
+        pixels = pixels[..., 0]
+    findings, digest = [], None
+    if (pixels == pixels[0, 0]).all():
+        findings.append(Finding("blank", f"{name}: all pixels are alike"))
+    else:
+        hashed = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+        hashed.update(pixels.tobytes())
+        digest = hashed.digest()
+    height, width = pixels.shape[:2]
+    levels: list[float] = []
+    if sample.mask is not None:
+        levels = _look_at_mask(sample, (height, width), findings)
+    return Observation(findings, (height, width), digest, coloured, alpha, levels)
 
 
-def _observe_mask(sample: Sample, mask: Path, size: tuple[int, ...]) -> MaskObservation:
+def _look_at_mask(sample: Sample, size: tuple[int, int], findings: list[Finding]) -> list[float]:
+    """The values of a mask; what is wrong with it is appended to ``findings``."""
+    assert sample.mask is not None
+    name = shown(Path(sample.name))
     try:
-        values = read_mask_values(mask, sample.frame, axis=sample.axis, image=sample.path)
+        values = read_mask_values(sample.mask, sample.frame, axis=sample.axis, image=sample.path)
     except UserError as error:
-        return MaskObservation(unreadable=str(error))
-    another_size = None
+        findings.append(Finding("unreadable", str(error)))
+        return []
     if values.shape[:2] != size:
-        marked = Sample(sample.path, sample.label, mask)
-        another_size = mask_of_another_size(marked, size, values.shape)
-    levels = np.unique(values)
-    return MaskObservation(
-        another_size=another_size,
-        marked=bool(levels[-1] > 0),
-        full=bool((values.reshape(*values.shape[:2], -1) > 0).any(axis=2).all()),
-        num_levels=len(levels),
-        levels=tuple(levels[:_LEVELS].tolist()),
-    )
+        text = mask_of_another_size(sample, size, values.shape)
+        findings.append(Finding("mask_size", text))
+    levels = np.unique(values).tolist()
+    if len(levels) > _MANY_LEVELS:
+        text = f"{name}: its mask holds {len(levels)} grey levels, as after JPEG or resizing; all "
+        findings.append(Finding("lossy_mask", text + "above 0 count as marked"))
+        levels = []
+    marked = (values.reshape(*values.shape[:2], -1) > 0).any(axis=2)
+    if sample.label == NORMAL:
+        if marked.any():
+            text = f"{name}: is filed as normal, and its mask marks something; normal images count "
+            findings.append(Finding("marked_normal", text + "as unmarked"))
+    elif not marked.any():
+        findings.append(Finding("empty_mask", mask_without_mark(sample)))
+    elif marked.all():
+        text = f"{shown(sample.mask)}: marks everything; draw it anew unless that is meant"
+        findings.append(Finding("full_mask", text))
+    return levels
 
 
 def _has_alpha(path: Path) -> bool:
     with open_image(path) as file:
         return file.has_alpha
-
-
-def _as_grey(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
-    """One channel where all are alike, and whether they are not."""
-    if pixels.ndim == 2:
-        return pixels, False
-    coloured = bool((pixels != pixels[..., :1]).any())
-    return pixels if coloured else pixels[..., 0], coloured
-
-
-def _digest(pixels: NDArray[np.uint8]) -> bytes:
-    digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
-    digest.update(pixels.tobytes())
-    return digest.digest()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 from datasets.check import bmad
+from datasets.check.observation import Finding, Observation, Severity
+from datasets.folders.samples import ANOMALOUS, Sample
 from datasets.folders.splits import Place
 from datasets.readers.formats import shown
-
-Severity = Literal["error", "warning", "note"]
 
 _SHOWN = 5
 _HEADINGS: dict[Severity, str] = {
@@ -19,21 +20,6 @@ _HEADINGS: dict[Severity, str] = {
     "note": "good to know",
 }
 _COLUMNS = ("split", "normal", "anomalous", "masks", "size", "in BMAD", "folder")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is worth knowing about a data set.
-
-    Attributes:
-        severity: ``error`` must be fixed, ``warning`` should be looked at, ``note`` is legal.
-        kind: What sort of thing, in one word.
-        text: One line that names the file.
-    """
-
-    severity: Severity
-    kind: str
-    text: str
 
 
 @dataclass
@@ -48,7 +34,7 @@ class SplitSummary:
         sizes: (height, width) → images.
         mask_levels: Values that occur in masks.
         kinds: Coloured (True) and grey images.
-        examples: The first names of each.
+        examples: The first of each.
         alpha: Images with transparency.
         expected: What BMAD has of (normal, anomalous), None where it is no set of BMAD.
     """
@@ -60,9 +46,27 @@ class SplitSummary:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     mask_levels: set[float] = field(default_factory=set)
     kinds: Counter[bool] = field(default_factory=Counter)
-    examples: dict[bool, list[str]] = field(default_factory=lambda: defaultdict(list))
+    examples: dict[bool, Path] = field(default_factory=dict)
     alpha: int = 0
     expected: bmad.Counts | None = None
+
+    @property
+    def counts(self) -> bmad.Counts:
+        """Normal and anomalous images."""
+        return self.normal, self.anomalous
+
+    def take(self, sample: Sample, seen: Observation) -> None:
+        """Count an image."""
+        self.anomalous += sample.label == ANOMALOUS
+        self.normal += sample.label != ANOMALOUS
+        if seen.size is None:
+            return
+        self.masks += sample.mask is not None
+        self.sizes[seen.size] += 1
+        self.kinds[seen.coloured] += 1
+        self.examples.setdefault(seen.coloured, Path(sample.name))
+        self.alpha += seen.alpha
+        self.mask_levels.update(seen.mask_levels)
 
 
 @dataclass

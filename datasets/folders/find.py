@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,7 @@ from tqdm import tqdm
 from datasets.folders.layouts import (
     ClassFolder,
     class_folders,
-    flat_folder,
     list_images,
-    normal_folders,
     tell_once,
     unread_files,
 )
@@ -26,15 +24,13 @@ from datasets.folders.samples import (
     Split,
     expand_frames,
     mask_without_mark,
-    missing_mask,
 )
-from datasets.readers.base import SliceAxis
+from datasets.folders.volumes import AXIAL, Slicing, choose_volume
 from datasets.readers.formats import (
     DICOM_SUFFIXES,
     IMAGE_SUFFIXES,
     KINDS,
     NIFTI_SUFFIXES,
-    may_have_frames,
     shown,
     stem_of,
 )
@@ -48,7 +44,7 @@ VALIDATION_NAMES = ("valid", "val", "Val", "Valid")
 _SUFFIXES = ", ".join((*IMAGE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES))
 
 
-def find_split(folder: Path, *, key: str, axis: SliceAxis = "axial") -> Split:
+def find_split(folder: Path, *, key: str, slicing: Slicing = AXIAL) -> Split:
     """The images and masks of a split's folder, e.g. ``data/Brain/test``.
 
     Images lie in ``good`` and ``Ungood`` (or folders of like names, see
@@ -61,75 +57,80 @@ def find_split(folder: Path, *, key: str, axis: SliceAxis = "axial") -> Split:
     Args:
         folder: The split's folder.
         key: The INI key that named it, for messages.
-        axis: How volumes are cut.
+        slicing: How volumes become images.
 
     Raises:
         UserError: The folder is missing or empty, a mask is missing or belongs to no image, or to
             several.
     """
-    return _accepted(*inspect_split(folder, key=key, axis=axis))
+    return _accepted(inspect_split(folder, key=key, slicing=slicing))
 
 
-def inspect_split(folder: Path, *, key: str, axis: SliceAxis = "axial") -> tuple[Split, list[str]]:
-    """As :func:`find_split`, with what is wrong about masks as a list, one line each.
-
-    Raises:
-        UserError: The folder is missing or empty.
-    """
-    folder = existing_folder(folder, key)
-    return _inspect(folder, class_folders(folder), key, axis)
-
-
-def find_normal_images(folder: Path, *, key: str, axis: SliceAxis = "axial") -> Split:
+def find_normal_images(folder: Path, *, key: str, slicing: Slicing = AXIAL) -> Split:
     """The normal images of a training folder: ``good/img``, ``good``, or the folder itself.
 
     Raises:
         UserError: The folder is missing or holds no image, or a mask belongs to none.
     """
-    return _accepted(*inspect_normal_images(folder, key=key, axis=axis))
+    return _accepted(inspect_split(folder, key=key, slicing=slicing, normal_only=True))
 
 
-def inspect_normal_images(
-    folder: Path, *, key: str, axis: SliceAxis = "axial"
-) -> tuple[Split, list[str]]:
-    """As :func:`find_normal_images`, with what is wrong about masks as a list, one line each.
-
-    Raises:
-        UserError: The folder is missing or holds no image.
-    """
-    folder = existing_folder(folder, key)
-    classes = normal_folders(folder)
-    if not any(list_images(each.images, KINDS, tell=False) for each in classes):
-        classes = [flat_folder(folder)]
-    return _inspect(folder, classes, key, axis)
-
-
-def _accepted(split: Split, problems: list[str]) -> Split:
-    if problems:
-        raise UserError("\n".join(problems))
+def _accepted(split: Split) -> Split:
+    if split.problems:
+        raise UserError("\n".join(split.problems))
     for line in split.unread:
         tell_once(line)
     return split
 
 
-def _inspect(
-    folder: Path, classes: Iterable[ClassFolder], key: str, axis: SliceAxis
-) -> tuple[Split, list[str]]:
+def inspect_split(
+    folder: Path, *, key: str, slicing: Slicing = AXIAL, normal_only: bool = False
+) -> Split:
+    """As :func:`find_split` or :func:`find_normal_images`; what is wrong about masks is no error.
+
+    Raises:
+        UserError: The folder is missing or empty.
+    """
+    folder = existing_folder(folder, key)
+    samples: list[Sample] = []
     problems: list[str] = []
     twins: list[str] = []
-    found = [(each, _class_samples(each, axis, problems, twins)) for each in classes]
-    samples = sorted((each for _, some in found for each in some), key=lambda each: each.path)
-    unread = unread_files(folder, [each for each, some in found if some])
+    normal_masks: dict[Path, Path] = {}
+    read = []
+    for each in class_folders(folder, normal_only=normal_only):
+        images = list_images(each.images, KINDS, tell=False)
+        if not images:
+            continue
+        read.append(each)
+        masks = paired_masks(each, images, problems)
+        twins += _twins(each, images, masks)
+        if each.label == NORMAL:
+            # Masks of normal images are empty by definition: the files are not read.
+            normal_masks, masks = masks, {}
+        samples += [Sample(path, each.label, masks.get(path), axis=slicing.axis) for path in images]
+    samples.sort(key=lambda sample: sample.path)
+    unread = unread_files(folder, read)
     if not samples:
-        raise _no_images(folder, key, unread)
+        beside = f"; {unread[0]}" if unread else ""
+        raise UserError(
+            f"{key}: {shown(folder)} holds no images; expected {shown(folder / 'good')} with "
+            f"{_SUFFIXES} files, in img/ or flat{beside}"
+        )
     require_packages(sample.path for sample in samples)
     has_masks = any(sample.mask for sample in samples)
-    if has_masks:
-        problems += [
-            missing_mask(each) for each in samples if each.label == ANOMALOUS and not each.mask
-        ]
-    frames = tuple(_expanded(samples, problems))
-    return Split(folder, frames, has_masks, unread=(*unread, *twins)), problems
+    for sample in samples:
+        if has_masks and sample.label == ANOMALOUS and not sample.mask:
+            problems.append(_missing_mask(sample))
+    with tqdm(samples, "reading headers", unit="file", leave=False, delay=2) as bar:
+        frames = [frame for each in bar for frame in _frames(each, problems)]
+    return Split(
+        folder,
+        choose_volume(frames, slicing.volume),
+        has_masks,
+        unread=(*unread, *twins),
+        problems=tuple(problems),
+        normal_masks=normal_masks,
+    )
 
 
 def existing_folder(folder: Path, key: str) -> Path:
@@ -138,10 +139,8 @@ def existing_folder(folder: Path, key: str) -> Path:
     Raises:
         UserError: There is none.
     """
-    candidates = [folder]
-    if folder.name in VALIDATION_NAMES:
-        candidates += [folder.with_name(name) for name in VALIDATION_NAMES]
-    for candidate in candidates:
+    others = VALIDATION_NAMES if folder.name in VALIDATION_NAMES else ()
+    for candidate in (folder, *map(folder.with_name, others)):
         if candidate.is_dir():
             return candidate
     raise UserError(
@@ -150,33 +149,34 @@ def existing_folder(folder: Path, key: str) -> Path:
 
 
 def paired_masks(
-    folder: ClassFolder, images: Iterable[Path], problems: list[str]
+    folder: ClassFolder, images: Sequence[Path], problems: list[str]
 ) -> dict[Path, Path]:
     """Image → mask file of a class folder; what does not fit is appended to ``problems``."""
     files = list_images(folder.masks, KINDS, tell=False) if folder.masks else []
-    pictures = _by_stem(images)
+    owners = _by_stem(images)
     masks = defaultdict[str, list[Path]](list)
     for path in files:
         stem = stem_of(path)
         # MVTec's masks are called 000_mask.png.
-        masks[stem if stem in pictures else stem.removesuffix("_mask")].append(path)
-    for stem, files in masks.items():
-        owners = pictures.get(stem, [])
-        if not owners:
-            problems.append(
-                f"{shown(files[0])}: this mask has no image; add one named {shown(Path(stem))}.* "
-                f"to {shown(folder.images)}, or remove the mask"
+        masks[stem if stem in owners else stem.removesuffix("_mask")].append(path)
+    for stem, (first, *others) in masks.items():
+        images_of = owners.get(stem, [])
+        if not images_of:
+            fault = (
+                f"this mask has no image; add one named {shown(Path(stem))}.* to "
+                f"{shown(folder.images)}, or remove the mask"
             )
-        elif len(files) > 1:
-            problems.append(
-                f"{shown(files[0])}: {shown(files[1])} is a mask of the same image; remove one"
-            )
-        elif len(owners) > 1:
-            problems.append(
-                f"{shown(files[0])}: may belong to {shown(owners[0])} or to {shown(owners[1])}; "
+        elif others:
+            fault = f"{shown(others[0])} is a mask of the same image; remove one"
+        elif len(images_of) > 1:
+            fault = (
+                f"may belong to {shown(images_of[0])} or to {shown(images_of[1])}; "
                 "give these images different names"
             )
-    return {image: masks[stem][0] for stem in masks for image in pictures.get(stem, [])}
+        else:
+            continue
+        problems.append(f"{shown(first)}: {fault}")
+    return {image: masks[stem][0] for stem in masks for image in owners.get(stem, [])}
 
 
 def _by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
@@ -186,43 +186,30 @@ def _by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
     return stems
 
 
-def _class_samples(
-    folder: ClassFolder, axis: SliceAxis, problems: list[str], twins: list[str]
-) -> list[Sample]:
-    images = list_images(folder.images, KINDS, tell=False)
-    masks = paired_masks(folder, images, problems) if images else {}
-    alike = [
+def _twins(
+    folder: ClassFolder, images: Sequence[Path], masks: Mapping[Path, Path]
+) -> Iterator[str]:
+    """What to say of images of one stem, in one line; where they have a mask, it is a problem."""
+    twins = [
         files for files in _by_stem(images).values() if len(files) > 1 and files[0] not in masks
     ]
-    if alike:
-        twins.append(
-            f"{shown(folder.images)}: {len(alike)} stems have several images, such as "
-            f"{shown(Path(alike[0][0].name))} and {shown(Path(alike[0][1].name))}; rename or "
-            "remove one of each"
+    if twins:
+        first, second, *_ = (shown(Path(each.name)) for each in twins[0])
+        yield (
+            f"{shown(folder.images)}: {len(twins)} stems have several images, such as {first} and "
+            f"{second}; rename or remove one of each"
         )
-    if folder.label == NORMAL:
-        # Masks of normal images are empty by definition: the files are not read.
-        masks = {}
-    return [Sample(path, folder.label, masks.get(path), axis=axis) for path in images]
 
 
-def _no_images(folder: Path, key: str, unread: Sequence[str]) -> UserError:
-    beside = f"; {unread[0]}" if unread else ""
-    return UserError(
-        f"{key}: {shown(folder)} holds no images; expected {shown(folder / 'good')} with "
-        f"{_SUFFIXES} files, in img/ or flat{beside}"
+def _missing_mask(sample: Sample) -> str:
+    return (
+        f"{shown(sample.path)}: has no mask, while other images of {shown(sample.path.parent)} "
+        f"have one; add {shown(Path(sample.stem))}.png to the label/ folder, or remove all masks"
     )
 
 
-def _expanded(samples: Iterable[Sample], problems: list[str]) -> list[Sample]:
-    several = [sample for sample in samples if may_have_frames(sample.path)]
-    if not several:
-        return list(samples)
-    with tqdm(samples, "reading headers", unit="file", leave=False, delay=2) as bar:
-        return [frame for sample in bar for frame in _frames(sample, problems)]
-
-
 def _frames(sample: Sample, problems: list[str]) -> list[Sample]:
+    """The frames of a file; with a mask, those that it does not mark are normal."""
     frames = expand_frames(sample)
     if len(frames) == 1 or sample.mask is None:
         return frames

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from datasets.folders.samples import Sample, expand_frames
 from datasets.readers.base import SliceAxis
 from datasets.readers.formats import KINDS, shown
 from utils.errors import UserError
+
+_MAGIC = re.compile(r"[*?[]")
 
 
 def expand_names(names: Sequence[str], stdin: Iterable[str]) -> list[Path]:
@@ -29,8 +31,10 @@ def expand_names(names: Sequence[str], stdin: Iterable[str]) -> list[Path]:
     for name in names:
         if name == "-":
             found = [line.rstrip("\r\n") for line in stdin if line.strip()]
-        elif glob.has_magic(name) and not os.path.lexists(name):
-            found = sorted(glob.glob(name, recursive=True))
+        elif _MAGIC.search(name) and not os.path.lexists(name):
+            pattern = Path(name)
+            start = Path(pattern.anchor)
+            found = sorted(map(str, start.glob(str(pattern.relative_to(start)))))
         else:
             found = [name]
         if not found:
@@ -63,13 +67,27 @@ def find_inputs(
     for path in paths:
         if not path.exists():
             raise UserError(f"{shown(path)}: no such file or folder")
-    files = (file for path in paths for file in (_files(path, recursive) if path.is_dir() else [path]))
+    files = (file for path in paths for file in _files(path, recursive))
     return (frame for file in files for frame in expand_frames(Sample(file, None, axis=axis)))
+
+
+def _files(path: Path, recursive: bool) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    found = False
+    for each in walk_folders(path) if recursive else [path]:
+        for file in list_images(each, KINDS):
+            found = True
+            yield file
+    if not found:
+        hint = "" if recursive else "; subfolders are searched with --recursive"
+        raise UserError(f"{shown(path)}: holds no images{hint}")
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
     """The folder that holds all of them, folders being their own."""
     folders = [path if path.is_dir() else path.parent for path in paths]
-    if len(folders) == 1:
-        return folders[0]
-    return Path(os.path.commonpath([os.path.abspath(folder) for folder in folders]))
+    return (
+        folders[0] if len(folders) == 1 else Path(os.path.commonpath(map(Path.absolute, folders)))
+    )

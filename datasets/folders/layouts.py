@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from datasets.folders.samples import ANOMALOUS, NORMAL
-from datasets.readers.formats import Kind, kind_of, shown
+from datasets.readers.formats import KINDS, Kind, kind_of, shown
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ MASK_FOLDERS = (*_BMAD_MASKS, "labels", "mask", "masks", "segmentation", GROUND_
 # name into its zips.
 _JUNK = ("dicomdir", "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
 
-# What is not read, and what to do.
+# What is not read: one, several, and what to do.
 _UNREAD = (
     "image is not read",
     "images are not read",
@@ -56,47 +56,36 @@ class ClassFolder:
     masks: Path | None
 
 
-def class_folders(split: Path) -> list[ClassFolder]:
+def class_folders(split: Path, *, normal_only: bool = False) -> list[ClassFolder]:
     """The class folders of a split.
 
     Where ``ground_truth`` lies in or beside the split, as in MVTec's layout, each folder that has
     one of its name in there is a class of anomalous images.
 
+    Args:
+        split: The split's folder.
+        normal_only: Only the folder of normal images; the split itself where that has no images.
+
     Raises:
         UserError: A folder cannot be listed, or two could be meant.
     """
-    truth = _ground_truth(split)
-    classes = normal_folders(split, truth)
+    truth = None if normal_only else _ground_truth(split)
+    classes = []
     for folder in subfolders(split):
         name = folder.name.casefold()
-        defect = truth is not None and _inner_folder(truth, name) is not None
-        if name in ANOMALOUS_NAMES or (defect and name not in NORMAL_NAMES):
+        if name in NORMAL_NAMES:
+            classes.append(_class_folder(folder, NORMAL, truth))
+        elif not normal_only and (name in ANOMALOUS_NAMES or _inner_folder(truth, name)):
             classes.append(_class_folder(folder, ANOMALOUS, truth))
-    return classes
-
-
-def normal_folders(split: Path, truth: Path | None = None) -> list[ClassFolder]:
-    """The folder of a split's normal images, none where it has none.
-
-    Args:
-        split: The split's folder.
-        truth: Where MVTec's layout has the masks.
-
-    Raises:
-        UserError: There are two, or one cannot be listed.
-    """
-    found = [each for each in subfolders(split) if each.name.casefold() in NORMAL_NAMES]
-    if len(found) > 1:
+    normal = [shown(Path(each.folder.name)) for each in classes if each.label == NORMAL]
+    if len(normal) > 1:
         raise UserError(
-            f"{shown(split)}: {shown(Path(found[0].name))} and {shown(Path(found[1].name))} may "
-            "both hold the normal images; keep one of them"
+            f"{shown(split)}: {normal[0]} and {normal[1]} may both hold the normal images; keep "
+            "one of them"
         )
-    return [_class_folder(each, NORMAL, truth) for each in found]
-
-
-def flat_folder(folder: Path) -> ClassFolder:
-    """A folder of normal images that has no class folders."""
-    return _class_folder(folder, NORMAL)
+    if normal_only and not any(list_images(each.images, KINDS, tell=False) for each in classes):
+        return [_class_folder(split, NORMAL, None)]
+    return classes
 
 
 def _ground_truth(split: Path) -> Path | None:
@@ -107,30 +96,26 @@ def _ground_truth(split: Path) -> Path | None:
     return found
 
 
-def _inner_folder(folder: Path, name: str) -> Path | None:
+def _inner_folder(folder: Path | None, name: str) -> Path | None:
     """The folder of a name in another one, in any case of letters."""
-    inner = subfolders(folder)
+    inner = subfolders(folder) if folder else []
     return next((each for each in inner if each.name.casefold() == name.casefold()), None)
 
 
-def _class_folder(folder: Path, label: int, truth: Path | None = None) -> ClassFolder:
-    inner = subfolders(folder)
-    images = _inner_folder(folder, "img") or folder
-    masks = _mask_folder(folder, inner)
-    if masks is None and truth is not None:
-        masks = _inner_folder(truth, folder.name)
-    return ClassFolder(folder, label, images, masks)
-
-
-def _mask_folder(folder: Path, inner: Iterable[Path]) -> Path | None:
-    named = {each.name.casefold(): each for each in inner}
-    found = [named[name] for name in MASK_FOLDERS if name in named]
-    if len(found) > 1 and found[0].name.casefold() not in _BMAD_MASKS:
+def _class_folder(folder: Path, label: int, truth: Path | None) -> ClassFolder:
+    inner = {each.name.casefold(): each for each in subfolders(folder)}
+    masks = [inner[name] for name in MASK_FOLDERS if name in inner]
+    if len(masks) > 1 and masks[0].name.casefold() not in _BMAD_MASKS:
         raise UserError(
-            f"{shown(folder)}: {shown(Path(found[0].name))} and {shown(Path(found[1].name))} may "
+            f"{shown(folder)}: {shown(Path(masks[0].name))} and {shown(Path(masks[1].name))} may "
             "both hold the masks; keep one of them, or name it label"
         )
-    return found[0] if found else None
+    return ClassFolder(
+        folder,
+        label,
+        images=inner.get("img", folder),
+        masks=masks[0] if masks else _inner_folder(truth, folder.name),
+    )
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -155,11 +140,17 @@ def list_images(
     Raises:
         UserError: The folder cannot be listed.
     """
-    found = {path: kind_of(path) for path, is_folder in _listed(folder) if not is_folder}
-    others = [path for path, kind in found.items() if kind not in kinds]
+    images: list[Path] = []
+    others: list[Path] = []
+    for path in _files(folder):
+        (images if kind_of(path) in kinds else others).append(path)
     if others and tell:
-        tell_once(_line(folder, len(others), Path(others[0].name), _NO_IMAGES))
-    return [path for path, kind in found.items() if kind in kinds]
+        tell_once(_line(folder, others, _NO_IMAGES))
+    return images
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path, is_folder in _listed(folder) if not is_folder]
 
 
 def _listed(folder: Path) -> list[tuple[Path, bool]]:
@@ -194,22 +185,13 @@ def tell_once(line: str) -> None:
 
 def walk_folders(top: Path) -> Iterator[Path]:
     """A folder and all below it, hidden ones left out; links are followed once."""
-    entered = {_identity(top)}
-    for name, inner, _ in os.walk(top, followlinks=True):
-        folder = Path(name)
-        yield folder
-        kept = []
-        for each in sorted(inner):
-            hidden = each.startswith(".") or each.casefold() in _JUNK
-            if not hidden and (identity := _identity(folder / each)) not in entered:
-                entered.add(identity)
-                kept.append(each)
-        inner[:] = kept
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
+    entered, ahead = set[str](), [top]
+    while ahead:
+        folder = ahead.pop()
+        if (place := os.path.realpath(folder)) not in entered:
+            entered.add(place)
+            yield folder
+            ahead += reversed(subfolders(folder))
 
 
 def unread_files(split: Path, classes: Iterable[ClassFolder]) -> list[str]:
@@ -228,23 +210,20 @@ def unread_files(split: Path, classes: Iterable[ClassFolder]) -> list[str]:
         read |= used
         anchors |= used | {each.folder}
     outside = {path.parent for path in read if not path.is_relative_to(split)}
-    counts = Counter[tuple[Path, tuple[str, str, str]]]()
-    examples: dict[tuple[Path, tuple[str, str, str]], Path] = {}
+    found: dict[tuple[Path, tuple[str, str, str]], list[Path]] = defaultdict(list)
     for root in (split, *sorted(outside)):
         for folder in walk_folders(root):
             anchor = next((up for up in (folder, *folder.parents) if up in anchors), root)
-            for path in (path for path, is_folder in _listed(folder) if not is_folder):
-                sort = _UNREAD if kind_of(path) else _NO_IMAGES
-                if sort is _NO_IMAGES or folder not in read:
-                    counts[anchor, sort] += 1
-                    examples.setdefault((anchor, sort), path.relative_to(anchor))
-    return [
-        _line(anchor, count, examples[anchor, sort], sort)
-        for (anchor, sort), count in counts.items()
-    ]
+            for path in _files(folder):
+                if kind_of(path) is None:
+                    found[anchor, _NO_IMAGES].append(path)
+                elif folder not in read:
+                    found[anchor, _UNREAD].append(path)
+    return [_line(anchor, paths, sort) for (anchor, sort), paths in found.items()]
 
 
-def _line(folder: Path, count: int, example: Path, sort: tuple[str, str, str]) -> str:
+def _line(folder: Path, paths: Sequence[Path], sort: tuple[str, str, str]) -> str:
     one, several, remedy = sort
-    what = one if count == 1 else several
-    return f"{shown(folder)}: {count} {what}, such as {shown(example)}; {remedy}"
+    what = one if len(paths) == 1 else several
+    example = shown(paths[0].relative_to(folder))
+    return f"{shown(folder)}: {len(paths)} {what}, such as {example}; {remedy}"

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from datasets.readers.base import SliceAxis
 from datasets.readers.formats import shown, stem_of
-from datasets.readers.image import count_frames
+from datasets.readers.image import count_frames, read_image, read_mask
 from utils.errors import UserError
+from utils.intensity import IntensityWindow
 
 NORMAL, ANOMALOUS = 0, 1
 
@@ -47,6 +51,15 @@ class Sample:
         """The file name without its suffix, ``.nii.gz`` as a whole."""
         return stem_of(self.path)
 
+    def read(self, window: IntensityWindow) -> NDArray[np.uint8]:
+        """The image, see :func:`datasets.readers.image.read_image`."""
+        return read_image(self.path, window, self.frame, axis=self.axis, volume=self.volume)
+
+    def read_mask(self) -> NDArray[np.bool_]:
+        """The mask of a sample that has one, see :func:`datasets.readers.image.read_mask`."""
+        assert self.mask is not None
+        return read_mask(self.mask, self.frame, axis=self.axis, image=self.path)
+
 
 @dataclass(frozen=True)
 class Split:
@@ -58,6 +71,8 @@ class Split:
         has_masks: Whether the anomalous images have masks; normal ones then have empty masks.
         num_left_out: Images that a MAX_SAMPLES key cut off.
         unread: What the folder holds beside the samples, one line for each place.
+        problems: What is wrong with masks, one line each.
+        normal_masks: Image → mask of normal images, which only a check of the data set reads.
     """
 
     folder: Path
@@ -65,17 +80,14 @@ class Split:
     has_masks: bool
     num_left_out: int = 0
     unread: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    normal_masks: Mapping[Path, Path] = field(default_factory=dict)
 
     @property
     def labels(self) -> list[int]:
-        """One label per sample.
-
-        Raises:
-            ValueError: A sample has none.
-        """
+        """One label per sample: the images of a split have one each."""
         labels = [sample.label for sample in self.samples if sample.label is not None]
-        if len(labels) < len(self.samples):
-            raise ValueError(f"{self.folder}: holds images without a label")
+        assert len(labels) == len(self.samples)
         return labels
 
     @property
@@ -107,17 +119,7 @@ def expand_frames(sample: Sample) -> list[Sample]:
         count = count_frames(sample.path, axis=sample.axis)
     except UserError:
         return [sample]
-    if count == 1:
-        return [sample]
-    return [replace(sample, frame=frame) for frame in range(count)]
-
-
-def missing_mask(sample: Sample) -> str:
-    """What to say where one anomalous image of a set with masks has none, in one line."""
-    return (
-        f"{shown(sample.path)}: has no mask, while other images of {shown(sample.path.parent)} "
-        f"have one; add {shown(Path(sample.stem))}.png to the label/ folder, or remove all masks"
-    )
+    return [replace(sample, frame=frame) for frame in range(count)] if count > 1 else [sample]
 
 
 def mask_of_another_size(sample: Sample, image: Sequence[int], mask: Sequence[int]) -> str:

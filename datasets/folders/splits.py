@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.folders.layouts import normal_folders, subfolders
+from datasets.folders.layouts import NORMAL_NAMES, subfolders
 from datasets.readers.formats import shown
 from utils.config.load import Config
 from utils.errors import UserError
@@ -54,7 +54,7 @@ def places_of_folder(folder: Path) -> list[Place]:
                 "them, or name the splits in a config"
             )
         places += [Place(name, each, "--data") for each in there[:1]]
-    if not places and inner and normal_folders(folder):
+    if not places and any(each.name.casefold() in NORMAL_NAMES for each in inner):
         places = [Place("test", folder, "--data")]
     if not places:
         raise UserError(

@@ -1,19 +1,41 @@
-"""VOLUME_INDEX: which volume of a NIfTI file of four dimensions is read."""
+"""SLICE_AXIS and VOLUME_INDEX: which slices of which volume a NIfTI file gives."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasets.folders.samples import Sample, Split
+from datasets.folders.samples import Sample
+from datasets.readers.base import SliceAxis
 from datasets.readers.formats import kind_of, shown
 from datasets.readers.image import count_volumes
+from utils.config.schema import SectionConfig
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Slicing:
+    """How volumes become images.
+
+    Attributes:
+        axis: SLICE_AXIS, along which they are cut.
+        volume: VOLUME_INDEX, from 0: which one of files of four dimensions.
+    """
+
+    axis: SliceAxis = "axial"
+    volume: int = 0
+
+    @classmethod
+    def of(cls, config: SectionConfig) -> Slicing:
+        """As a section of the config wants it."""
+        return cls(config.slice_axis, config.volume_index)
+
+
+AXIAL = Slicing()
 
 
 def choose_volume(samples: Iterable[Sample], index: int) -> tuple[Sample, ...]:
@@ -21,24 +43,19 @@ def choose_volume(samples: Iterable[Sample], index: int) -> tuple[Sample, ...]:
 
     One warning tells that the others are left out.
     """
-    counts = cache(_count)
-    chosen = [replace(each, volume=index) if counts(each.path) > 1 else each for each in samples]
-    several = sorted({each.path for each in chosen if counts(each.path) > 1})
+    samples = list(samples)
+    counts = {path: _count(path) for path in dict.fromkeys(each.path for each in samples)}
+    several = sorted(path for path, count in counts.items() if count > 1)
     if several:
         logger.warning(
             "%d files hold several volumes, such as %s (%d): VOLUME_INDEX = %d is read, the others "
             "are left out",
             len(several),
             shown(several[0]),
-            counts(several[0]),
+            counts[several[0]],
             index,
         )
-    return tuple(chosen)
-
-
-def of_volume(split: Split, index: int) -> Split:
-    """A split with the samples of :func:`choose_volume`."""
-    return replace(split, samples=choose_volume(split.samples, index))
+    return tuple(replace(each, volume=index) if counts[each.path] > 1 else each for each in samples)
 
 
 def _count(path: Path) -> int:

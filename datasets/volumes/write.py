@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from datasets.readers.base import optional_package
 from datasets.volumes.grid import Grid
 from datasets.volumes.series import Series
 from utils.checkpoints import write_atomically
-from utils.version import NAME, VERSION
 
+NAME = "QFAE"
 # NIfTI's code for the coordinates of a scanner.
 _SCANNER = 1
 
@@ -71,7 +72,7 @@ def write_segmentation(path: Path, mask: NDArray[np.bool_], series: Series, thre
         # highdicom asks for it; many files leave it out.
         source.setdefault("SliceThickness", series.distance)
     algorithm = highdicom.AlgorithmIdentificationSequence(
-        name=NAME, version=VERSION, family=codes.cid7162.ArtificialIntelligence
+        name=NAME, version=version("qfae"), family=codes.cid7162.ArtificialIntelligence
     )
     segment = highdicom.seg.SegmentDescription(
         segment_number=1,
@@ -92,7 +93,7 @@ def write_segmentation(path: Path, mask: NDArray[np.bool_], series: Series, thre
         instance_number=1,
         manufacturer=NAME,
         manufacturer_model_name=NAME,
-        software_versions=VERSION,
+        software_versions=version("qfae"),
         device_serial_number="none",
         content_label="ANOMALY",
         content_description=threshold[:64],

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.benchmark.table import metrics_file, run_folder, test_folder, write_tables
+from engine.hub_files import pinned
 from utils.config.load import ini_values, load_config
 from utils.config.schema import NUMBERS, SectionConfig, differences
 from utils.errors import UserError, printable
@@ -128,9 +129,12 @@ def _make(run: Run) -> None:
     """
     load_config(run.config)  # alone first, so that what is wrong in the file is said only once
     config = load_config(run.config, run.changes)
-    sections = (config.need_training(), config.need_testing())
+    config.need_training()
+    config.need_testing()
     if metrics_file(run.files.folder).is_file():
-        _check_same(run, sections)
+        # What was made names files of the hub by their commits.
+        config = pinned(config, "TRAINING")
+        _check_same(run, (config.need_training(), config.need_testing()))
         print(f"{run.name}: done before", flush=True)
         return
     has_state = run.files.state.is_file()

@@ -14,15 +14,17 @@ import numpy as np
 from datasets.cache import checked_dataset
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import ANOMALOUS, NORMAL, Split, find_split
-from datasets.folders.volumes import of_volume
+from datasets.folders.volumes import Slicing
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import Scorer, create_scorer
+from engine.hub_files import checkpoint_file
 from engine.metrics.collectors import NormalPixels
 from engine.metrics.curves import image_metrics
 from utils.checkpoints import file_digest, write_text
 from utils.config.load import Config, ini_values
 from utils.config.schema import TestingConfig, keys_of
 from utils.errors import UserError
+from utils.hub import HubFile
 from utils.run_files import TrainingFiles, same_folder
 
 logger = logging.getLogger(__name__)
@@ -74,8 +76,14 @@ class Calibration:
         return same_counts and same_folder(Path(self.val_data_path), split.folder)
 
 
-def calibration_path(checkpoint: Path) -> Path:
-    """Where the calibration of a checkpoint is kept: beside it."""
+def calibration_path(config: TestingConfig) -> Path:
+    """Where the calibration of a checkpoint is kept: beside it.
+
+    Of one from the hub, in RESULTS_PATH: its cache may be shared, read-only or emptied.
+    """
+    checkpoint = config.checkpoint_path
+    if isinstance(checkpoint, HubFile):
+        checkpoint = config.results_path / Path(checkpoint.path).name
     return checkpoint.with_suffix(".calibration.json")
 
 
@@ -86,7 +94,7 @@ def fingerprint(config: TestingConfig) -> str:
         key: value for key, value in ini_values(config).items() if roles[key] in ("model", "score")
     }
     digest = hashlib.sha256(json.dumps(keys, sort_keys=True).encode())
-    digest.update(file_digest(config.checkpoint_path).encode())
+    digest.update(file_digest(checkpoint_file(config)).encode())
     return digest.hexdigest()[:32]
 
 
@@ -96,7 +104,7 @@ def load_calibration(config: TestingConfig) -> Calibration | None:
     Raises:
         UserError: The file is damaged.
     """
-    path = calibration_path(config.checkpoint_path)
+    path = calibration_path(config)
     if not path.is_file():
         return None
     try:
@@ -150,7 +158,7 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
         num_anomalous=num_anomalous,
         fingerprint=fingerprint(config),
     )
-    path = calibration_path(config.checkpoint_path)
+    path = calibration_path(config)
     if scorer.fabric.is_global_zero:
         logger.info("threshold %.6g (%s of %s)", threshold, method, dataset.split.folder)
         try:
@@ -197,13 +205,12 @@ def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
         return stored
     try:
         split = find_split(
-            config.training.val_data_path, key="VAL_DATA_PATH", axis=testing.slice_axis
+            config.training.val_data_path, key="VAL_DATA_PATH", slicing=Slicing.of(testing)
         )
     except UserError as error:
         if stored is None:
             logger.warning("no threshold is learnt: %s", error)
         return stored
-    split = of_volume(split, testing.volume_index)
     split = split.cut(config.training.max_samples_val, testing.seed)
     if stored is not None and stored.is_of(split):
         return stored
@@ -227,8 +234,8 @@ def calibrate_trained(config: Config) -> None:
     """
     if config.testing is None or config.training is None:
         return
-    last = TrainingFiles(config.training.results_path).last
-    if last.is_file() and config.testing.checkpoint_path.resolve() == last.resolve():
+    last, tested = TrainingFiles(config.training.results_path).last, config.testing.checkpoint_path
+    if last.is_file() and isinstance(tested, Path) and tested.resolve() == last.resolve():
         # By the processes that are there.
         ours = {"devices": config.training.devices, "num_nodes": config.training.num_nodes}
         testing = config.testing.model_copy(update=ours)

@@ -21,30 +21,36 @@ class Case:
     """One image to look at.
 
     Attributes:
-        index: Position in the split.
         name: The image's path.
-        label: 0 normal, 1 anomalous.
         score: Its anomaly score.
         image: (H, W, 3) uint8.
         reconstruction: (H, W, 3) uint8.
         anomaly_map: (H, W) float32.
-        mask: (H, W) bool.
+        label: 0 normal, 1 anomalous, None where unknown.
+        mask: (H, W) bool, None where there are no masks.
     """
 
-    index: int
     name: str
-    label: int
     score: float
     image: NDArray[np.uint8]
     reconstruction: NDArray[np.uint8]
     anomaly_map: NDArray[np.float32]
-    mask: NDArray[np.bool_]
+    label: int | None = None
+    mask: NDArray[np.bool_] | None = None
 
 
-def worst_first(labels: Sequence[int], scores: Sequence[float]) -> list[int]:
-    """Indices, the most misleading first: high-scored normal and low-scored anomalous images.
+def is_wrong(label: int, score: float, threshold: float | None) -> bool:
+    """Whether the threshold decides wrongly; without one nothing is decided."""
+    return threshold is not None and (score >= threshold) != (label == ANOMALOUS)
 
-    How misleading an image is, is the share of the other class that it is on the wrong side of.
+
+def worst_first(
+    labels: Sequence[int], scores: Sequence[float], threshold: float | None
+) -> list[int]:
+    """All indices: wrong decisions, then the rest, both with the most misleading image first.
+
+    Misleading are high-scored normal and low-scored anomalous images: how much, is the share of
+    the other class that an image is on the wrong side of.
     """
     values, classes = np.asarray(scores), np.asarray(labels)
     wrong_side = np.zeros(len(values))
@@ -55,30 +61,38 @@ def worst_first(labels: Sequence[int], scores: Sequence[float]) -> list[int]:
         wrong_side = np.where(classes == NORMAL, above, below)
     # Within equal shares, by distance of the score on the wrong side; then by position.
     signed = np.where(classes == NORMAL, -values, values)
-    return np.lexsort((signed, -wrong_side)).tolist()
+    right = [not is_wrong(*each, threshold) for each in zip(labels, scores, strict=True)]
+    return np.lexsort((signed, -wrong_side, np.array(right))).tolist()
 
 
 def chosen_cases(
-    labels: Sequence[int], scores: Sequence[float], *, each: int, seed: int
+    order: Sequence[int], labels: Sequence[int], *, limit: int, part: int, seed: int
 ) -> dict[str, list[int]]:
-    """Disjoint indices of the ``each`` worst, best and seeded random cases, the latter by score."""
-    order = worst_first(labels, scores)
-    each = min(each, len(order) // 3) or min(1, len(order))
-    worst, best = order[:each], _best(order[each:], labels, each)
-    rest = [index for index in order if index not in {*worst, *best}]
-    drawn = random.Random(seed).sample(rest, min(each, len(rest)))
-    return {
-        "worst": worst,
-        "best": best,
-        "random": sorted(drawn, key=lambda index: scores[index]),
-    }
+    """At most ``limit`` different indices to look at: the worst, some of the best, random ones.
+
+    A choice of failures alone would mislead.
+
+    Args:
+        order: All indices, the worst first.
+        labels: (N,) 0 or 1.
+        limit: How many in all.
+        part: One in so many is one of the best, and one in so many is drawn from the others.
+        seed: Of the draw.
+    """
+    limit = min(limit, len(order))
+    each = limit // part
+    best = _best(order, labels, each)
+    others = [index for index in order if index not in best]
+    worst, rest = others[: limit - 2 * each], others[limit - 2 * each :]
+    drawn = random.Random(seed).sample(rest, each)
+    return {"worst": worst, "best": best, "random": [index for index in rest if index in drawn]}
 
 
 def _best(order: Sequence[int], labels: Sequence[int], count: int) -> list[int]:
     """The best of both classes in turn, since one class alone would say little."""
     queues = [[i for i in reversed(order) if labels[i] == label] for label in (ANOMALOUS, NORMAL)]
     best: list[int] = []
-    while len(best) < count and any(queues):
+    while len(best) < count:
         best += [queue.pop(0) for queue in queues if queue]
     return best[:count]
 
@@ -88,22 +102,22 @@ def render_cases(
 ) -> dict[int, Case]:
     """Score some images again, this time keeping what can be looked at, by index."""
     cases = {}
+    split = dataset.split
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]
         items = [dataset[index] for index in chosen]
         images = torch.stack([item["image"] for item in items])
-        names = [dataset.split.samples[index].name for index in chosen]
+        names = [split.samples[index].name for index in chosen]
         scored = scorer.score(images.to(scorer.fabric.device), names)
         reconstructions = to_bytes(scored.reconstructions)
         for position, index in enumerate(chosen):
             cases[index] = Case(
-                index=index,
                 name=names[position],
-                label=dataset.split.labels[index],
                 score=float(scored.scores[position]),
                 image=images[position].permute(1, 2, 0).numpy(),
                 reconstruction=reconstructions[position].permute(1, 2, 0).numpy(),
                 anomaly_map=scored.anomaly_maps[position].cpu().numpy(),
-                mask=items[position]["mask"].numpy(),
+                label=split.labels[index],
+                mask=items[position]["mask"].numpy() if split.has_masks else None,
             )
     return cases

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
-from engine.compatibility import check_geometry
-from engine.criterion_spec import CriterionSpec
 from engine.evaluate.reductions import image_scores, pixel_scores
+from engine.hub_files import checkpoint_file
 from engine.runtime import create_fabric, place
 from engine.snapshot import check_snapshot
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria, resize_maps
+from utils.config.criteria import CriterionSpec
 from utils.config.schema import SectionConfig, TestingConfig
 from utils.errors import UserError
 
@@ -126,15 +126,15 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     Raises:
         UserError: Config, checkpoint or weights are not as they should be.
     """
-    check_geometry(config, ("VAL",), file=file, section="TESTING")
-    if not config.checkpoint_path.is_file():
+    checkpoint = checkpoint_file(config)
+    if not checkpoint.is_file():
         raise UserError(
-            f"CHECKPOINT_PATH: {config.checkpoint_path}: no such file; train first with "
+            f"CHECKPOINT_PATH: {checkpoint}: no such file; train first with "
             f"run_training.py --config {file}, or put a released checkpoint there"
         )
-    check_snapshot(config, config.checkpoint_path, file=file, section="TESTING")
+    check_snapshot(config, checkpoint, file=file, section="TESTING")
     fabric = create_fabric(config)
-    model = build_autoencoder(config, config.checkpoint_path)
+    model = build_autoencoder(config, checkpoint)
     model.drop_unused_blocks()
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
     place(fabric, model)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array: TypeAlias = NDArray[Any]
+Keys: TypeAlias = NDArray[np.uint32]
 
 # A page is an eighth of an octave, so page borders fall on octave borders.
 _PAGE_BITS = 20
@@ -19,12 +20,12 @@ _SIGN = np.uint32(1 << 31)
 
 def raise_unless_finite(scores: Array) -> None:
     """Raise a ValueError that counts the scores that are NaN or infinite, if any is."""
-    if not np.isfinite(scores).all():
-        count = int(np.count_nonzero(~np.isfinite(scores)))
+    count = np.count_nonzero(~np.isfinite(scores))
+    if count:
         raise ValueError(f"{count} of {scores.size} scores are not finite as {scores.dtype}")
 
 
-def ordered_keys(scores: ArrayLike) -> NDArray[np.uint32]:
+def ordered_keys(scores: ArrayLike) -> Keys:
     """Whole numbers that sort like the scores.
 
     Args:
@@ -47,7 +48,7 @@ def ordered_keys(scores: ArrayLike) -> NDArray[np.uint32]:
     return keys.view(np.uint32)
 
 
-def scores_of(keys: NDArray[np.uint32]) -> NDArray[np.float32]:
+def scores_of(keys: Keys) -> NDArray[np.float32]:
     """Inverse of :func:`ordered_keys`."""
     return np.where(keys & _SIGN, keys ^ _SIGN, ~keys).view(np.float32)
 
@@ -59,6 +60,10 @@ class PagedBins:
     which pages occur and on nothing else, so neither the order of the scores nor how they were
     split before merging changes a count.
 
+    Args:
+        rows: Number of rows.
+        max_bins: Bins of a row, at least 4096: one for each page that can occur.
+
     Attributes:
         counts: (rows, C) float64, whole numbers being exact up to 2^53. Columns are grouped by
             page, in the order in which pages were first seen.
@@ -66,8 +71,6 @@ class PagedBins:
     """
 
     def __init__(self, rows: int, max_bins: int) -> None:
-        if max_bins < _PAGES:
-            raise ValueError(f"max_bins must be {_PAGES} or more, one for each possible page")
         self.counts = np.zeros((rows, 0))
         self.shift = 0
         self._max_bins = max_bins
@@ -78,12 +81,12 @@ class PagedBins:
     def _page_columns(self) -> int:
         return 1 << (_PAGE_BITS - self.shift)
 
-    def reserve(self, keys: NDArray[np.uint32]) -> None:
-        """Make room for all pages of the keys at once, which saves copies."""
+    def reserve(self, keys: Keys) -> None:
+        """Make room for all pages of the keys at once."""
         seen = np.bincount((keys >> np.uint32(_PAGE_BITS)).ravel(), minlength=_PAGES)
         self._open(np.flatnonzero((seen > 0) & (self._first_column < 0)))
 
-    def locate(self, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
+    def locate(self, keys: Keys) -> NDArray[np.int64]:
         """Column of each key, of the keys' shape; valid until new pages are opened."""
         pages = keys >> np.uint32(_PAGE_BITS)
         columns = self._first_column.take(pages)
@@ -93,22 +96,20 @@ class PagedBins:
         columns += (keys & np.uint32((1 << _PAGE_BITS) - 1)) >> np.uint32(self.shift)
         return columns
 
-    def add(self, row: int, keys: NDArray[np.uint32], weights: Array | float = 1.0) -> None:
-        """Count (N,) keys in one row, each with its weight."""
+    def add(self, row: int, keys: Keys, weights: Array | None = None) -> None:
+        """Count (N,) keys in one row, each with its weight, or once."""
         for start in range(0, len(keys), _PIECE):
             piece = slice(start, start + _PIECE)
             columns = self.locate(keys[piece])
-            amounts = weights[piece] if isinstance(weights, np.ndarray) else weights
-            np.add.at(self.counts[row], columns, amounts)
+            np.add.at(self.counts[row], columns, 1.0 if weights is None else weights[piece])
 
     def merge(self, other: PagedBins) -> None:
         """Add the counts of bins with the same rows and limit."""
-        if len(other._pages) == 0:
-            return
         self._open(np.setdiff1d(other._pages, self._pages))
         slots = self._first_column[other._pages] // self._page_columns
-        shape = (len(self.counts), -1, self._page_columns)
-        self.counts.reshape(shape)[:, slots] += other._coarser(self.shift).reshape(shape)
+        shape = (len(self.counts), len(slots), self._page_columns)
+        own = self.counts.reshape(len(self.counts), len(self._pages), self._page_columns)
+        own[:, slots] += other._coarser(self.shift).reshape(shape)
 
     def descending(self, row: int) -> Array:
         """(C,) counts of a row from the highest scores to the lowest."""
@@ -135,7 +136,9 @@ class PagedBins:
         self._first_column[self._pages] = np.arange(len(self._pages)) * self._page_columns
 
     def _coarser(self, shift: int) -> Array:
+        """The counts with bins of ``2**shift`` keys."""
         factor = 1 << (shift - self.shift)
         if factor == 1:
             return self.counts
-        return self.counts.reshape(len(self.counts), -1, factor).sum(axis=-1)
+        rows, bins = self.counts.shape
+        return self.counts.reshape(rows, bins // factor, factor).sum(axis=-1)

@@ -8,72 +8,70 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.metrics.bins import Array, PagedBins
+from engine.metrics.bins import Array, Keys, PagedBins
+from engine.metrics.curves import Metric, aupro, auroc, average_precision, f1_max
 from engine.metrics.histogram import Curve, SortedScores
 
 Interval = list[float] | None
+"""[low, high]; None where no replicate has both classes."""
 
+_IMAGE_METRICS: Mapping[str, Metric] = {
+    "image_auroc": auroc,
+    "image_ap": average_precision,
+    "image_f1_max": f1_max,
+}
+_PIXEL_METRICS: Mapping[str, Metric] = {
+    "pixel_auroc": auroc,
+    "pixel_ap": average_precision,
+    "pixel_f1_max": f1_max,
+    "pixel_aupro": aupro,
+}
 # 200 replicates of 3 channels in float64: 20 MB at most.
 _MAX_BINS = 4096
 # Images whose histograms are held at once.
 _IMAGES = 64
 
 
-class Statistic(Protocol):
-    """A metric on a curve; None where a class is missing."""
-
-    def __call__(self, curve: Curve, /) -> float | None:
-        """Value of the metric."""
-
-
-def percentile_interval(values: Iterable[float | None]) -> Interval:
-    """2.5 % and 97.5 % percentile of the defined values; None where there are none."""
-    defined = [value for value in values if value is not None]
-    if not defined:
-        return None
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return [float(low), float(high)]
+def _intervals(curves: Iterable[Curve], metrics: Mapping[str, Metric]) -> dict[str, Interval]:
+    """2.5 % and 97.5 % percentiles; replicates that lack a class are left out."""
+    values = [
+        [metric(curve) for metric in metrics.values()] for curve in curves if curve.has_both_classes
+    ]
+    if not values:
+        return dict.fromkeys(metrics)
+    bounds = np.percentile(values, [2.5, 97.5], axis=0)  # (2, metrics)
+    return dict(zip(metrics, bounds.T.tolist(), strict=True))
 
 
-def group_intervals(
+def image_intervals(
     labels: ArrayLike,
     scores: ArrayLike,
     groups: Sequence[str],
-    statistics: Mapping[str, Statistic],
     *,
     seed: int = 0,
     replicates: int = 1000,
 ) -> dict[str, Interval]:
-    """Intervals from groups drawn with replacement, as many as there are.
+    """95 % intervals of ``image_auroc``, ``image_ap`` and ``image_f1_max``.
+
+    As many groups are drawn as there are, with replacement.
 
     Args:
         labels: (N,) 0 for normal, 1 for anomalous.
         scores: (N,) finite scores.
         groups: N names; images with one name are drawn together.
-        statistics: Metrics by name.
         seed: Seed of the draws. The order of the images does not matter.
         replicates: Number of draws. One that lacks a class is left out.
-
-    Raises:
-        ValueError: Lengths differ, or a label or score is invalid.
     """
     sorted_scores = SortedScores(labels, scores)
-    if len(groups) != len(sorted_scores.order):
-        raise ValueError(f"found {len(groups)} groups for {len(sorted_scores.order)} scores")
     names, member = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
     generator = np.random.default_rng(seed)
-    values: dict[str, list[float | None]] = {name: [] for name in statistics}
-    for _ in range(replicates if len(names) else 0):
-        draws = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
-        curve = sorted_scores.curve(draws[member].astype(np.float64))
-        for name, statistic in statistics.items():
-            values[name].append(statistic(curve))
-    return {name: percentile_interval(found) for name, found in values.items()}
+    draws = (generator.integers(len(names), size=len(names)) for _ in range(replicates))
+    times = (np.bincount(draw, minlength=len(names)) for draw in draws)
+    return _intervals((sorted_scores.curve(each[member]) for each in times), _IMAGE_METRICS)
 
 
 def poisson_weights(group: str, seed: int, replicates: int) -> NDArray[np.float64]:
@@ -88,7 +86,7 @@ def poisson_weights(group: str, seed: int, replicates: int) -> NDArray[np.float6
 
 
 class PixelBootstrap:
-    """Poisson bootstrap of pixel metrics: one weighted histogram a replicate, in flat memory.
+    """Poisson bootstrap of pixel metrics: one weighted histogram per replicate, in flat memory.
 
     Poisson(1) weights are the limit of drawing with replacement, and need neither the number of
     groups nor the pixels of past images. Counts are float64: sums of whole numbers stay exact, so
@@ -97,15 +95,15 @@ class PixelBootstrap:
 
     _CHANNELS = 3  # all pixels, anomalous pixels, 1 / |region| of anomalous pixels
 
-    def __init__(self, seed: int = 0, replicates: int = 200) -> None:
-        self.seed = seed
-        self.replicates = replicates
+    def __init__(self, seed: int, replicates: int) -> None:
+        self._seed = seed
+        self._replicates = replicates
         self._bins = PagedBins(self._CHANNELS * replicates, _MAX_BINS)
 
     def update(
         self,
-        keys: NDArray[np.uint32],
-        masks: Array,
+        keys: Keys,
+        masks: NDArray[np.bool_],
         region_weights: Sequence[Array],
         groups: Sequence[str],
     ) -> None:
@@ -113,44 +111,32 @@ class PixelBootstrap:
 
         Args:
             keys: (B, H, W) ordered keys of the scores.
-            masks: (B, H, W) booleans, True for anomalous.
+            masks: (B, H, W), True for anomalous.
             region_weights: B arrays, 1 / |region| for each anomalous pixel in raster order.
             groups: B names.
         """
-        if not self.replicates:
-            return
         for start in range(0, len(keys), _IMAGES):
             part = slice(start, start + _IMAGES)
             histograms = self._histograms(keys[part], masks[part], region_weights[part])
-            draws = [poisson_weights(name, self.seed, self.replicates) for name in groups[part]]
-            shape = (self._CHANNELS, self.replicates, -1)
+            draws = [poisson_weights(name, self._seed, self._replicates) for name in groups[part]]
+            shape = (self._CHANNELS, self._replicates, -1)
             # (R, B) @ (3, B, C): every image enters every replicate with its weight.
             self._bins.counts.reshape(shape)[:] += np.stack(draws, axis=1) @ histograms
 
     def merge(self, other: PixelBootstrap) -> None:
-        """Add all that another bootstrap has seen.
-
-        Raises:
-            ValueError: Its seed or number of replicates differs.
-        """
-        if (self.seed, self.replicates) != (other.seed, other.replicates):
-            raise ValueError("bootstraps of different seeds or replicates cannot be merged")
+        """Add all that another bootstrap of the same seed and replicates has seen."""
         self._bins.merge(other._bins)
 
-    def intervals(self, statistics: Mapping[str, Statistic]) -> dict[str, Interval]:
-        """Intervals of the metrics by name; None where no replicate has both classes."""
-        values: dict[str, list[float | None]] = {name: [] for name in statistics}
-        thresholds = self._bins.thresholds()
-        for replicate in range(self.replicates):
-            rows = range(replicate, self._CHANNELS * self.replicates, self.replicates)
-            channels = [self._bins.descending(row) for row in rows]
-            curve = Curve.from_counts(thresholds, *channels)
-            for name, statistic in statistics.items():
-                values[name].append(statistic(curve))
-        return {name: percentile_interval(found) for name, found in values.items()}
+    def intervals(self) -> dict[str, Interval]:
+        """Intervals of ``pixel_auroc``, ``pixel_ap``, ``pixel_f1_max`` and ``pixel_aupro``."""
+        return _intervals(map(self._curve, range(self._replicates)), _PIXEL_METRICS)
+
+    def _curve(self, replicate: int) -> Curve:
+        rows = range(replicate, len(self._bins.counts), self._replicates)
+        return Curve.from_counts(self._bins.thresholds(), *map(self._bins.descending, rows))
 
     def _histograms(
-        self, keys: NDArray[np.uint32], masks: Array, region_weights: Sequence[Array]
+        self, keys: Keys, masks: NDArray[np.bool_], region_weights: Sequence[Array]
     ) -> NDArray[np.float64]:
         """Counts of each image, (3, B, C)."""
         for image in keys:  # all pages are open before columns are numbered

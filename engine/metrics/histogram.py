@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.metrics.bins import Array, PagedBins, ordered_keys, raise_unless_finite, scores_of
+from engine.metrics.bins import Array, Keys, PagedBins, raise_unless_finite, scores_of
 
 EXACT_LIMIT = 1 << 21
 """Number of scores up to which a histogram is exact (8 MB of keys)."""
@@ -47,7 +47,7 @@ class Curve:
     def from_counts(
         cls, thresholds: Array, total: Array, anomalous: Array, weights: Array
     ) -> Curve:
-        """Accumulate counts a threshold, (K - 1,) each and ordered by descending threshold."""
+        """Accumulate counts of each threshold, (K - 1,) each, by descending threshold."""
         tp, fp, overlap = (np.zeros(len(total) + 1) for _ in range(3))
         np.cumsum(anomalous, out=tp[1:])
         np.cumsum(total, out=fp[1:])
@@ -73,40 +73,30 @@ class Curve:
 
 
 class SortedScores:
-    """Scores sorted once, so that curves under many weightings cost a cumulative sum each."""
+    """Scores sorted once, so that curves under many weightings cost a sum each.
+
+    Args:
+        labels: (N,) 0 or False for normal, 1 or True for anomalous.
+        scores: (N,), compared in double precision.
+
+    Raises:
+        ValueError: A score is not finite.
+    """
 
     def __init__(self, labels: ArrayLike, scores: ArrayLike) -> None:
-        """Sort the scores.
-
-        Args:
-            labels: (N,) 0 or False for normal, 1 or True for anomalous.
-            scores: (N,) finite scores, compared in their own precision.
-
-        Raises:
-            ValueError: The lengths differ, a score is not finite, or a label is neither 0 nor 1.
-        """
-        label_array, score_array = np.asarray(labels), np.asarray(scores)
-        if label_array.ndim != 1 or label_array.shape != score_array.shape:
-            shapes = f"{label_array.shape} and {score_array.shape}"
-            raise ValueError(f"labels and scores must be lists of one length; found {shapes}")
-        if not np.isin(label_array, (0, 1)).all():
-            raise ValueError("labels must be 0 (normal) or 1 (anomalous)")
-        if not np.issubdtype(score_array.dtype, np.floating):
-            score_array = score_array.astype(np.float64)
-        raise_unless_finite(score_array)
-        self.order = np.argsort(score_array, kind="stable")[::-1]
-        self._labels = label_array[self.order].astype(np.float64)
-        descending = score_array[self.order]
-        # Tied scores share one threshold: only the last element of a run makes a point.
-        self._ends = np.flatnonzero(np.append(descending[1:] != descending[:-1], len(descending)))
-        self._thresholds = descending[self._ends]
+        values = np.asarray(scores, dtype=np.float64)
+        raise_unless_finite(values)
+        self._labels = np.asarray(labels, dtype=np.bool_)
+        self._distinct, self._place = np.unique(values, return_inverse=True)
 
     def curve(self, weights: Array | None = None) -> Curve:
-        """Curve of all elements, each counted ``weights`` times, (N,) in the given order."""
-        counts = np.ones(len(self.order)) if weights is None else weights[self.order]
-        total, anomalous = counts.cumsum()[self._ends], (counts * self._labels).cumsum()[self._ends]
-        per_point = np.diff(total, prepend=0.0), np.diff(anomalous, prepend=0.0)
-        return Curve.from_counts(self._thresholds, *per_point, np.zeros(len(self._ends)))
+        """Curve of all elements, each counted ``weights`` times, (N,), or once."""
+        weights = np.ones(len(self._place)) if weights is None else weights
+        total, anomalous = (
+            np.bincount(self._place, counts, len(self._distinct))[::-1]
+            for counts in (weights, weights * self._labels)
+        )
+        return Curve.from_counts(self._distinct[::-1], total, anomalous, np.zeros(len(total)))
 
 
 class ScoreHistogram:
@@ -121,38 +111,23 @@ class ScoreHistogram:
 
     def __init__(self, exact_limit: int = EXACT_LIMIT) -> None:
         self._exact_limit = exact_limit
-        self._pending: list[tuple[NDArray[np.uint32], NDArray[np.uint32], Array]] = []
+        # Keys of all scores, keys of the anomalous ones, weights of those.
+        no_keys = np.zeros(0, dtype=np.uint32)
+        self._pending: list[tuple[Keys, Keys, Array]] = [(no_keys, no_keys, np.zeros(0))]
         self._bins: PagedBins | None = None
         self.size = 0
 
-    def update(self, scores: ArrayLike, labels: Array, weights: Array | None = None) -> None:
-        """Add a batch.
+    def update(self, keys: Keys, labels: NDArray[np.bool_], weights: Array | None = None) -> None:
+        """Add a batch; the keys are kept, not copied.
 
         Args:
-            scores: Finite scores of any shape, rounded to float32.
-            labels: Booleans of the same shape, True for anomalous.
-            weights: One weight for each anomalous element, in the order of ``scores[labels]``;
+            keys: :func:`engine.metrics.bins.ordered_keys` of scores of any shape.
+            labels: Of the same shape, True for anomalous.
+            weights: One weight for each anomalous element, in the order of ``keys[labels]``;
                 1 / |region| gives per-region overlap. Left out: zeros.
-
-        Raises:
-            ValueError: A score is not finite, or shapes differ.
-            TypeError: The labels are no booleans.
         """
-        self.update_keys(ordered_keys(scores), labels, weights)
-
-    def update_keys(
-        self, keys: NDArray[np.uint32], labels: Array, weights: Array | None = None
-    ) -> None:
-        """:meth:`update` for scores whose :func:`ordered_keys` are known; keeps the array."""
-        if labels.dtype != np.bool_:
-            raise TypeError(f"labels must be booleans; found {labels.dtype}")
-        if labels.shape != keys.shape:
-            raise ValueError(f"labels {labels.shape} and scores {keys.shape} differ in shape")
         anomalous = keys[labels]
-        if weights is None:
-            weights = np.zeros(len(anomalous))
-        if weights.shape != anomalous.shape:
-            raise ValueError(f"found {weights.shape} weights for {len(anomalous)} anomalous scores")
+        weights = np.zeros(len(anomalous)) if weights is None else weights
         self._take(keys.ravel(), anomalous, weights)
 
     def merge(self, other: ScoreHistogram) -> None:
@@ -167,42 +142,26 @@ class ScoreHistogram:
         """Cumulative counts by descending threshold; thresholds are float32."""
         return self._exact_curve() if self._bins is None else self._binned_curve(self._bins)
 
-    def _take(
-        self, keys: NDArray[np.uint32], anomalous: NDArray[np.uint32], weights: Array
-    ) -> None:
+    def _take(self, keys: Keys, anomalous: Keys, weights: Array) -> None:
         self.size += len(keys)
         # Whether scores are folded depends on their number alone, not on order or split.
-        if self.size <= self._exact_limit:
-            self._pending.append((keys, anomalous, weights))
-        else:
-            self._count(self._folded(), keys, anomalous, weights)
+        self._pending.append((keys, anomalous, weights))
+        if self.size > self._exact_limit:
+            self._folded()
 
     def _folded(self) -> PagedBins:
+        """The bins, with all that is pending counted in them."""
         if self._bins is None:
             self._bins = PagedBins(3, _MAX_BINS)
-            for keys, _, _ in self._pending:
-                self._bins.reserve(keys)
-            for part in self._pending:
-                self._count(self._bins, *part)
-            self._pending = []
+        for keys, anomalous, weights in self._pending:
+            self._bins.add(self._TOTAL, keys)
+            self._bins.add(self._ANOMALOUS, anomalous)
+            self._bins.add(self._WEIGHT, anomalous, weights)
+        self._pending = []
         return self._bins
 
-    def _count(
-        self,
-        bins: PagedBins,
-        keys: NDArray[np.uint32],
-        anomalous: NDArray[np.uint32],
-        weights: Array,
-    ) -> None:
-        bins.add(self._TOTAL, keys)
-        bins.add(self._ANOMALOUS, anomalous)
-        bins.add(self._WEIGHT, anomalous, weights)
-
     def _exact_curve(self) -> Curve:
-        empty = np.zeros(0, dtype=np.uint32)
-        keys = np.concatenate([empty, *(part[0] for part in self._pending)])
-        anomalous = np.concatenate([empty, *(part[1] for part in self._pending)])
-        weights = np.concatenate([np.zeros(0), *(part[2] for part in self._pending)])
+        keys, anomalous, weights = map(np.concatenate, zip(*self._pending, strict=True))
         distinct, total = np.unique(keys, return_counts=True)
         place = np.searchsorted(distinct, anomalous)
         found = np.bincount(place, minlength=len(distinct))

@@ -6,25 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets.folders.find import ANOMALOUS, Split
-from engine.metrics.curves import PixelMetrics, confusion, image_intervals, image_metrics
+from engine.metrics.bootstrap import image_intervals
+from engine.metrics.collectors import PixelMetrics
+from engine.metrics.curves import confusion, image_metrics
 
 Metrics = dict[str, Any]
-
-_PIXEL_NAMES = (
-    "pixel_auroc",
-    "pixel_ap",
-    "pixel_f1_max",
-    "pixel_f1_threshold",
-    "pixel_dice_max",
-    "pixel_aupro",
-    "pixel_sensitivity_at_95_specificity",
-)
 
 
 def run_metrics(
     split: Split,
     scores: Sequence[float],
-    pixel: PixelMetrics | None,
+    pixel: PixelMetrics,
     *,
     groups: Sequence[str],
     threshold: float | None,
@@ -35,7 +27,7 @@ def run_metrics(
     Args:
         split: The images.
         scores: One per image.
-        pixel: Filled pixel metrics, None where the split has no masks.
+        pixel: Pixel metrics, left empty where the split has no masks.
         groups: What the bootstrap draws, one name per image.
         threshold: Learnt on validation images, None where there is none.
         seed: Seed of the bootstrap.
@@ -44,14 +36,11 @@ def run_metrics(
         Name → value; None where a class or the masks are missing.
     """
     labels = split.labels
-    metrics: Metrics = dict(image_metrics(labels, scores))
-    metrics |= pixel.compute() if pixel else dict.fromkeys(_PIXEL_NAMES)
-    intervals: dict[str, Any] = dict(image_intervals(labels, scores, groups, seed=seed))
-    if pixel:
-        intervals |= pixel.intervals()
-    num_anomalous = sum(label == ANOMALOUS for label in labels)
-    return metrics | {
-        "intervals_95": intervals,
+    num_anomalous = labels.count(ANOMALOUS)
+    return {
+        **image_metrics(labels, scores),
+        **pixel.compute(),
+        "intervals_95": image_intervals(labels, scores, groups, seed=seed) | pixel.intervals(),
         "num_images": len(labels),
         "num_normal": len(labels) - num_anomalous,
         "num_anomalous": num_anomalous,

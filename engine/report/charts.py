@@ -44,17 +44,17 @@ def roc_figure(
         scores: (N,).
         confusion: ``specificity`` and ``sensitivity`` at the threshold, None without one.
     """
-    figure, axes = _chart("1 − specificity", "sensitivity", _SHARES, _SHARES)
     if len(set(labels)) < 2:
+        figure, axes = _chart("1 − specificity", "sensitivity", _SHARES, _SHARES)
         axes.text(0.5, 0.5, "needs both classes", ha="center", va="center", size=12)
         return figure
     fpr, tpr, _ = roc_curve(labels, scores)
-    _curve(axes, fpr, tpr, f"ROC curve, AUROC {auc(fpr, tpr):.3f}")
-    _reference(axes, (0, 1), "chance")
-    if confusion:
-        _dot(axes, 1 - confusion["specificity"], confusion["sensitivity"])
-    _key(figure)
-    return figure
+    return _curve_figure(
+        ("1 − specificity", "sensitivity"),
+        (fpr, tpr, f"ROC curve, AUROC {auc(fpr, tpr):.3f}"),
+        ((0, 1), "chance"),
+        (1 - confusion["specificity"], confusion["sensitivity"]) if confusion else None,
+    )
 
 
 def precision_recall_figure(
@@ -67,17 +67,19 @@ def precision_recall_figure(
         scores: (N,).
         confusion: ``sensitivity`` and ``precision`` at the threshold, None without one.
     """
-    figure, axes = _chart("recall (sensitivity)", "precision", _SHARES, _SHARES)
     precision, recall, _ = precision_recall_curve(labels, scores)
     steps_x, steps_y = np.repeat(recall[::-1], 2)[1:-1], np.repeat(precision[::-1], 2)[2:]
-    _curve(axes, steps_x, steps_y, "precision-recall curve")
     share = float(np.mean(labels))
-    _reference(axes, (share, share), "share of anomalous images")
     # Where nothing is called anomalous, precision is not defined and has no place.
+    point = None
     if confusion and confusion["precision"] is not None:
-        _dot(axes, confusion["sensitivity"], confusion["precision"])
-    _key(figure)
-    return figure
+        point = (confusion["sensitivity"], confusion["precision"])
+    return _curve_figure(
+        ("recall (sensitivity)", "precision"),
+        (steps_x, steps_y, "precision-recall curve"),
+        ((share, share), "share of anomalous images"),
+        point,
+    )
 
 
 def histogram_figure(
@@ -85,7 +87,7 @@ def histogram_figure(
 ) -> Figure:
     """Histogram of at least one score, by class where there are labels."""
     values = np.asarray(scores, dtype=np.float64)
-    edges = _histogram_edges(values)
+    edges = np.histogram_bin_edges(values, _HISTOGRAM_BINS)
     shown = edges if threshold is None else np.append(edges, threshold)
     groups = {("images", "accent"): values}
     if labels is not None:
@@ -96,16 +98,11 @@ def histogram_figure(
     y_ticks = MaxNLocator(4, integer=True).tick_values(0, highest)
     figure, axes = _chart("anomaly score", "images", x_ticks, y_ticks)
     for (name, colour), count in counts.items():
-        axes.stairs(
-            count,
-            edges,
-            fill=True,
-            facecolor=(_COLOURS[colour], 0.3),
-            edgecolor=_COLOURS[colour],
-            lw=1,
-            label=f"{name} ({count.sum():,})",
-            clip_on=False,
-        )
+        # Printed in grey, the classes differ by how full they are.
+        face = (_COLOURS[colour], 0.15 if name == "normal" else 0.45)
+        label = f"{name} ({count.sum():,})"
+        bars = axes.stairs(count, edges, fill=True, fc=face, ec=_COLOURS[colour])
+        bars.set(lw=1, label=label, clip_on=False)
     if threshold is not None:
         line, y = (threshold, threshold), (y_ticks[0], y_ticks[-1])
         axes.plot(line, y, "--", color=_COLOURS["text"], lw=1.5, label="threshold", clip_on=False)
@@ -156,38 +153,28 @@ def _chart(
     return figure, axes
 
 
-def _curve(axes: Axes, x: NDArray[Any], y: NDArray[Any], name: str) -> None:
-    """At most ``_CURVE_POINTS`` points, evenly along the curve, its ends included."""
-    count = min(len(x), _CURVE_POINTS)
-    kept = np.linspace(0, len(x) - 1, count).round().astype(int)
+def _curve_figure(
+    axis_labels: tuple[str, str],
+    curve: tuple[NDArray[Any], NDArray[Any], str],
+    reference: tuple[tuple[float, float], str],
+    point: tuple[float, float] | None,
+) -> Figure:
+    """A named curve, a line from left to right to compare it with, the point of the threshold."""
+    figure, axes = _chart(*axis_labels, _SHARES, _SHARES)
+    x, y, name = curve
+    # At most so many points, evenly along the curve, its ends included: the page stays small.
+    kept = np.linspace(0, len(x) - 1, min(len(x), _CURVE_POINTS)).round().astype(int)
     axes.plot(x[kept], y[kept], color=_COLOURS["accent"], lw=2, label=name, clip_on=False)
-
-
-def _reference(axes: Axes, y: tuple[float, float], name: str) -> None:
-    style: dict[str, Any] = {"dashes": (2, 3), "lw": 1, "zorder": 1, "clip_on": False}
-    axes.plot((0, 1), y, color=_COLOURS["muted"], label=name, **style)
-
-
-def _dot(axes: Axes, x: float, y: float) -> None:
-    face, edge = _COLOURS["page"], _COLOURS["text"]
-    name = "at the threshold"
-    axes.plot(x, y, "o", ms=8, mfc=face, mec=edge, mew=2, label=name, zorder=3, clip_on=False)
+    ends, name = reference
+    dots: dict[str, Any] = {"dashes": (2, 3), "lw": 1, "zorder": 1, "clip_on": False}
+    axes.plot((0, 1), ends, color=_COLOURS["muted"], label=name, **dots)
+    if point:
+        face, edge, name = _COLOURS["page"], _COLOURS["text"], "at the threshold"
+        axes.plot(*point, "o", ms=8, mfc=face, mec=edge, mew=2, label=name, zorder=3, clip_on=False)
+    _key(figure)
+    return figure
 
 
 def _key(figure: Figure) -> None:
-    figure.legend(
-        loc="outside lower left",
-        ncols=2,
-        frameon=False,
-        fontsize=11,
-        labelcolor=_COLOURS["muted"],
-        borderpad=0.4,
-    )
-
-
-def _histogram_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    low, high = float(values.min()), float(values.max())
-    largest = max(abs(low), abs(high))
-    # Scores that differ in their last digits only leave no room for bins between them.
-    margin = max(0.5, 0.1 * largest) if high - low <= 1e-9 * largest else 0.0
-    return np.linspace(low - margin, high + margin, _HISTOGRAM_BINS + 1)
+    style: dict[str, Any] = {"frameon": False, "fontsize": 11, "labelcolor": _COLOURS["muted"]}
+    figure.legend(loc="outside lower left", ncols=2, borderpad=0.4, **style)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from datasets.folders.find import Split
 from engine.evaluate.calibration import Calibration, ColourScale
-from engine.evaluate.cases import Case
+from engine.evaluate.cases import Case, is_wrong
 from engine.metrics.run_metrics import Metrics
 from engine.report.charts import NAMES, chart_svg, histogram_figure, precision_recall_figure
-from engine.report.gallery import gallery_note, is_wrong, shown_note
-from engine.report.pictures import colour_strip, mask_path, overlay, picture
+from engine.report.pictures import map_layer, outline_path, picture
 from engine.report.render import render
 from engine.runtime import versions
 from utils.checkpoints import write_text
 from utils.config.load import Config, ini_text
+from utils.config.schema import TestingConfig
 from utils.run_files import same_folder
 
 _EXPLANATIONS = {
@@ -36,6 +34,13 @@ _EXPLANATIONS = {
     "aupro": ("AUPRO", "overlap of each anomalous region, up to 30 % false positives"),
 }
 
+# The three metrics that matter, on the first screen.
+_WITH_MASKS = ("image_auroc", "pixel_auroc", "pixel_aupro")
+_WITHOUT_MASKS = ("image_auroc", "image_ap", "image_sensitivity_at_95_specificity")
+
+GALLERY_PART = 5
+"""One in so many images of a gallery is one of the best, and one in so many is a random one."""
+
 
 @dataclass(frozen=True)
 class TestRun:
@@ -48,6 +53,7 @@ class TestRun:
         metrics: The content of metrics.json.
         threshold: Learnt on validation images, None where there is none.
         colours: The colour scale of all maps.
+        pixel_threshold: Pixels with this score or above are outlined; None where there is none.
     """
 
     __test__ = False
@@ -58,35 +64,17 @@ class TestRun:
     metrics: Metrics
     threshold: float | None
     colours: ColourScale
-
-
-@dataclass(frozen=True)
-class PredictedImage:
-    """One image of a prediction.
-
-    Attributes:
-        name: The image's path.
-        score: Its anomaly score.
-        image: (H, W, 3) uint8.
-        reconstruction: (H, W, 3) uint8.
-        anomaly_map: (H, W) float32.
-    """
-
-    name: str
-    score: float
-    image: NDArray[np.uint8]
-    reconstruction: NDArray[np.uint8]
-    anomaly_map: NDArray[np.float32]
+    pixel_threshold: float | None = None
 
 
 def write_report(
-    run: TestRun, cases: Iterable[Case], roc: Figure, histogram: Figure, path: Path
+    run: TestRun, cases: Mapping[int, Case], roc: Figure, histogram: Figure, path: Path
 ) -> None:
     """Write the report of a test.
 
     Args:
         run: The finished test.
-        cases: The images of the gallery, the most misleading first; taken one by one.
+        cases: The images of the gallery by their position in the split, the worst first.
         roc: The ROC curve; left out where a class is missing.
         histogram: The histogram of image scores.
         path: The HTML file.
@@ -94,30 +82,31 @@ def write_report(
     Raises:
         UserError: The report cannot be written.
     """
-    metrics = run.metrics
-    shown = {case.index: _test_card(run, case) for case in cases}
+    metrics, settings = run.metrics, run.config.need_testing()
     charts, charts_missing = _test_charts(run, roc, histogram)
+    rows = _metric_rows(metrics)
     content = render(
         "test.html.j2",
-        experiment=run.config.need_testing().experiment_name,
-        counts=_test_counts(metrics),
-        threshold=run.threshold,
-        threshold_source=_threshold_source(run),
+        experiment=settings.experiment_name,
+        facts=[
+            ("Images", _images(metrics)),
+            ("Folder", str(run.split.folder)),
+            *_model(settings),
+        ],
+        numbers=[rows[key] for key in (_WITH_MASKS if run.split.has_masks else _WITHOUT_MASKS)],
         charts=charts,
         charts_missing=charts_missing,
-        colours=run.colours,
-        colour_strip=colour_strip(run.colours),
-        cards=list(shown.values()),
-        cards_note=gallery_note(run.split.labels, run.scores, run.threshold, list(shown)),
-        config_text=ini_text(run.config),
-        setup=[
-            ("checkpoint", metrics["checkpoint"]),
-            ("seed", str(metrics["seed"])),
-            *metrics["versions"].items(),
-        ],
-        metrics=_metric_rows(metrics),
-        metrics_note=_metrics_note(metrics, has_masks=run.split.has_masks),
+        threshold=run.threshold,
+        threshold_source=_threshold_source(run),
         confusion=metrics["confusion"],
+        colours=run.colours,
+        pixel_threshold=run.pixel_threshold,
+        cards=[_test_card(run, index, case) for index, case in cases.items()],
+        cards_note=_gallery_note(run, list(cases)),
+        metrics=list(rows.values()),
+        metrics_note=_metrics_note(metrics, has_masks=run.split.has_masks),
+        setup=[("seed", str(metrics["seed"])), *metrics["versions"].items()],
+        config_text=ini_text(run.config),
     )
     write_text(path, content)
 
@@ -126,9 +115,11 @@ def write_prediction_report(
     config: Config,
     calibration: Calibration,
     scores: Sequence[float],
-    images: Iterable[PredictedImage],
+    images: Sequence[Case],
     unreadable: Sequence[tuple[str, str]],
     path: Path,
+    *,
+    pixel_threshold: float | None = None,
 ) -> None:
     """Write the report of a prediction.
 
@@ -136,16 +127,15 @@ def write_prediction_report(
         config: A config with a section [TESTING].
         calibration: Threshold and colour scale.
         scores: Of all images that could be read.
-        images: Those that the gallery shows; taken one by one.
+        images: Those that the gallery shows, the highest score first.
         unreadable: Path and error of each file that could not be read.
         path: The HTML file.
+        pixel_threshold: Pixels with this score or above are outlined; None where there is none.
 
     Raises:
         UserError: The report cannot be written.
     """
     settings, threshold = config.need_testing(), calibration.threshold
-    source = f"{calibration.method} on {calibration.val_data_path}"
-    cards = [_predicted_card(image, calibration) for image in images]
     num_anomalous = sum(score >= threshold for score in scores)
     title, charts = "Image scores", []
     if scores:
@@ -153,62 +143,102 @@ def write_prediction_report(
     content = render(
         "prediction.html.j2",
         experiment=settings.experiment_name,
-        counts=[
+        facts=_model(settings),
+        numbers=[
             ("images", len(scores)),
             ("called anomalous", num_anomalous),
             ("called normal", len(scores) - num_anomalous),
             ("not readable", len(unreadable)),
         ],
-        threshold=threshold,
-        threshold_source=f"Learnt on validation images: {source}.",
+        unreadable=unreadable,
         charts=charts,
         charts_missing="" if charts else "No image was scored.",
+        threshold=threshold,
+        threshold_source=(
+            f"Learnt on validation images: {calibration.method} on {calibration.val_data_path}."
+        ),
         colours=calibration.colours,
-        colour_strip=colour_strip(calibration.colours),
-        cards=cards,
-        cards_note=shown_note(len(cards), len(scores)),
+        pixel_threshold=pixel_threshold,
+        cards=[
+            _card(case, calibration.colours, pixel_threshold)
+            | dict.fromkeys(("verdict", "group"), NAMES[case.score >= threshold])
+            for case in images
+        ],
+        cards_note=_shown_note(len(images), len(scores)),
+        setup=[("seed", str(settings.seed)), *versions().items()],
         config_text=ini_text(config),
-        setup=[*versions().items(), ("seed", str(settings.seed))],
-        unreadable=unreadable,
     )
     write_text(path, content)
 
 
-def _test_card(run: TestRun, case: Case) -> dict[str, object]:
+def _test_card(run: TestRun, index: int, case: Case) -> dict[str, object]:
     # The score of the table: scored again in another batch, its last digits may differ.
-    score, verdict = run.scores[case.index], "none"
+    label, score, verdict = run.split.labels[index], run.scores[index], "none"
     if run.threshold is not None:
-        right = "f" if is_wrong(case.label, score, run.threshold) else "t"
+        right = "f" if is_wrong(label, score, run.threshold) else "t"
         verdict = right + ("p" if score >= run.threshold else "n")
-    return _pictures(case, run.colours) | {
+    return _card(case, run.colours, run.pixel_threshold) | {
         "score": score,
-        "label": NAMES[case.label],
         "verdict": verdict,
-        "group": NAMES[case.label] if run.threshold is None else verdict,
-        "mask_path": mask_path(case.mask) if run.split.has_masks else None,
+        "group": NAMES[label] if run.threshold is None else verdict,
     }
 
 
-def _predicted_card(image: PredictedImage, calibration: Calibration) -> dict[str, object]:
-    verdict = NAMES[image.score >= calibration.threshold]
-    return _pictures(image, calibration.colours) | {
-        "score": image.score,
-        "label": None,
-        "verdict": verdict,
-        "group": verdict,
-        "mask_path": None,
-    }
-
-
-def _pictures(image: Case | PredictedImage, colours: ColourScale) -> dict[str, object]:
-    height, width = image.image.shape[:2]
+def _card(case: Case, colours: ColourScale, pixel_threshold: float | None) -> dict[str, object]:
+    above = None if pixel_threshold is None else case.anomaly_map >= pixel_threshold
+    height, width = case.image.shape[:2]
     return {
-        "name": image.name,
+        "name": case.name,
+        "score": case.score,
+        "label": None if case.label is None else NAMES[case.label],
         "size": (width, height),
-        "image": picture(image.image),
-        "reconstruction": picture(image.reconstruction),
-        "overlay": picture(overlay(image.image, image.anomaly_map, colours)),
+        "image": picture(case.image),
+        "reconstruction": picture(case.reconstruction),
+        "map": picture(map_layer(case.anomaly_map, colours)),
+        "mask_path": None if case.mask is None else outline_path(case.mask),
+        "threshold_path": None if above is None else outline_path(above),
     }
+
+
+def _images(metrics: Metrics) -> str:
+    """What was tested, as 192 (96 normal, 96 anomalous)."""
+    parts = [f"{metrics['num_normal']:,} normal", f"{metrics['num_anomalous']:,} anomalous"]
+    if metrics["interval_unit"] == "patient":
+        parts.append(f"of {metrics['num_groups']:,} patients")
+    if metrics["num_left_out"]:
+        parts.append(f"{metrics['num_left_out']:,} more left out by MAX_SAMPLES_TEST")
+    return f"{metrics['num_images']:,} ({', '.join(parts)})"
+
+
+def _model(settings: TestingConfig) -> list[tuple[str, str]]:
+    size = f"{settings.resize} × {settings.resize} pixels"
+    return [
+        ("Model", f"Q-Former Autoencoder on {', '.join(settings.model_name)}, {size}"),
+        ("Checkpoint", str(settings.checkpoint_path)),
+    ]
+
+
+def _gallery_note(run: TestRun, shown: Sequence[int]) -> str:
+    """What the reader of a test's gallery must know of the choice of its images."""
+    num_shown, num_all = len(shown), len(run.scores)
+    note = _shown_note(num_shown, num_all)
+    if not shown or num_shown == num_all:
+        return note
+    if each := num_shown // GALLERY_PART:
+        note += f" Besides the most misleading ones, these are {each:,} of the best and {each:,} "
+        note += "drawn at random."
+    if run.threshold is None:
+        return note
+    pairs = zip(run.split.labels, run.scores, strict=True)
+    wrong = [is_wrong(label, score, run.threshold) for label, score in pairs]
+    num_wrong = sum(wrong[index] for index in shown)
+    return f"{note} {num_wrong:,} of {sum(wrong):,} wrong decisions are among them."
+
+
+def _shown_note(shown: int, total: int) -> str:
+    if not shown and total:
+        return f"The gallery is left out, since REPORT_IMAGES is 0. The set has {total:,} images."
+    return f"Showing {shown:,} of {total:,} images."
 
 
 def _test_charts(
@@ -224,13 +254,6 @@ def _test_charts(
         curve = precision_recall_figure(labels, scores, run.metrics["confusion"])
         charts = {"ROC curve": roc, "Precision-recall curve": curve} | charts
     return [(title, chart_svg(figure, title)) for title, figure in charts.items()], missing
-
-
-def _test_counts(metrics: Metrics) -> tuple[tuple[str, int], ...]:
-    counts = [(name, metrics[f"num_{name}"]) for name in ("images", "normal", "anomalous")]
-    if metrics["interval_unit"] == "patient":
-        counts.append(("patients", metrics["num_groups"]))
-    return (*counts, ("left out by MAX_SAMPLES_TEST", metrics["num_left_out"]))
 
 
 def _threshold_source(run: TestRun) -> str:
@@ -254,14 +277,15 @@ def _threshold_source(run: TestRun) -> str:
 
 def _metric_rows(
     metrics: Metrics,
-) -> list[tuple[str, float | None, tuple[float, float] | None, str]]:
-    rows = []
+) -> dict[str, tuple[str, float | None, tuple[float, float] | None, str]]:
+    """Key → name, value, 95 % interval and explanation."""
+    rows = {}
     for key, value in metrics.items():
         kind, _, name = key.partition("_")
         if kind in ("image", "pixel") and name in _EXPLANATIONS:
             title, explanation = _EXPLANATIONS[name]
             interval = metrics["intervals_95"].get(key)
-            rows.append((f"{kind.title()} {title}", value, interval, explanation))
+            rows[key] = (f"{kind.title()} {title}", value, interval, explanation)
     return rows
 
 

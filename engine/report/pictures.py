@@ -1,79 +1,153 @@
-"""Pictures of a report: small JPEGs, overlays on the colour scale, outlines of masks."""
+"""Pictures of cases: maps as colours, outlines of regions, overlays, small files for a report."""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import cv2
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from PIL import Image
 
 from engine.evaluate.calibration import ColourScale
-from utils.plots import COLOUR_MAP
+from engine.evaluate.cases import Case
+from utils.plots import COLOUR_MAP, save_figure
+
+# A mask is outlined in cyan, which the colour map lacks, what lies above a threshold in white.
+MASK_COLOUR, THRESHOLD_COLOUR = "#7df9ff", "#ffffff"
+OPACITY = 0.75
 
 # 200 images of three pictures each stay below 20 MB, in base64, whatever they show.
 _PICTURE_BYTES = 22_000
-_QUALITIES = (85, 75, 60, 45, 30, 15)
+_QUALITIES = (88, 75, 60, 40, 20, 0)
 _PICTURE_SIDE = 320
-_MASK_PATH_LENGTH = 4000
-_OPACITY = 0.75
+_PATH_LENGTH = 4000
 
 
 def picture(pixels: NDArray[np.uint8]) -> str:
-    """An (H, W, 3) image as a data URI, shrunk where it is large.
+    """An (H, W, 3) or, with opacity, (H, W, 4) image as a data URI, shrunk where it is large.
 
-    It is a JPEG of the best quality that fits into ``_PICTURE_BYTES``.
+    It is a WebP of the best quality that fits into ``_PICTURE_BYTES``.
     """
     image = Image.fromarray(pixels)
     image.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
     for quality in _QUALITIES:
         content = io.BytesIO()
-        image.save(content, "JPEG", quality=quality, optimize=True)
+        image.save(content, "WEBP", quality=quality, alpha_quality=quality)
         if content.tell() <= _PICTURE_BYTES:
             break
-    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
+    return "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+def map_layer(anomaly_map: NDArray[np.float32], colours: ColourScale) -> NDArray[np.uint8]:
+    """An (H, W) map as an (H, W, 4) layer to lay over black or over its image.
+
+    Over black it shows the colours of the colour map; the darker these are, the more of an image
+    shines through. It is transparent at the scale's beginning and below.
+    """
+    share = ((anomaly_map - colours.low) / (colours.high - colours.low)).clip(0, 1)
+    colour = mpl.colormaps[COLOUR_MAP](share)[..., :3]
+    opacity = colour.max(axis=-1, keepdims=True)
+    layer = np.concatenate([colour / opacity, opacity * (share[..., None] > 0)], axis=-1)
+    return (255 * layer).round().astype(np.uint8)
 
 
 def overlay(
-    image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], colours: ColourScale
+    image: NDArray[np.uint8],
+    anomaly_map: NDArray[np.float32],
+    colours: ColourScale,
+    threshold: float | None = None,
 ) -> NDArray[np.uint8]:
-    """An anomaly map on its (H, W, 3) image; transparent at the scale's beginning and below."""
-    share = ((anomaly_map - colours.low) / (colours.high - colours.low)).clip(0, 1)[..., None]
-    opacity = _OPACITY * np.sqrt(share)
-    colour = mpl.colormaps[COLOUR_MAP](share[..., 0])[..., :3] * 255
-    return (image * (1 - opacity) + colour * opacity).round().astype(np.uint8)
+    """An anomaly map on its (H, W, 3) image.
 
-
-def mask_path(mask: NDArray[np.bool_]) -> str:
-    """The SVG path around an (H, W) mask's regions and holes; "" where it is empty.
-
-    A mask of very many small regions is outlined coarsely, so that the page stays small.
+    Args:
+        image: (H, W, 3).
+        anomaly_map: (H, W).
+        colours: The scale of the map.
+        threshold: Pixels with this score or above are outlined; none without one.
     """
-    scale, coarse = 1, mask.astype(np.uint8)
+    layer = map_layer(anomaly_map, colours).astype(np.float64)
+    opacity = OPACITY * layer[..., 3:] / 255
+    shown = (image * (1 - opacity) + layer[..., :3] * opacity).round().astype(np.uint8)
+    if threshold is not None:
+        lines = outlines(anomaly_map >= threshold)
+        cv2.drawContours(shown, lines, -1, (0, 0, 0), 3)
+        cv2.drawContours(shown, lines, -1, (255, 255, 255), 1)
+    return shown
+
+
+def outlines(region: NDArray[np.bool_]) -> Sequence[NDArray[Any]]:
+    """Closed lines around an (H, W) region and its holes: (N, 1, 2) pixels, x before y."""
+    return cv2.findContours(region.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[0]
+
+
+def outline_path(region: NDArray[np.bool_]) -> str:
+    """The SVG path around an (H, W) region and its holes; "" where it is empty.
+
+    Very many small regions are outlined coarsely, so that the page stays small.
+    """
+    scale = 1
     while True:
-        contours, _ = cv2.findContours(coarse, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-        path = "".join(_contour_path(contour[:, 0], scale) for contour in contours)
-        if len(path) <= _MASK_PATH_LENGTH:
+        lines = [((line[:, 0] + 0.5) * scale).tolist() for line in outlines(region)]
+        path = "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in line) + "Z" for line in lines)
+        if len(path) <= _PATH_LENGTH:
             return path
-        padded = np.pad(coarse, [(0, side % 2) for side in coarse.shape])
+        # (H, W) -> (H / 2, W / 2): a cell belongs to the region where any of its pixels does.
+        region = cv2.dilate(region.astype(np.uint8), np.ones((2, 2)), anchor=(0, 0))[::2, ::2] > 0
         scale *= 2
-        # (2h, 2w) -> (h, w): a cell is anomalous where any of its pixels is.
-        coarse = padded.reshape(len(padded) // 2, 2, -1, 2).max(axis=(1, 3))
 
 
-def _contour_path(points: NDArray[np.number], scale: int) -> str:
-    centres = ((points.astype(float) + 0.5) * scale).tolist()
-    return "M" + "L".join(f"{x:g} {y:g}" for x, y in centres) + "Z"
+def plot_cases(
+    cases: Mapping[str, Sequence[Case]],
+    colours: ColourScale,
+    path: Path,
+    *,
+    pixel_threshold: float | None = None,
+) -> None:
+    """Images, reconstructions and anomaly maps, alone and on the image with outlines.
+
+    Args:
+        cases: At least one, by what they are examples of; their labels are known.
+        colours: The scale of all maps.
+        path: The PNG file.
+        pixel_threshold: Pixels with this score or above are outlined; none without one.
+    """
+    rows = [(kind, case) for kind, each in cases.items() for case in each]
+    titles = ("image", "reconstruction", "anomaly map", "map on image")
+    figure = Figure(figsize=(1.6 * len(titles) + 2.2, 1.4 * len(rows) + 0.7), layout="constrained")
+    # Layout engines do not count labels that stand beside the axes: room is kept for them.
+    figure.set_layout_engine("constrained", rect=(0.05, 0, 0.95, 1))
+    grid = figure.subplots(len(rows), len(titles), squeeze=False)
+    for axes, (kind, case) in zip(grid, rows, strict=True):
+        truth = "anomalous" if case.label else "normal"
+        title = f"{kind}: {truth}\n{Path(case.name).stem[-24:]}\nscore {case.score:.4g}"
+        axes[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=7)
+        axes[0].imshow(case.image)
+        axes[1].imshow(case.reconstruction)
+        shown = axes[2].imshow(case.anomaly_map, COLOUR_MAP, vmin=colours.low, vmax=colours.high)
+        axes[3].imshow(overlay(case.image, case.anomaly_map, colours))
+        if case.mask is not None:
+            _outline(axes[3], case.mask, MASK_COLOUR, "-")
+        if pixel_threshold is not None:
+            _outline(axes[3], case.anomaly_map >= pixel_threshold, THRESHOLD_COLOUR, ":")
+    for axis in grid.flat:
+        axis.set(xticks=[], yticks=[], frame_on=False)
+    for axis, title in zip(grid[0], titles, strict=True):
+        axis.set_title(title, fontsize=9)
+    figure.colorbar(shown, ax=grid, aspect=90, extend="max", label="anomaly score of a pixel")
+    save_figure(figure, path)
 
 
-def colour_strip(colours: ColourScale) -> str:
-    """A strip of a scale's colours, as a data URI."""
-    # The strip is made as the maps are, on a middle grey: it shows the colours as they appear.
-    ramp = np.linspace(colours.low, colours.high, 256, dtype=np.float32)[None].repeat(8, axis=0)
-    strip = overlay(np.full((8, 256, 3), 110, np.uint8), ramp, colours)
-    content = io.BytesIO()
-    Image.fromarray(strip).save(content, "PNG")
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+def _outline(axes: Axes, region: NDArray[np.bool_], colour: str, style: str) -> None:
+    halo = [withStroke(linewidth=2.4, foreground="black")]
+    for line in outlines(region):
+        axes.add_patch(Polygon(line[:, 0], fill=False, ec=colour, ls=style, path_effects=halo))

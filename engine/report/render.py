@@ -12,8 +12,14 @@ import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
+import matplotlib as mpl
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.colors import to_hex
+
+from engine.report.pictures import OPACITY
+from utils.plots import COLOUR_MAP
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -34,7 +40,7 @@ def render(template: str, **context: object) -> str:
 
     Args:
         template: ``test.html.j2`` or ``prediction.html.j2``, which list what they show.
-        context: Name → value of all of it.
+        context: All of it.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -53,6 +59,8 @@ def render(template: str, **context: object) -> str:
         verdicts=VERDICTS,
         script=Markup(script),
         script_hash=digest,
+        stops=", ".join(map(to_hex, mpl.colormaps[COLOUR_MAP](np.linspace(0, 1, 33)))),
+        opacity=OPACITY,
     )
 
 

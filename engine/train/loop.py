@@ -16,7 +16,7 @@ from datasets.dataset import AnomalyDataset, EpochSampler, derive_seed
 from datasets.transforms import normalise
 from engine.evaluate.evaluate import evaluate
 from engine.evaluate.scorer import Scorer
-from engine.metrics.collectors import PixelCollector
+from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import image_metrics
 from engine.runtime import gather
 from engine.train.loss_watch import LossWatch, check_weights
@@ -152,7 +152,7 @@ class Trainer:
 
     def _validate(self) -> Row:
         split = self.validation.split
-        pixel = PixelCollector(self.settings.seed, replicates=0)
+        pixel = PixelMetrics()
         scores = evaluate(
             self.scorer,
             self.validation,
@@ -162,7 +162,7 @@ class Trainer:
         )
         metrics = image_metrics(split.labels, scores)
         if split.has_masks:
-            metrics |= pixel.metrics.compute()
+            metrics |= pixel.compute()
         return {name: metrics.get(name.removeprefix("val_")) for name in VALIDATION_COLUMNS}
 
     def _finish_epoch(self, row: Row) -> None:

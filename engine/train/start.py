@@ -13,10 +13,8 @@ from datasets.cache import checked_dataset
 from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
 from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.samples import Split
-from datasets.folders.volumes import of_volume
+from datasets.folders.volumes import Slicing
 from engine.build import build_autoencoder, build_criteria
-from engine.compatibility import check_geometry
-from engine.criterion_spec import CriterionSpec
 from engine.evaluate.evaluate import create_batches
 from engine.evaluate.scorer import Reductions, Scorer
 from engine.run_folder import check_results_folder, one_trainer_in
@@ -28,9 +26,11 @@ from engine.train.state import Progress
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
 from utils.checkpoints import write_text
+from utils.config.criteria import CriterionSpec
 from utils.config.load import Config, ini_text
 from utils.config.schema import TrainingConfig
 from utils.errors import UserError
+from utils.hub import HubFile, fetch
 from utils.run_files import TrainingFiles
 
 
@@ -41,15 +41,17 @@ def create_trainer(config: Config) -> Trainer:
         UserError: Config, data or weights are not as they should be.
     """
     settings = config.need_training()
-    check_geometry(settings, ("TRAIN", "VAL"), file=config.file, section="TRAINING")
     check_sections(config)
-    if settings.model_ckpt_path:
-        check_snapshot(settings, settings.model_ckpt_path, file=config.file, section="TRAINING")
+    start = settings.model_ckpt_path
+    if isinstance(start, HubFile):
+        start = fetch(start, key="MODEL_CKPT_PATH", cache_dir=settings.cache_dir[0])
+    if start:
+        check_snapshot(settings, start, file=config.file, section="TRAINING")
     splits = _find_splits(settings)
     fabric = create_fabric(settings)
     # Before the weights: what is wrong with the images is told sooner.
     dataset, validation = (checked_dataset(each, settings) for each in splits)
-    model, train_criterion, val_criterion = _build(settings, fabric)
+    model, train_criterion, val_criterion = _build(settings, fabric, start)
     sampler, loader = _train_batches(settings, fabric, dataset)
     total_steps = settings.n_epochs * (len(loader) // settings.accumulate)
     optimizer, scheduler = create_optimizer(
@@ -84,21 +86,21 @@ def create_trainer(config: Config) -> Trainer:
 
 def _find_splits(settings: TrainingConfig) -> tuple[Split, Split]:
     """The training and the validation images, as many as MAX_SAMPLES_* allow."""
-    axis, volume, seed = settings.slice_axis, settings.volume_index, settings.seed
-    training = find_normal_images(settings.train_data_path, key="TRAIN_DATA_PATH", axis=axis)
-    validation = find_split(settings.val_data_path, key="VAL_DATA_PATH", axis=axis)
+    slicing, seed = Slicing.of(settings), settings.seed
+    training = find_normal_images(settings.train_data_path, key="TRAIN_DATA_PATH", slicing=slicing)
+    validation = find_split(settings.val_data_path, key="VAL_DATA_PATH", slicing=slicing)
     return (
-        of_volume(training, volume).cut(settings.max_samples_train, seed),
-        of_volume(validation, volume).cut(settings.max_samples_val, seed),
+        training.cut(settings.max_samples_train, seed),
+        validation.cut(settings.max_samples_val, seed),
     )
 
 
 def _build(
-    settings: TrainingConfig, fabric: Fabric
+    settings: TrainingConfig, fabric: Fabric, start: Path | None
 ) -> tuple[QFormerAutoencoder, WeightedCriteria, WeightedCriteria]:
     """Model, loss and validation criterion on the device, from the run's seed."""
     torch.manual_seed(settings.seed)
-    model = build_autoencoder(settings, settings.model_ckpt_path)
+    model = build_autoencoder(settings, start)
     saves_encoder = settings.checkpoint_content == "full"
     if not saves_encoder:
         model.drop_unused_blocks()

@@ -18,6 +18,7 @@ from datasets import cache as image_cache
 from datasets.cache import keep_images
 from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
 from datasets.folders.find import find_normal_images, find_split
+from datasets.folders.volumes import Slicing
 from engine.evaluate.calibration import fingerprint
 from engine.test import test as run_test
 from engine.train.start import create_trainer, train
@@ -171,7 +172,7 @@ def test_another_slice_axis_is_another_cache(tmp_path: Path) -> None:
     write_nifti(tmp_path / "data/a.nii", VOLUME[:4, :4, :4])
     keys = set()
     for axis in ("axial", "coronal", "sagittal"):
-        split = find_normal_images(tmp_path / "data", key="TRAIN_DATA_PATH", axis=axis)
+        split = find_normal_images(tmp_path / "data", key="TRAIN_DATA_PATH", slicing=Slicing(axis))
         keys.add(image_cache.cache_key(AnomalyDataset(split, 8, AUTO)))
     assert len(keys) == 3
 

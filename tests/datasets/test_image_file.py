@@ -61,18 +61,18 @@ BUILD = """
 import logging, sys
 from itertools import count
 from pathlib import Path
-from datasets import dataset as anomaly_dataset
+from datasets.folders import samples
 from datasets import cache as image_cache
 from tests.image_sets import dataset_of
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-read, numbers, seen = anomaly_dataset.read_image, count(), set()
+read, numbers, seen = samples.read_image, count(), set()
 def noted(path, *arguments, **options):
     if next(numbers) == 0:
         print("decoding", flush=True)
         sys.stdin.readline()
     seen.add(path)
     return read(path, *arguments, **options)
-anomaly_dataset.read_image = noted
+samples.read_image = noted
 kept = image_cache.keep_images(dataset_of(Path(sys.argv[1])), "disk", Path(sys.argv[2]))
 total = sum(int(kept.resized(index).sum()) for index in range(len(kept)))
 print(f"decoded {len(seen)} images, sum {total}")

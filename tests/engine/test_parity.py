@@ -10,9 +10,9 @@ from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_split
 from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
-from engine.criterion_spec import CriterionSpec
 from engine.evaluate.reductions import image_scores, pixel_scores
 from tests.conftest import GOLDEN
+from utils.config.criteria import CriterionSpec
 from utils.intensity import IntensityWindow
 
 REDUCTIONS = ("mean", "max", "pixelwise_mean_max", "pixelwise_max_mean", "downsample_8x8")

@@ -13,7 +13,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from datasets.dataset import AnomalyDataset
 from engine.evaluate.calibration import calibration_path, load_calibration
-from engine.evaluate.cases import chosen_cases, worst_first
 from engine.evaluate.scorer import create_scorer
 from engine.test import test as run_test
 from engine.train.start import train
@@ -107,7 +106,7 @@ def test_no_threshold_is_learnt_on_the_test_set(trained):
 def test_a_stale_calibration_is_not_used(trained):
     config = trained()
     run_test(config)
-    path = calibration_path(config.testing.checkpoint_path)
+    path = calibration_path(config.testing)
     fingerprint = json.loads(path.read_text())["fingerprint"]
     run_test(trained("IMAGE_REDUCTION=mean"))
     assert json.loads(path.read_text())["fingerprint"] != fingerprint
@@ -194,17 +193,6 @@ def test_a_score_that_is_not_finite_names_the_image(trained, tmp_path):
 def test_a_missing_checkpoint_says_what_to_do(tiny):
     with pytest.raises(UserError, match=r"CHECKPOINT_PATH.*train first"):
         run_test(tiny())
-
-
-def test_worst_cases_are_those_on_the_wrong_side():
-    labels = [0, 0, 0, 1, 1, 1]
-    scores = [1.0, 2.0, 9.0, 8.0, 0.5, 7.0]
-    assert set(worst_first(labels, scores)[:2]) == {2, 4}
-    chosen = chosen_cases(labels, scores, each=2, seed=0)
-    assert set(chosen["worst"]) == {2, 4}
-    assert set(chosen["best"]) == {3, 0}
-    everything = [index for indices in chosen.values() for index in indices]
-    assert sorted(everything) == list(range(6))
 
 
 @pytest.mark.parametrize(

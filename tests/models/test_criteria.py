@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from engine.build import build_criteria
-from engine.criterion_spec import CriterionSpec
 from models.criteria import WeightedCriteria
 from models.distances import DISTANCES, feature_distance
+from utils.config.criteria import CriterionSpec
 
 PIXEL_CRITERIA = ("MSE", "MAE", "COSSIM", "SSIM")
 VIT_CRITERIA = ("PERCEPTUAL_VIT_mae_multi", "PERCEPTUAL_VIT_mae", "EMBED_MSE")

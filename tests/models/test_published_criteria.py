@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from engine.build import build_autoencoder
-from engine.compatibility import check_geometry
 from models.criteria import (
     MultiScaleDissimilarity,
     PatchEmbeddingDistance,
@@ -135,14 +134,13 @@ def test_an_impossible_criterion_is_told_at_the_start(tiny, overrides, said):
     # The training part keeps its own criteria.
     here = [f"TESTING.{each}" for each in ("CRITERION_VAL_WEIGHTS=1", *overrides)]
     with pytest.raises(ConfigError, match=said):
-        check_geometry(tiny(*here).testing, ("VAL",), file="tiny.ini", section="TESTING")
+        tiny(*here)
 
 
 def test_one_value_serves_two_encoders(tiny):
     two = ["MODEL_NAME=test_vit, test_vit", "ADDITIONAL_BLOCK_DIM=64"]
     two += ["ADDITIONAL_BLOCK_NUM_HEADS=2", "ADDITIONAL_BLOCK_MLP_RATIO=2"]
     settings = tiny(*two).testing
-    check_geometry(settings, ("VAL",), file="tiny.ini", section="TESTING")
     encoders = build_autoencoder(settings).encoders
     assert [each.additional_block.mlp.fc1.out_features for each in encoders] == [128, 128]
     assert [each.final_projection.out_features for each in encoders] == [32, 32]

@@ -297,32 +297,6 @@ def test_random_weights_are_seeded_and_leave_the_global_generator_alone(
     assert "results mean nothing" in caplog.text
 
 
-def test_weights_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(*_: object, **__: object) -> None:
-        raise OSError("no route to host\nsecond line")
-
-    monkeypatch.setattr(timm.models._builder, "load_state_dict_from_hf", unreachable)
-    with pytest.raises(UserError) as caught:
-        native_state_dict(
-            "test_vit", "hub", key="PERCEPTUAL_WEIGHTS", cache_dir=str(tmp_path), seed=1
-        )
-    message = str(caught.value)
-    for words in (
-        f"neither in {tmp_path} nor could they be downloaded (no route to host)",
-        "model.safetensors",
-        "'timm/test_vit.r160_in1k'",
-        "PERCEPTUAL_WEIGHTS = /path/to/model.safetensors",
-    ):
-        assert words in message
-    assert message.isprintable()
-
-
-def test_an_offline_hub_and_an_empty_cache(tmp_path: Path) -> None:
-    # Offline by tests/conftest.py.
-    with pytest.raises(UserError, match=r"'timm/test_vit\.r160_in1k'"):
-        native_state_dict("test_vit", "hub", key="MODEL_WEIGHTS", cache_dir=str(tmp_path), seed=1)
-
-
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -337,26 +311,10 @@ def test_weights_that_are_not_on_the_hub(
         raise RuntimeError
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(UserError, match=r"(set MODEL_WEIGHTS|MODEL_WEIGHTS =) ") as caught:
+    with pytest.raises(UserError, match="MODEL_WEIGHTS: ") as caught:
         native_state_dict(name, "hub", key="MODEL_WEIGHTS", cache_dir="cache", seed=1)
     assert said in str(caught.value)
     assert "Hugging Face" not in str(caught.value)
-
-
-def test_the_cache_may_lie_in_the_home_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-    real = timm.create_model
-
-    def create_model(*arguments: Any, cache_dir: str, **keywords: Any) -> torch.nn.Module:
-        seen.append(cache_dir)
-        return real(*arguments, **keywords | {"pretrained": False})
-
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(timm, "create_model", create_model)
-    native_state_dict("test_vit", "hub", key="MODEL_WEIGHTS", cache_dir="~/cache", seed=1)
-    assert seen == [str(tmp_path / "cache")]
 
 
 def test_readers_agree(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 """INI files to one validated config object, and back: every key stands once, in the schema.
 
-Rules compare keys with keys; what needs a backbone or a file is checked in engine.
+What a file leaves out is derived; rules compare keys with keys and with the backbones' geometry.
+What needs a file or a weight is checked in engine.
 """

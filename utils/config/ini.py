@@ -1,7 +1,8 @@
-"""INI text to sections of raw strings."""
+"""INI text to sections of raw strings, and the arguments that name it."""
 
 from __future__ import annotations
 
+import argparse
 import configparser
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,3 +107,17 @@ def read_ini(path: Path) -> RawConfig:
     sections = {name: {**shared, **keys} for name, keys in found.items() if name in SECTIONS}
     own = {DEFAULT: set(shared)} | {name: set(keys) for name, keys in found.items()}
     return RawConfig(str(path), sections, own)
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config FILE`` and ``--set KEY=VALUE``."""
+    parser.add_argument(
+        "--config", required=True, type=Path, metavar="FILE", help="an INI file, see configs/"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key of the config; may be given several times",
+    )

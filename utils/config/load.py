@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Annotated, Any, cast
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from utils.config.ini import DEFAULT, RawConfig, read_ini
+from utils.config.criteria import KINDS
+from utils.config.ini import DEFAULT, SECTIONS, RawConfig, read_ini
 from utils.config.messages import expectation, unknown_key, unknown_keys, unknown_sections
-from utils.config.rules import contradictions
 from utils.config.schema import SCHEMAS, SectionConfig, TestingConfig, TrainingConfig, keys_of
 from utils.errors import ConfigError, Problem
 
-# Criteria of each section: the keys CRITERION_<kind> and PERCEPTUAL_*_<kind>.
-KINDS = {"TRAINING": ("TRAIN", "VAL"), "TESTING": ("VAL",)}
 OVERRIDES = "--set"
 
 
@@ -61,32 +61,37 @@ def _missing_section(file: str, section: str) -> ConfigError:
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
-    """Read and check an INI file.
+    """Read an INI file, give values to the keys that it leaves out, and check it.
 
     Args:
         path: An INI file in the published form, or one that shares keys through [DEFAULT].
         overrides: ``KEY=VALUE`` (every section that knows the key) or ``SECTION.KEY=VALUE``.
 
     Raises:
-        ConfigError: With the first fault of the file's form; else with all unknown names and wrong
-            values, and all contradictions in sections whose values are right one by one.
+        ConfigError: With the first fault of the file's form; else with all unknown names, wrong
+            values, contradictions between keys and with backbones.
     """
     raw = read_ini(Path(path))
     problems: list[Problem] = []
     overridden = _apply_overrides(raw, overrides, problems)
-    sections: dict[str, Any] = {}
     problems += unknown_sections(raw) + unknown_keys(raw)
     if not raw.sections and not problems:
         text = "holds no section; add [TRAINING], [TESTING] or both"
         problems.append(Problem(raw.file, "", "", text))
-    for section, values in raw.sections.items():
-        known = {key.lower(): value for key, value in values.items() if key in keys_of(section)}
-        sections[section], found = _validate(section, known)
+    known: dict[str, Any] = {}
+    for section in [name for name in SECTIONS if name in raw.sections]:
+        known[section], found = _resolve(raw, section, known.get("TRAINING"))
         problems += [_placed(raw, section, key, text, overridden) for key, text in found]
     if problems:
         # A fault in [DEFAULT] is found in each section that shares it.
         raise ConfigError(list(dict.fromkeys(problems)))
-    return Config(raw.file, sections.get("TRAINING"), sections.get("TESTING"))
+    sections = {
+        name: SCHEMAS[name].model_construct(
+            **{field: getattr(keys, field) for field in SCHEMAS[name].model_fields}
+        )
+        for name, keys in known.items()
+    }
+    return Config(raw.file, cast(Any, sections.get("TRAINING")), cast(Any, sections.get("TESTING")))
 
 
 def _apply_overrides(
@@ -125,18 +130,49 @@ def _placed(
     return Problem(raw.file, DEFAULT if shared else section, key, text)
 
 
-def _validate(
-    section: str, values: dict[str, str]
-) -> tuple[SectionConfig | None, list[tuple[str, str]]]:
-    """Build one section's config, or None, and pairs of a key and what is wrong with it."""
-    schema = SCHEMAS[section]
-    try:
-        config = schema.model_validate(values)
-    except ValidationError as error:
-        invalid = dict.fromkeys(str(detail["loc"][0]) for detail in error.errors())
-        return None, [(name.upper(), expectation(schema, name, values)) for name in invalid]
-    found = contradictions(config, KINDS[section])
-    return (None if found else config), found
+def _resolve(raw: RawConfig, section: str, training: Any) -> tuple[Any, list[tuple[str, str]]]:
+    """What is known of a section, and pairs of a key and what is wrong with it.
+
+    Attributes of the first are the keys with a value; it is whole where nothing is wrong.
+    """
+    # All three import torch, by way of timm: what is wrong with a file's form is told without.
+    from utils.config.derive import derive
+    from utils.config.geometry import geometry_problems
+    from utils.config.rules import contradictions
+
+    schema, texts = SCHEMAS[section], raw.sections[section]
+    values, wrong = _read_values(schema, texts)
+    known: Any = SimpleNamespace(
+        **values, section=section, file=Path(raw.file), training=training, wrong=wrong
+    )
+    missing = derive(known, schema.model_fields)
+    problems = [(name.upper(), expectation(schema, name, texts)) for name in [*wrong, *missing]]
+    problems += contradictions(known, KINDS[section]) + geometry_problems(known, KINDS[section])
+    return known, problems
+
+
+def _read_values(
+    schema: type[SectionConfig], texts: Mapping[str, str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Values of the keys that are written or have a default; names whose text is no value."""
+    values: dict[str, Any] = {}
+    wrong = []
+    for name, field in schema.model_fields.items():
+        if name.upper() in texts:
+            try:
+                values[name] = _reader(schema, name).validate_python(texts[name.upper()])
+            except ValidationError:
+                wrong.append(name)
+        elif not field.is_required():
+            values[name] = field.default
+    return values, wrong
+
+
+@functools.cache
+def _reader(schema: type[SectionConfig], name: str) -> TypeAdapter[Any]:
+    field = schema.model_fields[name]
+    annotated: Any = Annotated[field.annotation, field.description, *field.metadata]
+    return TypeAdapter(annotated)
 
 
 def ini_text(config: Config) -> str:
@@ -152,10 +188,11 @@ def ini_text(config: Config) -> str:
 
 def ini_values(section: SectionConfig) -> dict[str, str]:
     """INI key → value as text, for every key of a section."""
-    return {name.upper(): _as_text(getattr(section, name)) for name in type(section).model_fields}
+    return {name.upper(): as_text(getattr(section, name)) for name in type(section).model_fields}
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
+    """A value as an INI file has it."""
     if value is None:
         return ""
     if isinstance(value, bool):

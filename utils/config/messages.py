@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from utils.config.ini import DEFAULT, SECTIONS, RawConfig
 from utils.config.schema import SCHEMAS, SectionConfig, keys_of
@@ -18,9 +18,14 @@ def unknown_key(key: str, sections: Sequence[str]) -> str:
     if elsewhere:
         return f"belongs into [{elsewhere[0]}]; move it there"
     known = sorted(set().union(*map(keys_of, sections)))
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"the nearest known one is {near[0]}" if near else "docs/config.md lists the known ones"
+    near = _nearest(key, known)
+    hint = f"the nearest known one is {near}" if near else "docs/config.md lists the known ones"
     return f"unknown key; {hint}"
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    """The one that may be meant: a slip of the finger away, no other word of the same letters."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.75)), "")
 
 
 def unknown_sections(raw: RawConfig) -> list[Problem]:
@@ -28,8 +33,8 @@ def unknown_sections(raw: RawConfig) -> list[Problem]:
     known = (DEFAULT, *SECTIONS)
     problems = []
     for name in [name for name in raw.own if name not in known]:
-        near = difflib.get_close_matches(name.strip().upper(), known, n=1)
-        hint = f"write [{near[0]}]" if near else "known are [DEFAULT], [TRAINING] and [TESTING]"
+        near = _nearest(name.strip().upper(), known)
+        hint = f"write [{near}]" if near else "known are [DEFAULT], [TRAINING] and [TESTING]"
         problems.append(Problem(raw.file, name, "", f"unknown section; {hint}"))
     return problems
 
@@ -47,13 +52,13 @@ def unknown_keys(raw: RawConfig) -> list[Problem]:
     return problems
 
 
-def expectation(schema: type[SectionConfig], name: str, values: dict[str, str]) -> str:
+def expectation(schema: type[SectionConfig], name: str, values: Mapping[str, str]) -> str:
     """What a missing key or a wrong value must be."""
     field = schema.model_fields[name]
     expected = field.description
-    if name not in values:
+    if name.upper() not in values:
         return f"missing; give {expected}: {about(field).meaning}"
-    value, hint = values[name], ""
+    value, hint = values[name.upper()], ""
     if "\n" in value:
         hint = " (an indented line continues the one above it)"
     elif re.search(r"\s[;#]", value):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
+from utils.config.criteria import SINGLE_PATCH_SIZE, CriterionSpec
 from utils.config.schema import SectionConfig
 
+# An INI key and one line that says what it contradicts and what would do.
 Contradiction = tuple[str, str]
 Value = TypeVar("Value")
 
@@ -22,42 +25,57 @@ _PER_ENCODER = (
     "cache_dir",
     "model_weights",
 )
-_RESNET_METRICS = ("L1tot", "content+style")
+_FINAL_PROJECTION = _PER_ENCODER[3:5]
+_ADDITIONAL_BLOCK = _PER_ENCODER[5:8]
 
 
 def contradictions(config: SectionConfig, kinds: Sequence[str]) -> list[Contradiction]:
-    """Pairs of an INI key and one line that says what it contradicts and what would do.
+    """What a section's keys say against one another.
 
     Args:
-        config: A section.
+        config: A section; keys whose value is wrong are missing in it, and the rules that need
+            them say nothing.
         kinds: The section's criteria, ``TRAIN`` and ``VAL``.
     """
     checks = [
-        _list_lengths(config),
-        _final_projection(config),
-        _additional_block(config),
-        _encoder_geometry(config),
-        _junction_heads(config),
-        _junction_queries(config),
-        _decoder(config),
-        _decoder_width(config),
-        _downsampling(config),
+        _list_lengths,
+        _final_projection,
+        _additional_block,
+        _encoder_geometry,
+        _junction,
+        _decoder,
+        _decoder_width,
+        _downsampling,
     ]
+    found = as_far_as_known(checks, config)
+    for spec in criteria_of(config, kinds):
+        found += [*_weights(spec), *_metric(spec)]
+        found += as_far_as_known([_sizes], config, spec)
+    return found
+
+
+def as_far_as_known(
+    checks: Iterable[Callable[..., Iterable[Contradiction]]], *arguments: object
+) -> list[Contradiction]:
+    """What the checks find.
+
+    One that asks for a missing key, or for a missing entry of a list, ends there: why it is
+    missing is told already.
+    """
+    found: list[Contradiction] = []
+    for check in checks:
+        with suppress(AttributeError, IndexError):
+            found.extend(check(*arguments))
+    return found
+
+
+def criteria_of(config: SectionConfig, kinds: Sequence[str]) -> list[CriterionSpec]:
+    """The criteria of a section whose keys all have a value."""
+    specs = []
     for kind in kinds:
-        checks += [_weights(config, kind), _patch_sizes(config, kind), _metric(config, kind)]
-    return [found for check in checks for found in check]
-
-
-def _list_lengths(config: SectionConfig) -> Iterator[Contradiction]:
-    encoders = len(config.model_name)
-    for name in _PER_ENCODER:
-        length = len(getattr(config, name))
-        allowed = {1, encoders}
-        if name.startswith(("final_proj", "additional_block")):
-            allowed.add(0)
-        if length not in allowed:
-            text = f"found {length} values; give {encoders}, one for each MODEL_NAME"
-            yield name.upper(), text + (", or one for all" if encoders > 1 else "")
+        with suppress(AttributeError):
+            specs.append(CriterionSpec.of(config, kind))
+    return specs
 
 
 def of_encoder(values: Sequence[Value], index: int) -> Value:
@@ -65,12 +83,18 @@ def of_encoder(values: Sequence[Value], index: int) -> Value:
     return values[index] if len(values) > 1 else values[0]
 
 
-def _of_each(values: Sequence[Value], config: SectionConfig) -> Sequence[Value]:
-    return [*values] * len(config.model_name) if len(values) == 1 else values
+def _list_lengths(config: SectionConfig) -> Iterator[Contradiction]:
+    encoders = len(config.model_name)
+    for name in _PER_ENCODER:
+        length = len(getattr(config, name, config.model_name))
+        may_be_empty = name in _FINAL_PROJECTION + _ADDITIONAL_BLOCK
+        if length not in (1, encoders) and not (length == 0 and may_be_empty):
+            text = f"found {length} values; give {encoders}, one for each MODEL_NAME"
+            yield name.upper(), text + (", or one for all" if encoders > 1 else "")
 
 
 def _final_projection(config: SectionConfig) -> Iterator[Contradiction]:
-    yield from _both_or_none(config, ("final_proj_in_features", "final_proj_out_features"))
+    yield from _all_or_none(config, _FINAL_PROJECTION)
     for width in config.final_proj_out_features:
         if width != config.junction_dim:
             text = f"found {width}; must be JUNCTION_DIM = {config.junction_dim}"
@@ -78,16 +102,15 @@ def _final_projection(config: SectionConfig) -> Iterator[Contradiction]:
 
 
 def _additional_block(config: SectionConfig) -> Iterator[Contradiction]:
-    names = ("additional_block_dim", "additional_block_num_heads", "additional_block_mlp_ratio")
-    yield from _both_or_none(config, names)
-    widths = _of_each(config.additional_block_dim, config)
-    blocks = zip(widths, _of_each(config.additional_block_num_heads, config), strict=False)
-    for width, heads in blocks:
+    yield from _all_or_none(config, _ADDITIONAL_BLOCK)
+    for index in range(len(config.model_name)):
+        width = of_encoder(config.additional_block_dim, index)
+        heads = of_encoder(config.additional_block_num_heads, index)
         if width % heads:
             yield "ADDITIONAL_BLOCK_NUM_HEADS", f"{heads} heads do not divide the width {width}"
 
 
-def _both_or_none(config: SectionConfig, names: Sequence[str]) -> Iterator[Contradiction]:
+def _all_or_none(config: SectionConfig, names: Sequence[str]) -> Iterator[Contradiction]:
     filled = [name.upper() for name in names if getattr(config, name)]
     for name in names if filled else ():
         if not getattr(config, name):
@@ -95,9 +118,9 @@ def _both_or_none(config: SectionConfig, names: Sequence[str]) -> Iterator[Contr
 
 
 def _encoder_geometry(config: SectionConfig) -> Iterator[Contradiction]:
-    patches_of, size_of = (_of_each(each, config) for each in (config.n_patches, config.patch_size))
-    sizes = zip(config.model_name, patches_of, size_of, strict=False)
-    for model, patches, size in sizes:
+    for index, model in enumerate(config.model_name):
+        patches = of_encoder(config.n_patches, index)
+        size = of_encoder(config.patch_size, index)
         if patches * size != config.resize:
             text = (
                 f"{patches} patches of {size} make {patches * size} pixels for {model}; "
@@ -106,17 +129,14 @@ def _encoder_geometry(config: SectionConfig) -> Iterator[Contradiction]:
             yield "N_PATCHES", text
 
 
-def _junction_heads(config: SectionConfig) -> Iterator[Contradiction]:
+def _junction(config: SectionConfig) -> Iterator[Contradiction]:
+    if config.junction_n_queries != config.decoder_n_patches**2:
+        needed = config.decoder_n_patches**2
+        text = f"found {config.junction_n_queries}; must be DECODER_N_PATCHES² = {needed}"
+        yield "JUNCTION_N_QUERIES", text
     if config.junction_dim % config.junction_heads:
         text = f"{config.junction_heads} heads do not divide JUNCTION_DIM = {config.junction_dim}"
         yield "JUNCTION_HEADS", text
-
-
-def _junction_queries(config: SectionConfig) -> Iterator[Contradiction]:
-    needed = config.decoder_n_patches**2
-    if config.junction_n_queries != needed:
-        text = f"found {config.junction_n_queries}; must be DECODER_N_PATCHES² = {needed}"
-        yield "JUNCTION_N_QUERIES", text
 
 
 def _decoder(config: SectionConfig) -> Iterator[Contradiction]:
@@ -138,30 +158,37 @@ def _decoder_width(config: SectionConfig) -> Iterator[Contradiction]:
         yield "DECODER_NUM_HEADS", text
 
 
-def _weights(config: SectionConfig, kind: str) -> Iterator[Contradiction]:
-    names = getattr(config, f"criterion_{kind.lower()}")
-    weights = getattr(config, f"criterion_{kind.lower()}_weights")
-    if len(weights) != len(names):
-        text = f"found {len(weights)} weights; give {len(names)}, one for each CRITERION_{kind}"
-        yield f"CRITERION_{kind}_WEIGHTS", text
-    if not any(weights):
-        yield f"CRITERION_{kind}_WEIGHTS", "all weights are 0; give one above 0"
+def _weights(spec: CriterionSpec) -> Iterator[Contradiction]:
+    key, needed = f"CRITERION_{spec.kind}_WEIGHTS", len(spec.names)
+    if len(spec.weights) != needed:
+        found = len(spec.weights)
+        yield key, f"found {found} weights; give {needed}, one for each CRITERION_{spec.kind}"
+    if not any(spec.weights):
+        yield key, "all weights are 0; give one above 0"
 
 
-def _patch_sizes(config: SectionConfig, kind: str) -> Iterator[Contradiction]:
-    names = getattr(config, f"criterion_{kind.lower()}")
-    patch_sizes = getattr(config, f"perceptual_patch_size_{kind.lower()}")
-    for size in patch_sizes if "PERCEPTUAL_VIT_mae_multi" in names else ():
-        if config.resize % size:
-            text = f"patch size {size} does not divide RESIZE = {config.resize}"
-            yield f"PERCEPTUAL_PATCH_SIZE_{kind}", text
-    fixed = sorted({"PERCEPTUAL_VIT_mae", "EMBED_MSE"} & set(names))
-    if fixed and config.resize % 16:
-        text = f"{fixed[0]} uses patches of 16, which do not divide RESIZE = {config.resize}"
-        yield f"CRITERION_{kind}", text
-    if "MS_SSIM" in names and config.resize <= 160:
-        text = f"MS_SSIM needs RESIZE above 160 (five scales, window 11); found {config.resize}"
-        yield f"CRITERION_{kind}", text
+def _metric(spec: CriterionSpec) -> Iterator[Contradiction]:
+    vits = [name for name in spec.names if name.startswith("PERCEPTUAL_VIT")]
+    if spec.metric in ("L1tot", "content+style") and vits:
+        text = (
+            f"{spec.metric} is for PERCEPTUAL_RESNET*, not for {vits[0]}; give cosine, L1, L2, "
+            "L2tot or cosinetot"
+        )
+        yield f"PERCEPTUAL_METRIC_{spec.kind}", text
+
+
+def _sizes(config: SectionConfig, spec: CriterionSpec) -> Iterator[Contradiction]:
+    resize, fixed = config.resize, sorted(spec.fixed_patch_size)
+    for size in spec.patch_sizes if "PERCEPTUAL_VIT_mae_multi" in spec.names else ():
+        if resize % size:
+            text = f"patch size {size} does not divide RESIZE = {resize}"
+            yield f"PERCEPTUAL_PATCH_SIZE_{spec.kind}", text
+    if fixed and resize % SINGLE_PATCH_SIZE:
+        text = f"{fixed[0]} uses patches of 16, which do not divide RESIZE = {resize}"
+        yield f"CRITERION_{spec.kind}", text
+    if "MS_SSIM" in spec.names and resize <= 160:
+        text = f"MS_SSIM needs RESIZE above 160 (five scales, window 11); found {resize}"
+        yield f"CRITERION_{spec.kind}", text
 
 
 def _downsampling(config: SectionConfig) -> Iterator[Contradiction]:
@@ -176,20 +203,8 @@ def _downsampling(config: SectionConfig) -> Iterator[Contradiction]:
 
 def _map_side(config: SectionConfig, criterion: str) -> int:
     if criterion in ("PERCEPTUAL_VIT_mae", "EMBED_MSE"):
-        return config.resize // 16
+        return config.resize // SINGLE_PATCH_SIZE
     if criterion.startswith("PERCEPTUAL_RESNET"):
         # Five stages, from half the size down; -1 is the last.
         return max(config.resize // 2 ** (stage % 5 + 1) for stage in config.perceptual_hstate_val)
     return config.resize
-
-
-def _metric(config: SectionConfig, kind: str) -> Iterator[Contradiction]:
-    names = getattr(config, f"criterion_{kind.lower()}")
-    metric = getattr(config, f"perceptual_metric_{kind.lower()}")
-    vits = [name for name in names if name.startswith("PERCEPTUAL_VIT")]
-    if metric in _RESNET_METRICS and vits:
-        text = (
-            f"{metric} is for PERCEPTUAL_RESNET*, not for {vits[0]}; give cosine, L1, L2, L2tot "
-            "or cosinetot"
-        )
-        yield f"PERCEPTUAL_METRIC_{kind}", text

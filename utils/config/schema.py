@@ -49,16 +49,13 @@ class TrainingConfig(SectionConfig):
         "model", "distance of features in the loss", "cosine"
     )
     perceptual_hstate_train: values.HiddenStates = key(
-        "model", "blocks of the perceptual ViT in the loss", (15, 19)
+        "model", "blocks of the perceptual ViT in the loss"
     )
-    perceptual_patch_size_train: values.Sizes = key(
-        "model", "patch sizes in the loss", (16, 32, 56)
-    )
+    perceptual_patch_size_train: values.Sizes = key("model", "patch sizes in the loss")
     batch_size_train: values.Count = key(
         "model",
         "images per batch, shared evenly by all processes; the last, smaller batch of an epoch is "
         "dropped",
-        64,
     )
     accumulate: values.Count = key(
         "model",
@@ -66,9 +63,7 @@ class TrainingConfig(SectionConfig):
         "none",
         1,
     )
-    lr: values.LearningRate = key(
-        "model", "peak of the one-cycle schedule (Adam, no weight decay)", 8e-5
-    )
+    lr: values.LearningRate = key("model", "peak of the one-cycle schedule (Adam, no weight decay)")
     n_epochs: values.Count = key("model", "epochs", 300)
     scheduler_steps: values.UnusedNumber = key("run", "accepted for older files", 9999.0)
     scheduler_gamma: values.UnusedNumber = key("run", "accepted for older files", 0.0)

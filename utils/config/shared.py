@@ -1,7 +1,8 @@
 """The INI keys that [TRAINING] and [TESTING] share: type, role, meaning and default of each.
 
 A field's name is its INI key in lower case. Defaults reproduce the published behaviour; keys
-without one are required. The docstring of a class is the heading of its table in docs/config.md.
+without one are derived or required. The docstring of a class is the heading of its table in
+docs/config.md.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ class About(NamedTuple):
 
 
 def key(role: Role, meaning: str, default: Any = ...) -> Any:
-    """A field of the schema; without ``default`` the key is required.
+    """A field of the schema.
 
     Args:
         role: What the key decides.
         meaning: One line for docs/config.md and for the error where the key is missing.
-        default: The value where the INI file has none.
+        default: The value where the INI file has none. Without it, the key has a rule in
+            ``utils.config.derive``, or is required.
     """
     return Field(default, json_schema_extra={"role": role, "meaning": meaning})
 
@@ -64,14 +66,15 @@ class RunKeys(Keys):
         "run",
         "title of reports; a name of a BMAD set, such as `Brain_AD`, tells `check_dataset.py` what "
         "counts to expect",
-        "QFAE",
     )
     results_path: values.ResultsFolder = key(
         "run",
         "where results go; made where it is missing; apart from the folders of images",
     )
     device: values.Device = key(
-        "run", "`auto` takes a CUDA device where there is one, else the CPU", "auto"
+        "run",
+        "`auto`: a CUDA device where there is one, else MPS (Apple, in fp32), else the CPU",
+        "auto",
     )
     devices: values.Count = key(
         "run", "processes on each machine, one per GPU; images are shared out among them", 1
@@ -91,7 +94,7 @@ class RunKeys(Keys):
         False,
     )
     num_workers: values.Workers = key(
-        "run", "processes that read images; 0 reads in the main process", 4
+        "run", "processes that read images; 0 reads in the main process"
     )
     object: values.UnusedText = key(
         "run",
@@ -104,12 +107,11 @@ class RunKeys(Keys):
 class ImageKeys(Keys):
     """Images."""
 
-    resize: values.ImageSide = key("model", "images become RESIZE × RESIZE pixels", 224)
+    resize: values.ImageSide = key("model", "images become RESIZE × RESIZE pixels")
     batch_size_test: values.Count = key(
         "run",
         "images per step in validation, test and prediction; the last, smaller batch counts like "
         "any other",
-        64,
     )
     intensity_window: values.Window = key(
         "model",
@@ -179,12 +181,10 @@ class EncoderKeys(Keys):
         "model", "its MLP's width over its own", ()
     )
     final_proj_in_features: values.OptionalEncoderCounts = key(
-        "model",
-        "width of the encoder, input of the trained projection; both keys or none",
-        (),
+        "model", "width of the encoder, input of the trained projection; empty, as both, for none"
     )
     final_proj_out_features: values.OptionalEncoderCounts = key(
-        "model", "its output, equal to JUNCTION_DIM", ()
+        "model", "its output, equal to JUNCTION_DIM"
     )
 
 
@@ -235,14 +235,11 @@ class ScoreKeys(Keys):
         "`content+style` are for `PERCEPTUAL_RESNET*`",
         "cosine",
     )
-    perceptual_hstate_val: values.HiddenStates = key(
-        "score", "blocks of the perceptual ViT", (11, 15, 19)
-    )
+    perceptual_hstate_val: values.HiddenStates = key("score", "blocks of the perceptual ViT")
     perceptual_patch_size_val: values.Sizes = key(
         "score",
         "patch sizes that the perceptual ViT is run at; each divides RESIZE. Read by "
         "`PERCEPTUAL_VIT_mae_multi`",
-        (16, 32, 56),
     )
     perceptual_model_name: values.Tag = key(
         "score", "the frozen perceptual ViT", "vit_large_patch16_224.mae"

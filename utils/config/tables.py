@@ -6,12 +6,13 @@ import re
 from inspect import get_annotations
 from pathlib import Path
 
-from utils.config.load import ini_values
+from utils.config.derive import RULES
+from utils.config.load import as_text
 from utils.config.schema import SCHEMAS, SectionConfig
 from utils.config.shared import Keys, about
 
 PAGE = Path(__file__).parents[2] / "docs" / "config.md"
-HEAD = "| key | value | default | meaning | role |\n|---|---|---|---|---|\n"
+HEAD = "| key | value | where it is left out | meaning | role |\n|---|---|---|---|---|\n"
 
 
 def tables() -> dict[str, str]:
@@ -32,17 +33,16 @@ def tables() -> dict[str, str]:
 
 def _rows(schema: type[SectionConfig]) -> dict[str, str]:
     """Name of a field → its row."""
-    fields = schema.model_fields
-    required = [name for name, field in fields.items() if field.is_required()]
-    defaults = ini_values(schema.model_construct(**dict.fromkeys(required, None)))
     rows = {}
-    for name, field in fields.items():
-        key = name.upper()
-        default = f"`{defaults[key]}`" if defaults[key] else "empty"
+    for name, field in schema.model_fields.items():
+        if name in RULES:
+            default = RULES[name].words
+        elif field.is_required():
+            default = "*required*"
+        else:
+            default = f"`{as_text(field.default)}`" if as_text(field.default) else "empty"
         role, meaning = about(field)
-        cells = [f"`{key}`", field.description, default, meaning, role]
-        if field.is_required():
-            cells[2] = "*required*"
+        cells = [f"`{name.upper()}`", field.description, default, meaning, role]
         rows[name] = f"| {' | '.join(map(str, cells))} |\n"
     return rows
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat
 
+from utils.hub import SCHEME, HubFile
 from utils.intensity import IntensityWindow
 
 Item = TypeVar("Item")
@@ -64,6 +65,12 @@ def _path(value: Any) -> Any:
     return value
 
 
+def _hub_file(value: Any) -> Any:
+    if isinstance(value, str) and value.strip().startswith(SCHEME):
+        return HubFile.parse(_plain(value.strip()))
+    return value
+
+
 def _optional(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
@@ -109,7 +116,8 @@ _REDUCTION = "one of " + ", ".join(get_args(Reduction))
 _CRITERIA = "a comma-separated list of criteria: " + ", ".join(get_args(CriterionName))
 _NUMBERS = f"a comma-separated list of whole numbers from 1 to {WIDEST}"
 _STATES = "a comma-separated list of block numbers, counted from 0 or, negative, from the end"
-_WEIGHTS = "hub, random, or the path of a .safetensors or .pth file in timm's names"
+_ADDRESS = "hf://owner/repo/path[@revision]"
+_WEIGHTS = f"hub, random, {_ADDRESS}, or the path of a .safetensors or .pth file in timm's names"
 
 _List = BeforeValidator(_split)
 _Filled = AfterValidator(_not_empty)
@@ -118,6 +126,9 @@ _Optional = BeforeValidator(_optional)
 _Path = Annotated[Path, BeforeValidator(_path)]
 _Line = Annotated[str, AfterValidator(_plain)]
 _Text = Annotated[_Line, Field(min_length=1)]
+_HubFile = BeforeValidator(_hub_file)
+_Source = Annotated[HubFile | _Text, _HubFile]
+_CheckpointFile = Annotated[HubFile | _Path, _HubFile]
 
 
 def _says(text: str) -> Any:
@@ -146,14 +157,16 @@ Tag = Annotated[_Text, _says("a timm model tag")]
 Tags = Annotated[
     tuple[_Text, ...], _List, _Filled, _says("a comma-separated list of timm model tags")
 ]
-WeightsSource = Annotated[_Text, _says(_WEIGHTS)]
-WeightsSources = Annotated[tuple[_Text, ...], _List, _Filled, _says(_WEIGHTS)]
+WeightsSource = Annotated[_Source, _says(_WEIGHTS)]
+WeightsSources = Annotated[tuple[_Source, ...], _List, _Filled, _says(_WEIGHTS)]
 Folder = Annotated[_Path, _says("the path of a folder")]
 Folders = Annotated[tuple[_Text, ...], _List, _Filled, _says("the path of a folder")]
 ResultsFolder = Annotated[_Path, _says("the path of the folder that results go to")]
-Checkpoint = Annotated[_Path, _says("the path of a checkpoint")]
+Checkpoint = Annotated[_CheckpointFile, _says(f"the path of a checkpoint, or {_ADDRESS}")]
 OptionalCheckpoint = Annotated[
-    _Path | None, _Optional, _says("empty, or the path of a checkpoint to start from")
+    _CheckpointFile | None,
+    _Optional,
+    _says(f"empty, or the path of a checkpoint to start from, or {_ADDRESS}"),
 ]
 PatientPattern = Annotated[
     str | None,

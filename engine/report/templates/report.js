@@ -1,60 +1,75 @@
-// Sorts, filters and searches the gallery. All text is read from the document as text; none of it
-// is ever turned into markup.
+// Filters, searches, sorts and steps through the gallery. All text is read from the document as
+// text; none of it is ever turned into markup.
 (() => {
   "use strict";
   const gallery = document.getElementById("cards");
   if (!gallery) return;
 
   const element = (id) => document.getElementById(id);
-  const cards = Array.from(gallery.children, (card) => ({
-    node: card,
-    group: card.dataset.group,
-    score: Number(card.dataset.score),
-    rank: Number(card.dataset.rank),
-    name: card.querySelector(".path").textContent.toLowerCase(),
-  }));
+  const controls = element("controls");
+  const root = document.documentElement;
+  const cards = [...gallery.children];
   const orders = {
-    rank: (one, other) => one.rank - other.rank,
-    ascending: (one, other) => one.score - other.score,
-    descending: (one, other) => other.score - one.score,
+    rank: (one, other) => one.dataset.rank - other.dataset.rank,
+    ascending: (one, other) => one.dataset.score - other.dataset.score,
+    descending: (one, other) => other.dataset.score - one.dataset.score,
   };
-  const buttons = Array.from(document.querySelectorAll("#controls button"));
-  let group = "";
+  let current = null;
 
-  const filter = () => {
+  const shown = () => cards.filter((card) => !card.hidden);
+  const go = (card) => {
+    current?.classList.remove("current");
+    card?.classList.add("current");
+    current = card;
+    const all = shown();
+    element("shown").textContent = `${all.indexOf(card) + 1} of ${all.length}`;
+  };
+  const step = (by) => {
+    const all = shown();
+    const next = all[all.indexOf(current) + by];
+    if (!next) return;
+    go(next);
+    next.scrollIntoView({ block: "nearest" });
+  };
+  const choose = () => {
+    const group = controls.querySelector("[name=group]:checked")?.value;
     const wanted = element("search").value.trim().toLowerCase();
-    let shown = 0;
     for (const card of cards) {
-      const fits = (!group || card.group === group) && card.name.includes(wanted);
-      card.node.hidden = !fits;
-      shown += Number(fits);
+      const name = card.querySelector(".path").textContent.toLowerCase();
+      card.hidden = (group && card.dataset.group !== group) || !name.includes(wanted);
     }
-    element("shown").textContent = `${shown} of ${cards.length} shown`;
-    element("nothing").hidden = shown > 0;
-  };
-  const sort = () => {
     cards.sort(orders[element("order").value]);
-    gallery.append(...cards.map((card) => card.node));
+    gallery.append(...cards);
+    element("nothing").hidden = shown().length > 0;
+    go(shown()[0]);
   };
-  const choose = (button) => {
-    group = button.dataset.group;
-    for (const each of buttons) each.setAttribute("aria-pressed", String(each === button));
-    filter();
+  const show = () => {
+    root.style.setProperty("--opacity", element("opacity").value);
+    root.style.setProperty("--outlines", element("outlines")?.checked === false ? "none" : "inline");
+    gallery.classList.toggle("single", element("single").checked);
   };
 
-  for (const button of buttons) button.addEventListener("click", () => choose(button));
-  element("order").addEventListener("change", sort);
-  element("search").addEventListener("input", filter);
-  element("large").addEventListener("change", (event) => {
-    gallery.classList.toggle("large", event.target.checked);
+  controls.addEventListener("input", (event) => {
+    if (event.target.matches("#opacity, #outlines, #single")) show();
+    else choose();
   });
-  element("outlines")?.addEventListener("change", (event) => {
-    gallery.classList.toggle("bare", !event.target.checked);
+  element("previous").addEventListener("click", () => step(-1));
+  element("next").addEventListener("click", () => step(1));
+  document.addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const typing = event.target.matches("input:not([type=checkbox]), select, pre");
+    if (!by || typing || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    step(by);
   });
-  element("controls").hidden = false;
+  addEventListener("hashchange", () => {
+    const card = shown().find((each) => `#${each.id}` === location.hash);
+    if (!card) return;
+    go(card);
+    card.scrollIntoView();
+  });
+  controls.hidden = false;
   // A reloaded page keeps what was chosen in its fields.
-  element("large").dispatchEvent(new Event("change"));
-  element("outlines")?.dispatchEvent(new Event("change"));
-  sort();
-  filter();
+  show();
+  choose();
 })();

@@ -5,7 +5,6 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_normal_images, find_split, inspect_split, list_images
@@ -14,31 +13,13 @@ from datasets.folders.samples import Sample, Split
 from datasets.folders.scan import check_headers
 from datasets.readers.formats import stem_of
 from datasets.readers.image import read_image
+from tests.drawn_sets import described, put
 from tests.medical_files import write_dicom, write_nifti
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
 AUTO = IntensityWindow()
 KEY = "TEST_DATA_PATH"
-
-
-def put(root, *names, value=9, shape=(4, 6)):
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full(shape, value, np.uint8)).save(path)
-
-
-def described(split):
-    """(path, label, mask) of each sample, relative to the split's folder."""
-    return [
-        (
-            str(sample.path.relative_to(split.folder)),
-            sample.label,
-            sample.mask and str(sample.mask.relative_to(split.folder)),
-        )
-        for sample in split.samples
-    ]
 
 
 @pytest.mark.parametrize("anomalous", ["Ungood", "ungood"])
@@ -55,18 +36,15 @@ def test_layouts(tmp_path, anomalous, images, masks):
         (f"good/{images}a.JPG", 0, None),
         (f"good/{images}b.png", 0, None),
     ]
-    assert described(split) == sorted(expected)
+    assert described(split, tmp_path) == sorted(expected)
     assert split.has_masks
 
 
 def test_without_masks(tmp_path):
     put(tmp_path, "good/a.png", "Ungood/b.png", "Ungood/b.jpg")
     split = find_split(tmp_path, key=KEY)
-    assert described(split) == [
-        ("Ungood/b.jpg", 1, None),
-        ("Ungood/b.png", 1, None),
-        ("good/a.png", 0, None),
-    ]
+    assert [mask for *_, mask in described(split, tmp_path)] == [None] * 3
+    assert split.labels == [1, 1, 0]
     assert not split.has_masks
 
 
@@ -91,7 +69,7 @@ def test_what_is_no_image_is_left_out_and_told_once(tmp_path, caplog):
     (tmp_path / "good/folder.png").mkdir()
     (tmp_path / "good/Thumbs.db").write_text("x")
     for _ in range(2):
-        assert [path for path, _, _ in described(find_split(tmp_path, key=KEY))] == ["good/a.png"]
+        assert described(find_split(tmp_path, key=KEY), tmp_path) == [("good/a.png", 0, None)]
     (warning,) = caplog.messages
     assert warning == (
         f"{tmp_path}/good: 1 file is no image by name, such as notes.txt; convert or remove them"
@@ -102,7 +80,7 @@ def test_what_is_no_image_is_left_out_and_told_once(tmp_path, caplog):
 def test_training_folders(tmp_path, images):
     put(tmp_path, images)
     split = find_normal_images(tmp_path, key="TRAIN_DATA_PATH")
-    assert described(split) == [(images, 0, None)]
+    assert described(split, tmp_path) == [(images, 0, None)]
 
 
 @pytest.mark.parametrize("find", [find_split, find_normal_images])
@@ -145,9 +123,9 @@ def test_faults_of_masks(tmp_path, kind):
 def test_all_faults_are_told_at_once(tmp_path):
     put(tmp_path, "Ungood/a.png", "Ungood/b.png", "Ungood/c.png")
     put(tmp_path, "Ungood/label/a.png", "Ungood/label/x.png")
-    split, problems = inspect_split(tmp_path, key=KEY)
+    split = inspect_split(tmp_path, key=KEY)
     assert len(split.samples) == 3
-    assert [problem.split(":")[0].removeprefix(f"{tmp_path}/") for problem in problems] == [
+    assert [problem.split(":")[0].removeprefix(f"{tmp_path}/") for problem in split.problems] == [
         "Ungood/label/x.png",
         "Ungood/b.png",
         "Ungood/c.png",
@@ -159,7 +137,7 @@ def test_names_that_differ_in_case_alone_have_masks_of_their_own(tmp_path):
     if (tmp_path / "Ungood/A.png").exists():
         pytest.skip("this file system ignores case")
     put(tmp_path, "Ungood/A.png", "Ungood/label/A.png", "Ungood/label/a.png")
-    assert described(find_split(tmp_path, key=KEY)) == [
+    assert described(find_split(tmp_path, key=KEY), tmp_path) == [
         ("Ungood/A.png", 1, "Ungood/label/A.png"),
         ("Ungood/a.png", 1, "Ungood/label/a.png"),
     ]
@@ -167,16 +145,7 @@ def test_names_that_differ_in_case_alone_have_masks_of_their_own(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "stem"),
-    [
-        ("a.png", "a"),
-        ("a.b.PNG", "a.b"),
-        ("a.nii.gz", "a"),
-        ("a.NII.GZ", "a"),
-        ("a.nii", "a"),
-        ("a.dcm", "a"),
-        ("1.2.840.5", "1.2.840.5"),
-        ("IM1", "IM1"),
-    ],
+    [("a.b.PNG", "a.b"), ("a.NII.GZ", "a"), ("a.nii", "a"), ("a.dcm", "a"), ("1.2.8", "1.2.8")],
 )
 def test_stems(tmp_path, name, stem):
     assert stem_of(tmp_path / name) == stem == Sample(tmp_path / name, 0).stem
@@ -196,11 +165,6 @@ def test_a_cut_is_seeded_and_counted(tmp_path):
     assert (len(first.samples), first.num_left_out) == (4, 5)
 
 
-def test_a_split_without_labels_has_none(tmp_path):
-    with pytest.raises(ValueError, match="without a label"):
-        _ = Split(tmp_path, (Sample(tmp_path / "a.png", None),), False).labels
-
-
 def test_links_that_lead_nowhere_or_in_circles_are_named_when_read(tmp_path):
     put(tmp_path, "good/a.png")
     (tmp_path / "good/circle.png").symlink_to("circle.png")
@@ -216,22 +180,22 @@ def test_links_that_lead_nowhere_or_in_circles_are_named_when_read(tmp_path):
 
 def test_every_bad_header_is_named(tmp_path):
     put(tmp_path, "Ungood/a.png", "Ungood/b.png", "Ungood/label/a.png")
-    put(tmp_path, "Ungood/label/b.png", shape=(6, 4))
+    put(tmp_path, "Ungood/label/b.png", shape=(8, 6))
     (tmp_path / "Ungood/a.png").write_bytes(b"")
     split = find_split(tmp_path, key=KEY)
     with pytest.raises(UserError) as caught:
         check_headers(split)
     first, second = str(caught.value).splitlines()
     assert "Ungood/a.png: cannot be read" in first
-    assert "label/b.png: is 4 × 6 pixels, its image" in second
-    assert "Ungood/b.png is 6 × 4;" in second
+    assert "label/b.png: is 6 × 8 pixels, its image" in second
+    assert "Ungood/b.png is 8 × 6;" in second
     (tmp_path / "Ungood/label/b.png").unlink()
     put(tmp_path, "Ungood/a.png", "Ungood/label/b.png")
     check_headers(split)
 
 
 def test_items_hold_image_and_mask(tmp_path):
-    put(tmp_path, "Ungood/a.png", "Ungood/label/a.png", "good/b.png", shape=(8, 8))
+    put(tmp_path, "Ungood/a.png", "Ungood/label/a.png", "good/b.png", levels=[9], shape=(8, 8))
     dataset = AnomalyDataset(find_split(tmp_path, key=KEY), 8, AUTO)
     assert (dataset[0]["image"] == 9).all()
     assert dataset[0]["image"].shape == (3, 8, 8)
@@ -241,7 +205,8 @@ def test_items_hold_image_and_mask(tmp_path):
 
 def inputs(root, *arguments, **options):
     return [
-        sample.name.removeprefix(f"{root}/") for sample in find_inputs(root, *arguments, **options)
+        sample.name.removeprefix(f"{root}/")
+        for sample in find_inputs([root], *arguments, **options)
     ]
 
 
@@ -258,7 +223,7 @@ def test_inputs_of_a_folder(tmp_path):
         "sub/f.nii.gz#1",
         "sub/deep/d.png",
     ]
-    assert {sample.label for sample in find_inputs(tmp_path)} == {None}
+    assert {sample.label for sample in find_inputs([tmp_path])} == {None}
 
 
 def test_inputs_follow_links_once(tmp_path):
@@ -272,11 +237,11 @@ def test_a_bad_input_raises_only_when_it_is_read(tmp_path):
     put(tmp_path, "a.png")
     (tmp_path / "b.nii.gz").write_bytes(b"")
     (tmp_path / "c.dcm").write_bytes(b"")
-    samples = list(find_inputs(tmp_path))
+    samples = list(find_inputs([tmp_path]))
     assert [sample.name for sample in samples] == [
         f"{tmp_path}/{name}" for name in ("a.png", "b.nii.gz", "c.dcm")
     ]
-    assert read_image(samples[0].path, AUTO).shape == (4, 6)
+    assert read_image(samples[0].path, AUTO).shape == (6, 8)
     for sample in samples[1:]:
         with pytest.raises(UserError, match=f"{sample.path.name}: cannot be read"):
             read_image(sample.path, AUTO, sample.frame)
@@ -289,20 +254,20 @@ def test_inputs_come_lazily(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "datasets.folders.samples.count_frames", lambda path, axis: opened.append(path) or 1
     )
-    assert next(find_inputs(tmp_path)).path.name == "00.dcm"
+    assert next(find_inputs([tmp_path])).path.name == "00.dcm"
     assert len(opened) == 1
 
 
 def test_an_input_of_any_name(tmp_path):
     put(tmp_path, "a.png")
     (tmp_path / "a.png").rename(tmp_path / "photo.weird")
-    (sample,) = find_inputs(tmp_path / "photo.weird")
-    assert read_image(sample.path, AUTO).shape == (4, 6)
+    (sample,) = find_inputs([tmp_path / "photo.weird"])
+    assert read_image(sample.path, AUTO).shape == (6, 8)
 
 
 def test_no_inputs(tmp_path):
     with pytest.raises(UserError, match=r"gone: no such file or folder"):
-        find_inputs(tmp_path / "gone")
+        find_inputs([tmp_path / "gone"])
     put(tmp_path, "sub/a.png")
     with pytest.raises(UserError, match=r"holds no images; subfolders are searched with --recurs"):
-        list(find_inputs(tmp_path))
+        list(find_inputs([tmp_path]))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_split
 from datasets.folders.scan import check_headers
-from datasets.folders.volumes import of_volume
+from datasets.folders.volumes import Slicing
 from datasets.readers import nifti
 from datasets.readers.base import SliceAxis
 from datasets.readers.image import count_frames, read_image, read_mask, read_size
@@ -160,7 +160,7 @@ def test_one_volume_of_several_is_read_and_the_others_told_of_once(
         write_nifti(tmp_path / f"Ungood/img/{k}{suffix}", volumes)
         write_nifti(tmp_path / f"Ungood/label/{k}.nii.gz", (VOLUME > 800).astype(np.uint8))
     write_nifti(tmp_path / "good/x.nii", VOLUME)
-    split = of_volume(find_split(tmp_path, key="TEST_DATA_PATH"), 1)
+    split = find_split(tmp_path, key="TEST_DATA_PATH", slicing=Slicing(volume=1))
     assert [record.message for record in caplog.records] == [
         f"2 files hold several volumes, such as {tmp_path}/Ungood/img/0{suffix} (3): VOLUME_INDEX "
         "= 1 is read, the others are left out"
@@ -172,7 +172,7 @@ def test_one_volume_of_several_is_read_and_the_others_told_of_once(
         np.testing.assert_array_equal(pixels, read_image(alone, AUTO, index))
     assert AnomalyDataset(split, 16, AUTO)[2]["mask"].any()
     with pytest.raises(UserError, match=r"has no volume 3, it holds 3; lower VOLUME_INDEX"):
-        check_headers(of_volume(split, 3))
+        check_headers(find_split(tmp_path, key="TEST_DATA_PATH", slicing=Slicing(volume=3)))
 
 
 def test_a_volume_too_large_to_keep_is_read_slice_by_slice(

@@ -16,6 +16,7 @@ from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.scan import check_headers
 from datasets.folders.splits import Place
+from datasets.folders.volumes import Slicing
 from datasets.readers import nifti
 from datasets.readers.image import marked_frames, read_image
 from tests.medical_files import write_dicom, write_nifti
@@ -83,7 +84,7 @@ def test_a_plane_and_its_mask(tmp_path: Path) -> None:
 
 def test_without_masks_all_frames_of_an_anomalous_file_are_anomalous(tmp_path: Path) -> None:
     write_dicom(tmp_path / "Ungood/case.dcm", VOLUME[:3])
-    split = find_split(tmp_path, key=KEY, axis="coronal")
+    split = find_split(tmp_path, key=KEY, slicing=Slicing("coronal"))
     assert split.labels == [1, 1, 1]
     assert not split.has_masks
 

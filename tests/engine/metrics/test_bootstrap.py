@@ -7,24 +7,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from engine.metrics.bins import ordered_keys
-from engine.metrics.bootstrap import (
-    PixelBootstrap,
-    group_intervals,
-    percentile_interval,
-    poisson_weights,
-)
-from engine.metrics.curves import (
-    PixelMetrics,
-    aupro,
-    auroc,
-    average_precision,
-    f1_max,
-    image_intervals,
-    region_weights,
-)
+from engine.metrics.bootstrap import PixelBootstrap, image_intervals, poisson_weights
+from engine.metrics.collectors import PixelMetrics
+from engine.metrics.curves import region_weights
 from utils.patients import patient_of
-
-PIXEL = {"auroc": auroc, "ap": average_precision, "f1": f1_max, "aupro": aupro}
 
 
 def make_images(count=40, seed=0):
@@ -44,8 +30,8 @@ def make_maps(count=8, size=16, seed=0):
     return maps.astype(np.float32), masks, [f"image{i}" for i in range(count)]
 
 
-def bootstrap_of(maps, masks, groups, **options) -> PixelBootstrap:
-    bootstrap = PixelBootstrap(**options)
+def bootstrap_of(maps, masks, groups, *, seed=0, replicates=200) -> PixelBootstrap:
+    bootstrap = PixelBootstrap(seed, replicates)
     bootstrap.update(ordered_keys(maps), masks, [region_weights(mask) for mask in masks], groups)
     return bootstrap
 
@@ -95,19 +81,10 @@ def test_images_of_one_patient_are_drawn_together():
     assert widths[1] < 0.85 * widths[0]
 
 
-def test_replicates_without_a_class_are_left_out():
-    intervals = image_intervals([0, 0, 0, 1], [0.1, 0.2, 0.3, 0.9], list("abcd"), replicates=50)
+@pytest.mark.parametrize("names", ["abcd", "aaaa"])
+def test_replicates_without_a_class_are_left_out(names):
+    intervals = image_intervals([0, 0, 0, 1], [0.1, 0.2, 0.3, 0.9], list(names), replicates=50)
     assert intervals["image_auroc"] == [1.0, 1.0]
-    one_group = image_intervals([0, 1], [0.1, 0.9], ["a", "a"], replicates=5)
-    assert one_group["image_auroc"] == [1.0, 1.0]
-    assert percentile_interval([None, 0.5, None]) == [0.5, 0.5]
-    assert percentile_interval([None]) is None
-    assert group_intervals([], [], [], {"auroc": auroc}) == {"auroc": None}
-
-
-def test_groups_must_match_the_images():
-    with pytest.raises(ValueError, match="1 groups for 2 scores"):
-        image_intervals([0, 1], [0.1, 0.2], ["a"])
 
 
 def test_poisson_weights_follow_seed_and_name():
@@ -122,20 +99,19 @@ def test_poisson_weights_follow_seed_and_name():
 def test_pixel_replicates_equal_repeating_the_images():
     maps, masks, names = make_maps()
     maps = np.round(maps * 4) / 4  # few levels, so that coarse bins hold one each
-    replicates = 6
-    bootstrap = bootstrap_of(maps, masks, names, seed=2, replicates=replicates)
-    times = np.stack([poisson_weights(name, 2, replicates) for name in names]).astype(int)
-    values = {name: [] for name in PIXEL}
-    for replicate in range(replicates):
+    intervals = bootstrap_of(maps, masks, names, seed=2, replicates=6).intervals()
+    assert list(intervals) == ["pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro"]
+    times = np.stack([poisson_weights(name, 2, 6) for name in names]).astype(int)
+    values = []
+    for replicate in range(6):
         chosen = np.repeat(np.arange(len(maps)), times[:, replicate])
-        pixel = PixelMetrics(replicates=0)
-        pixel.update(maps[chosen], masks[chosen], ["any"] * len(chosen))
+        pixel = PixelMetrics()
+        pixel.update(maps[chosen], masks[chosen], chosen)
         found = pixel.compute()
-        for name, key in zip(PIXEL, ("auroc", "ap", "f1_max", "aupro"), strict=True):
-            values[name].append(found[f"pixel_{key}"])
-    for name, interval in bootstrap.intervals(PIXEL).items():
-        assert interval == pytest.approx(percentile_interval(values[name]), abs=1e-12)
-        assert interval[0] < interval[1]
+        values.append([found[name] for name in intervals])
+    expected = np.percentile(values, [2.5, 97.5], axis=0).T
+    assert list(intervals.values()) == pytest.approx(expected, abs=1e-12)
+    assert all(low < high for low, high in intervals.values())
 
 
 @pytest.mark.parametrize(
@@ -147,54 +123,43 @@ def test_coarse_bins_are_fine_enough_for_intervals(scale, offset):
     moved = (maps.astype(np.float64) * scale + offset).astype(np.float32)
     levels = np.unique(moved, return_inverse=True)[1].reshape(maps.shape)
     ranks = (levels // 8 + 1).astype(np.float32)  # about a thousand ties: bins of their own
-    exact = bootstrap_of(ranks, masks, names).intervals({"auroc": auroc})["auroc"]
-    coarse = bootstrap_of(moved, masks, names).intervals({"auroc": auroc})["auroc"]
-    assert coarse == pytest.approx(exact, abs=2e-3)
+    exact, coarse = (bootstrap_of(each, masks, names).intervals() for each in (ranks, moved))
+    assert coarse["pixel_auroc"] == pytest.approx(exact["pixel_auroc"], abs=2e-3)
 
 
-def test_pixel_bootstrap_merged_equals_whole_in_any_order():
-    maps, masks, names = make_maps()
+@pytest.mark.parametrize(
+    ("count", "parts"),
+    [(8, [[6, 1], [5], [0, 7, 2], [4, 3], []]), (150, [[i] for i in range(150)])],
+    ids=["in any order", "more images than are held at once"],
+)
+def test_pixel_bootstrap_merged_equals_whole(count, parts):
+    maps, masks, names = make_maps(count=count, size=12)
     maps[5] *= 1e6  # pages that only one of the parts sees
-    options = {"seed": 4, "replicates": 30}
-    whole = bootstrap_of(maps, masks, names, **options).intervals(PIXEL)
+    options = {"seed": 4, "replicates": 20}
+    whole = bootstrap_of(maps, masks, names, **options).intervals()
     merged = PixelBootstrap(**options)
-    for part in ([6, 1], [5], [0, 7, 2], [4, 3]):
+    for part in parts:
         few = [names[image] for image in part]
         merged.merge(bootstrap_of(maps[part], masks[part], few, **options))
-    merged.merge(PixelBootstrap(**options))
-    for name, interval in merged.intervals(PIXEL).items():
+    for name, interval in merged.intervals().items():
         assert interval == pytest.approx(whole[name], abs=1e-12)
 
 
-def test_more_images_than_are_held_at_once():
-    maps, masks, _ = make_maps(count=150, size=8)
-    names = [f"image{i}" for i in range(150)]
-    options = {"seed": 4, "replicates": 10}
-    at_once = bootstrap_of(maps, masks, names, **options).intervals(PIXEL)
-    singly = PixelBootstrap(**options)
-    for i in range(150):
-        part = slice(i, i + 1)
-        singly.merge(bootstrap_of(maps[part], masks[part], names[part], **options))
-    for name, interval in singly.intervals(PIXEL).items():
-        assert interval == pytest.approx(at_once[name], abs=1e-12)
-
-
 def test_slices_of_one_patient_share_their_weight():
-    maps, masks, _ = make_maps()
-    one_patient = bootstrap_of(maps, masks, ["p"] * 8, replicates=40).intervals(PIXEL)
-    many = bootstrap_of(maps, masks, [f"{i}" for i in range(8)], replicates=40).intervals(PIXEL)
+    maps, masks, names = make_maps()
+    low, high = bootstrap_of(maps, masks, ["p"] * 8, replicates=40).intervals()["pixel_auroc"]
     # Whole copies of the set: every replicate that has the patient gives the same value.
-    assert one_patient["auroc"][0] == pytest.approx(one_patient["auroc"][1], abs=1e-12)
-    assert many["auroc"][1] - many["auroc"][0] > 0.01
+    assert low == pytest.approx(high, abs=1e-12)
+    low, high = bootstrap_of(maps, masks, names, replicates=40).intervals()["pixel_auroc"]
+    assert high - low > 0.01
 
 
 def test_pixel_interval_holds_the_metric_and_memory_is_flat():
     maps, masks, names = make_maps(count=30)
-    pixel = PixelMetrics()
-    pixel.update(maps, masks, names)
-    metrics, intervals = pixel.compute(), pixel.intervals()
-    assert list(intervals) == ["pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro"]
-    for name, (low, high) in intervals.items():
+    pixel = PixelMetrics(names, replicates=200)
+    pixel.update(maps, masks, range(30))
+    metrics = pixel.compute()
+    for name, (low, high) in pixel.intervals().items():
         assert low < metrics[name] < high
     wild = np.ldexp(np.ones((1, 16, 16)), np.arange(-128, 128).reshape(1, 16, 16) % 127)
     bootstrap = bootstrap_of(wild * 1e-10, masks[:1], ["wild"])
@@ -202,27 +167,16 @@ def test_pixel_interval_holds_the_metric_and_memory_is_flat():
     assert bootstrap._bins.counts.nbytes <= 3 * 200 * 4096 * 8
 
 
-def test_different_bootstraps_cannot_be_merged():
-    with pytest.raises(ValueError, match="cannot be merged"):
-        PixelBootstrap(seed=1).merge(PixelBootstrap(seed=2))
-    one, two = PixelMetrics(replicates=0), PixelMetrics(replicates=0)
-    one.merge(two)
-    assert set(one.compute().values()) == {None}
-
-
 @pytest.mark.parametrize(
     ("pattern", "patient"),
-    [(r"BraTS2021_(\d+)", "00012"), (r"BraTS\d+_\d+", "BraTS2021_00012"), (r"(x)?flair", None)],
+    [(r"BraTS2021_(\d+)", "00012"), (r"BraTS\d+_\d+", "BraTS2021_00012")],
 )
 def test_patient_of_takes_the_group_or_the_match(pattern, patient):
-    stem = "BraTS2021_00012_flair_61"
-    if patient:
-        assert patient_of(stem, pattern) == patient
-    else:
-        with pytest.raises(ValueError, match="BraTS2021_00012_flair_61"):
-            patient_of(stem, pattern)
+    assert patient_of("BraTS2021_00012_flair_61", pattern) == patient
 
 
-def test_patient_of_names_the_file_and_the_pattern():
-    with pytest.raises(ValueError, match=r"slice7.*'patient_'"):
-        patient_of("slice7", "patient_")
+@pytest.mark.parametrize("pattern", [r"(x)?flair", "patient_"])
+def test_patient_of_names_the_file_and_the_pattern(pattern):
+    with pytest.raises(ValueError, match="BraTS2021_00012_flair_61") as error:
+        patient_of("BraTS2021_00012_flair_61", pattern)
+    assert repr(pattern) in str(error.value)

@@ -10,17 +10,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from engine.evaluate.calibration import Calibration, ColourScale
-from engine.report.charts import chart_svg, histogram_figure, roc_figure
-from engine.report.pages import PredictedImage, write_prediction_report
-from engine.report.pictures import mask_path, picture
-from engine.report.render import VERDICTS, render
-from utils.config.load import load_config
+from engine.evaluate.calibration import ColourScale
+from engine.report.render import VERDICTS
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
     "--headless",
@@ -44,7 +38,7 @@ PAYLOADS = (
 VISIBLE = """
 const cards = () => [...document.querySelectorAll(".card")].filter((card) => !card.hidden);
 const scores = () => cards().map((card) => Number(card.dataset.score));
-const press = (group) => document.querySelector(`button[data-group="${group}"]`).click();
+const press = (group) => document.querySelector(`[name=group][value="${group}"]`).click();
 const set = (id, value, event) => {
   document.getElementById(id).value = value;
   document.getElementById(id).dispatchEvent(new Event(event, {bubbles: true}));
@@ -70,8 +64,8 @@ def visit(tmp_path):
         script = (
             VISIBLE
             + "const result = document.createElement('pre'); result.id = 'result';"
-            + f"result.textContent = JSON.stringify((() => {fields})());"
-            + "document.body.append(result);"
+            + f"(async () => {fields})().then((found) => {{"
+            + "result.textContent = JSON.stringify(found); document.body.append(result); });"
         )
         file = tmp_path / "page.html"
         file.write_text(with_script(page, script, guarded=guarded), encoding="utf-8")
@@ -105,57 +99,33 @@ def run_browser(file: Path, profile: Path) -> Visit:
     return Visit(json.loads(html.unescape(result[1])), console)
 
 
-def make_page(names=PAYLOADS) -> str:
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    uri, path = picture(pixels), mask_path(pixels[..., 0] > 200)
-    cards = [
-        {
-            "name": name,
-            "score": score,
-            "label": "anomalous" if verdict in ("tp", "fn") else "normal",
-            "verdict": verdict,
-            "group": verdict,
-            "size": (32, 32),
-            "image": uri,
-            "reconstruction": uri,
-            "overlay": uri,
-            "mask_path": path,
-        }
-        for name, score, verdict in zip(
-            names, (0.9, 0.2, 1.5e-3, 7.25), ("fp", "fn", "tn", "tp"), strict=True
+@pytest.fixture
+def make_page(written):
+    """A report of one decision of each kind, with other people's text wherever it may stand."""
+
+    def make(names=PAYLOADS) -> str:
+        return written(
+            f"EXPERIMENT_NAME={PAYLOADS[0]}",
+            f"TRAINING.VAL_DATA_PATH={PAYLOADS[1]}",
+            names=names,
+            labels=(0, 1, 0, 1),
+            scores=(0.9, 0.2, 1.5e-3, 7.25),
+            colours=ColourScale(0.0, 1.0, PAYLOADS[2]),
         )
-    ]
-    labels, scores = [0, 1, 0, 1], [0.9, 0.2, 1.5e-3, 7.25]
-    charts = {
-        "ROC curve": roc_figure(labels, scores, {"specificity": 0.5, "sensitivity": 0.5}),
-        "Image scores": histogram_figure(scores, labels, 0.5),
-    }
-    return render(
-        "test.html.j2",
-        experiment=PAYLOADS[0],
-        counts=[("images", 4)],
-        threshold=0.5,
-        threshold_source=PAYLOADS[1],
-        charts=[(title, chart_svg(figure, title)) for title, figure in charts.items()],
-        charts_missing="",
-        colours=ColourScale(0.0, 1.0, PAYLOADS[2]),
-        colour_strip=uri,
-        cards=cards,
-        cards_note="Showing 4 of 4 images.",
-        config_text="\n".join(("[TESTING]", *PAYLOADS, "KEY = " + "x" * 500)),
-        setup=[(PAYLOADS[3], PAYLOADS[3])],
-        metrics=[],
-        metrics_note="",
-        confusion=None,
-    )
+
+    return make
 
 
-def test_the_page_renders_without_complaint(visit):
+def test_the_page_renders_without_complaint(visit, make_page):
     seen = visit(
         make_page(),
         """({
           cards: cards().length,
-          pictures: [...document.images].every((image) => image.complete && image.naturalWidth),
+          pictures: (await Promise.all([...document.querySelectorAll("image")].map((each) => {
+            const image = new Image();
+            image.src = each.getAttribute("href");
+            return image.decode().then(() => image.naturalWidth);
+          }))),
           controls: !document.getElementById("controls").hidden,
           shown: document.getElementById("shown").textContent,
           loaded: performance.getEntriesByType("resource")
@@ -164,40 +134,39 @@ def test_the_page_renders_without_complaint(visit):
     )
     assert seen.found == {
         "cards": 4,
-        "pictures": True,
+        "pictures": [16] * 12,
         "controls": True,
-        "shown": "4 of 4 shown",
+        "shown": "1 of 4",
         "loaded": [],
     }
     assert not seen.console
 
 
-def test_filters_choose_by_verdict(visit):
+def test_filters_choose_by_verdict(visit, make_page):
     seen = visit(
         make_page(),
         """{
           const found = {};
-          for (const button of document.querySelectorAll("button")) {
+          for (const button of document.querySelectorAll("[name=group]")) {
             button.click();
-            found[button.dataset.group || "all"] =
-              [button.textContent.trim(), scores(), button.getAttribute("aria-pressed")];
+            found[button.value || "all"] = [button.parentNode.textContent.trim(), scores()];
           }
-          found.pressed = document.querySelectorAll("[aria-pressed=true]").length;
+          found.pressed = document.querySelectorAll("[name=group]:checked").length;
           return found;
         }""",
     )
     assert seen.found == {
-        "all": ["All 4", [0.9, 0.2, 0.0015, 7.25], "true"],
-        "fn": [f"{VERDICTS['fn']} 1", [0.2], "true"],
-        "fp": [f"{VERDICTS['fp']} 1", [0.9], "true"],
-        "tp": [f"{VERDICTS['tp']} 1", [7.25], "true"],
-        "tn": [f"{VERDICTS['tn']} 1", [0.0015], "true"],
+        "all": ["All 4", [0.9, 0.2, 0.0015, 7.25]],
+        "fn": [f"{VERDICTS['fn']} 1", [0.2]],
+        "fp": [f"{VERDICTS['fp']} 1", [0.9]],
+        "tp": [f"{VERDICTS['tp']} 1", [7.25]],
+        "tn": [f"{VERDICTS['tn']} 1", [0.0015]],
         "pressed": 1,
     }
     assert not seen.console
 
 
-def test_search_and_filter_go_together(visit):
+def test_search_and_filter_go_together(visit, make_page):
     page = make_page(["brain_1.png", "Brain_22.png", "liver_1.png", 'a"<b>.png'])
     seen = visit(
         page,
@@ -221,18 +190,18 @@ def test_search_and_filter_go_together(visit):
         "markup": [[7.25], True],
         "none": [[], False],
         "both": [[0.2], True],
-        "shown": "1 of 4 shown",
+        "shown": "1 of 1",
     }
     assert not seen.console
 
 
-def test_orders(visit):
+def test_orders(visit, make_page):
     seen = visit(
         make_page(),
         """{
           const found = {};
           for (const order of ["ascending", "descending", "rank"]) {
-            set("order", order, "change");
+            set("order", order, "input");
             found[order] = scores();
           }
           return found;
@@ -245,26 +214,57 @@ def test_orders(visit):
     }
 
 
-def test_outlines_and_size_can_be_switched(visit):
+def test_arrow_keys_step_through_what_is_shown(visit, make_page):
     seen = visit(
         make_page(),
         """{
-          const mask = document.querySelector(".mask");
-          const picture = document.querySelector(".picture");
-          const before = [getComputedStyle(mask).display, picture.clientWidth];
-          document.getElementById("outlines").click();
-          document.getElementById("large").click();
-          const after = [getComputedStyle(mask).display, picture.clientWidth];
-          return {outline: [before[0], after[0]], larger: after[1] > before[1]};
+          const current = () => Number(document.querySelector(".current").dataset.score);
+          const key = (name, target = document.body) => {
+            target.dispatchEvent(new KeyboardEvent("keydown", {key: name, bubbles: true}));
+            return current();
+          };
+          set("order", "ascending", "input");
+          const steps = ["ArrowLeft", "ArrowRight", "ArrowRight", "ArrowLeft"].map((k) => key(k));
+          const typing = key("ArrowRight", document.getElementById("search"));
+          document.getElementById("next").click();
+          return {steps, typing, next: current(), shown: document.getElementById("shown").value};
         }""",
     )
-    assert seen.found["outline"][0] != "none"
-    assert seen.found["outline"][1] == "none"
-    assert seen.found["larger"]
+    assert seen.found == {
+        "steps": [0.0015, 0.2, 0.9, 0.2],
+        "typing": 0.2,
+        "next": 0.9,
+        "shown": "3 of 4",
+    }
+    assert not seen.console
+
+
+def test_outlines_opacity_and_one_at_a_time_can_be_switched(visit, make_page):
+    seen = visit(
+        make_page(),
+        """{
+          const style = (name) => getComputedStyle(document.querySelector(name));
+          const measure = () => ({
+            outline: style(".mask").display,
+            opacity: style(".layer").opacity,
+            width: document.querySelector(".current .pictures").clientWidth,
+            cards: cards().filter((card) => card.clientWidth).length,
+          });
+          const before = measure();
+          document.getElementById("outlines").click();
+          document.getElementById("single").click();
+          set("opacity", "0.25", "input");
+          return {before, after: measure()};
+        }""",
+    )
+    before, after = seen.found["before"], seen.found["after"]
+    assert (before["outline"], before["opacity"], before["cards"]) == ("inline", "0.75", 4)
+    assert (after["outline"], after["opacity"], after["cards"]) == ("none", "0.25", 1)
+    assert after["width"] > before["width"]
 
 
 @pytest.mark.parametrize("guarded", [True, False], ids=["with policy", "without policy"])
-def test_scripts_in_names_and_values_do_not_run(visit, guarded):
+def test_scripts_in_names_and_values_do_not_run(visit, make_page, guarded):
     seen = visit(
         make_page(),
         """({
@@ -286,7 +286,7 @@ def test_scripts_in_names_and_values_do_not_run(visit, guarded):
     assert not seen.console
 
 
-def test_the_policy_stops_what_got_past_the_escaping(visit):
+def test_the_policy_stops_what_got_past_the_escaping(visit, make_page):
     page = make_page().replace("</header>", "<script>window.hit = 1</script></header>")
     seen = visit(page, "({hit: window.hit ?? null})")
     assert seen.found == {"hit": None}
@@ -294,7 +294,7 @@ def test_the_policy_stops_what_got_past_the_escaping(visit):
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
-def test_no_width_scrolls_sideways(visit, width):
+def test_no_width_scrolls_sideways(visit, make_page, width):
     # A window has a least width, a frame has none; styles go by the frame's width.
     page = html.escape(make_page(["x" * 300 + ".png", *PAYLOADS[:3]]))
     frame = f'<iframe width="{width}" height="900" frameborder="0" srcdoc="{page}"></iframe>'
@@ -317,20 +317,15 @@ def test_no_width_scrolls_sideways(visit, width):
     assert seen.found["content"] <= width
 
 
-def test_a_prediction_renders_and_filters(visit, tmp_path):
-    scores = (0.1, 0.9, 0.7, 0.2)
-    images = [
-        PredictedImage(name, score, *np.full((2, 8, 8, 3), 90, np.uint8), np.eye(8, dtype="f4"))
-        for name, score in zip(PAYLOADS, scores, strict=True)
-    ]
-    config = load_config(GOLDEN / "golden.ini", [f"EXPERIMENT_NAME={PAYLOADS[0]}"])
-    colours = ColourScale(0.0, 1.0, "normal images")
-    calibration = Calibration(0.5, "best F1", colours, PAYLOADS[1], 3, 3, "")
-    unreadable = [(PAYLOADS[0], PAYLOADS[1])]
-    path = tmp_path / "prediction.html"
-    write_prediction_report(config, calibration, scores, images, unreadable, path)
+def test_a_prediction_renders_and_filters(visit, predicted):
     seen = visit(
-        (tmp_path / "prediction.html").read_text(encoding="utf-8"),
+        predicted(
+            f"EXPERIMENT_NAME={PAYLOADS[0]}",
+            names=PAYLOADS,
+            scores=(0.1, 0.9, 0.7, 0.2),
+            val_data_path=PAYLOADS[1],
+            unreadable=[(PAYLOADS[0], PAYLOADS[1])],
+        ),
         """{
           const all = scores();
           press("anomalous");

@@ -115,7 +115,7 @@ def files_of_test(config: Config) -> dict[str, bytes]:
 def test_a_test_killed_at_each_step_of_each_file(tiny):
     train(tiny("N_EPOCHS=1"))
     config = tiny()
-    stored, folder = calibration_path(config.testing.checkpoint_path), config.testing.results_path
+    stored, folder = calibration_path(config.testing), config.testing.results_path
     run_test(config)
     expected, calibration = files_of_test(config), stored.read_bytes()
     kills = 0

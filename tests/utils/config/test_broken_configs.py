@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 import subprocess
 import sys
@@ -21,51 +22,22 @@ Row = tuple[str, str, tuple[str, ...]]
 
 # (SECTION.KEY, value, what the message must say). Each row gives exactly one problem.
 VALUES: list[Row] = [
-    # Whole numbers.
-    ("TRAINING.SEED", "x", ("'x'", "a whole number from 0")),
-    ("TRAINING.SEED", "", ("''", "a whole number from 0")),
-    ("TRAINING.SEED", "-1", ("'-1'", "from 0")),
-    ("TRAINING.SEED", "2147483648", ("'2147483648'", "to 2147483647")),
-    ("TRAINING.SEED", "1e3", ("'1e3'",)),
-    ("TRAINING.SEED", "1,", ("'1,'",)),
+    # Numbers; the properties below try their ranges.
     ("TRAINING.SEED", "9" * 5000, ("a whole number from 0",)),
     ("TRAINING.SEED", "1 ; the answer", ("comments need a line of their own",)),
     ("TRAINING.SEED", "1\t# the answer", ("comments need a line of their own",)),
-    ("TRAINING.SEED", "%(HOME)s", ("'%(HOME)s'",)),
     ("TRAINING.SEED", "1\n  LR = 2", ("an indented line continues the one above it",)),
-    ("TRAINING.NUM_WORKERS", "513", ("'513'", "to 512")),
-    ("TRAINING.NUM_WORKERS", "-1", ("'-1'",)),
-    ("TRAINING.N_EPOCHS", "0", ("'0'", "from 1")),
     ("TRAINING.N_EPOCHS", "2.5", ("'2.5'", "a whole number")),
-    ("TRAINING.N_EPOCHS", "inf", ("'inf'",)),
-    ("TRAINING.N_EPOCHS", "1" + "0" * 30, ("to 1000000000",)),
-    ("TRAINING.EVAL_STEPSIZE", "0", ("'0'", "from 1")),
-    ("TRAINING.BATCH_SIZE_TRAIN", "0", ("'0'", "from 1")),
-    ("TRAINING.BATCH_SIZE_TRAIN", "auto", ("'auto'", "a whole number")),
-    ("TESTING.BATCH_SIZE_TEST", "-4", ("'-4'", "from 1")),
-    ("TESTING.BATCH_SIZE_TEST", "four", ("'four'", "a whole number")),
-    ("TESTING.MAX_SAMPLES_TEST", "0", ("'0'", "from 1")),
-    ("TESTING.MAX_SAMPLES_TEST", "all", ("'all'", "a whole number")),
-    ("TESTING.REPORT_IMAGES", "-1", ("'-1'", "from 0")),
-    ("TRAINING.DECODER_DEPTH", "1000000000", ("'1000000000'", "to 1000")),
-    ("TRAINING.DECODER_N_REG_TOKENS", "-1", ("'-1'", "from 0")),
     ("TRAINING.DECODER_OUT_CHANNELS", "2", ("'2'", "1 or 3")),
     ("TRAINING.DECODER_OUT_CHANNELS", "3.0", ("'3.0'", "1 or 3")),
-    ("TRAINING.JUNCTION_N_BLOCKS", "0", ("'0'", "from 1")),
-    # Numbers.
     ("TRAINING.LR", "0", ("'0'", "above 0")),
     ("TRAINING.LR", "-8e-5", ("'-8e-5'", "above 0")),
     ("TRAINING.LR", "10", ("'10'", "below 10")),
-    ("TRAINING.LR", "inf", ("'inf'", "a number above 0")),
-    ("TRAINING.LR", "nan", ("'nan'", "a number above 0")),
     ("TRAINING.LR", "8e-5 (peak)", ("'8e-5 (peak)'",)),
-    ("TRAINING.LR", "8,5e-5", ("'8,5e-5'",)),
-    ("TRAINING.SCHEDULER_GAMMA", "nan", ("'nan'", "a number")),
     ("TRAINING.SCHEDULER_STEPS", "-inf", ("'-inf'", "a number")),
     ("TRAINING.JUNCTION_MLP_RATIO", "64", ("'64'", "below 64")),
     ("TESTING.DECODER_MLP_RATIO", "0", ("'0'", "above 0")),
     ("TESTING.THRESHOLD_QUANTILE", "1", ("'1'", "between 0 and 1")),
-    ("TESTING.THRESHOLD_QUANTILE", "95%", ("'95%'",)),
     # Choices.
     ("TRAINING.SAVE_MODEL_CKPT", "perhaps", ("'perhaps'", "0 or 1")),
     ("TRAINING.SAVE_MODEL_CKPT", "2", ("'2'", "0 or 1")),
@@ -90,15 +62,10 @@ VALUES: list[Row] = [
     ("TRAINING.CRITERION_TRAIN_WEIGHTS", "1, 2", ("found 2 weights", "give 1")),
     ("TRAINING.CRITERION_TRAIN_WEIGHTS", "-1", ("'-1'", "from 0")),
     ("TRAINING.CRITERION_TRAIN_WEIGHTS", "0", ("all weights are 0",)),
-    ("TRAINING.CRITERION_TRAIN_WEIGHTS", "nan", ("'nan'", "one for each criterion")),
     ("TESTING.CRITERION_VAL_WEIGHTS", "inf", ("'inf'", "one for each criterion")),
-    ("TESTING.CRITERION_VAL_WEIGHTS", "", ("''", "one for each criterion")),
-    ("TRAINING.USE_HIDDEN_STATE", "", ("''", "block numbers")),
     ("TRAINING.USE_HIDDEN_STATE", "-2 -4", ("'-2 -4'", "comma-separated")),
     ("TRAINING.USE_HIDDEN_STATE", "-2, -4,", ("'-2, -4,'", "comma-separated")),
     ("TRAINING.USE_HIDDEN_STATE", "[-2, -4]", ("'[-2, -4]'", "comma-separated")),
-    ("TRAINING.PERCEPTUAL_HSTATE_TRAIN", "last", ("'last'", "block numbers")),
-    ("TRAINING.PERCEPTUAL_PATCH_SIZE_TRAIN", "16, 0", ("'16, 0'", "from 1")),
     ("TRAINING.PERCEPTUAL_PATCH_SIZE_TRAIN", "16, 56", ("56 does not divide RESIZE = 96",)),
     ("TESTING.PERCEPTUAL_PATCH_SIZE_VAL", "128", ("128 does not divide RESIZE = 96",)),
     ("TRAINING.MODEL_NAME", "", ("''", "timm")),
@@ -114,18 +81,11 @@ VALUES: list[Row] = [
     ("TRAINING.FINAL_PROJ_OUT_FEATURES", "64", ("found 64", "JUNCTION_DIM = 48")),
     ("TRAINING.PATCH_SIZE", "16, 16", ("found 2 values", "give 1")),
     ("TRAINING.N_REG_TOKENS", "0, 0", ("found 2 values", "give 1")),
-    ("TRAINING.N_REG_TOKENS", "-1", ("'-1'", "from 0")),
-    ("TRAINING.N_REG_TOKENS", "", ("''", "from 0")),
     # Geometry.
     ("TRAINING.N_PATCHES", "7", ("7 patches of 16 make 112 pixels", "RESIZE = 96")),
     ("TRAINING.JUNCTION_N_QUERIES", "100", ("found 100", "DECODER_N_PATCHES² = 144")),
     ("TRAINING.JUNCTION_HEADS", "5", ("5 heads do not divide JUNCTION_DIM = 48",)),
-    ("TRAINING.DECODER_N_REG_TOKENS", "70000", ("'70000'", "to 65536")),
     ("TRAINING.DECODER_NUM_HEADS", "7", ("7 heads do not divide DECODER_DIM = 48",)),
-    ("TRAINING.DECODER_DIM", "70000", ("'70000'", "to 65536")),
-    ("TRAINING.RESIZE", "7", ("'7'", "from 8 to 4096")),
-    ("TRAINING.RESIZE", "5000", ("'5000'", "from 8 to 4096")),
-    ("TRAINING.RESIZE", "96x96", ("'96x96'",)),
     # Paths, names, patterns.
     ("TRAINING.RESULTS_PATH", "", ("''", "the path of the folder")),
     ("TRAINING.TRAIN_DATA_PATH", "  ", ("''", "the path of a folder")),
@@ -149,24 +109,20 @@ VALUES: list[Row] = [
     # Keys.
     ("TRAINING.SEDE", "1", ("unknown key", "SEED")),
     ("TRAINING.WEIGHT_DECAY", "1", ("unknown key; docs/config.md lists the known ones",)),
+    ("TRAINING.LEARNING_RATE", "1", ("unknown key; docs/config.md lists the known ones",)),
+    ("TRAINING.BATCH", "1", ("unknown key; docs/config.md lists the known ones",)),
     ("TRAINING.JUNCTION_NQUERIES", "1", ("the nearest known one is JUNCTION_N_QUERIES",)),
     ("TESTING.IMAGE_REDUCTON", "max", ("the nearest known one is IMAGE_REDUCTION",)),
     ("DEFAULT.N_EPOCH", "1", ("the nearest known one is N_EPOCHS",)),
     ("DEFAULT.SCHEDULER_GAMMA", "x", ("'x'", "a number")),
     ("TESTING.LR", "1", ("belongs into [TRAINING]",)),
-    ("TESTING.N_EPOCHS", "1", ("belongs into [TRAINING]",)),
     ("TRAINING.CHECKPOINT_PATH", "a.pth", ("belongs into [TESTING]",)),
     ("TRAINING.IMAGE_REDUCTION", "max", ("belongs into [TESTING]",)),
 ]
 
 REQUIRED = [
     "TRAINING.TRAIN_DATA_PATH", "TRAINING.VAL_DATA_PATH", "TRAINING.RESULTS_PATH",
-    "TRAINING.MODEL_NAME", "TRAINING.N_PATCHES", "TRAINING.PATCH_SIZE", "TRAINING.N_REG_TOKENS",
-    "TRAINING.USE_HIDDEN_STATE", "TRAINING.JUNCTION_DIM", "TRAINING.JUNCTION_OUTPUT_DIM",
-    "TRAINING.JUNCTION_N_QUERIES", "TRAINING.JUNCTION_HEADS", "TRAINING.DECODER_DIM",
-    "TRAINING.DECODER_N_PATCHES", "TRAINING.DECODER_PATCH_SIZE", "TRAINING.DECODER_DEPTH",
-    "TRAINING.DECODER_NUM_HEADS", "TESTING.CHECKPOINT_PATH", "TESTING.TEST_DATA_PATH",
-    "TESTING.RESULTS_PATH",
+    "TRAINING.MODEL_NAME", "TESTING.TEST_DATA_PATH", "TESTING.RESULTS_PATH",
 ]  # fmt: skip
 
 
@@ -192,6 +148,50 @@ def test_broken_values(tmp_path: Path, place: str, value: str, said: tuple[str, 
 @pytest.mark.parametrize("place", REQUIRED)
 def test_missing_keys(tmp_path: Path, place: str) -> None:
     assert_one_problem(tmp_path, small_ini({place: None}), place, ("missing; give ",))
+
+
+def test_a_checkpoint_must_be_named_where_there_is_no_training(tmp_path: Path) -> None:
+    text = small_ini({"TESTING.CHECKPOINT_PATH": None})
+    assert problems_of(tmp_path, text) == []
+    assert_one_problem(
+        tmp_path, text[text.index("[TESTING]") :], "TESTING.CHECKPOINT_PATH", ("missing; give ",)
+    )
+
+
+PLACES = sorted(f"{section}.{key}" for section in SCHEMAS for key in keys_of(section))
+WORDS = {
+    place: str(SCHEMAS[section].model_fields[key.lower()].description)
+    for place in PLACES
+    for section, _, key in [place.partition(".")]
+}
+NUMBERS = [place for place, words in WORDS.items() if "number" in words and "list" not in words]
+LISTS = [place for place, words in WORDS.items() if "list of" in words and "tags" not in words]
+RANGES = [place for place in NUMBERS if re.search(r"from \d+ to \d+$", WORDS[place])]
+FEW = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@FEW
+@given(
+    place=st.sampled_from(NUMBERS + LISTS),
+    value=st.sampled_from(["x", "1,", "nan", "inf", "%(HOME)s", "96x96", "1.5.2", "95%"]),
+)
+def test_no_number(tmp_path: Path, place: str, value: str) -> None:
+    (problem,) = problems_of(tmp_path, small_ini({place: value}))
+    assert f"{problem.section}.{problem.key}" == place
+    assert problem.text == f"found {value!r}; give {WORDS[place]}"
+
+
+@FEW
+@given(place=st.sampled_from(RANGES), beyond=st.integers(1, 10**30))
+def test_ranges_are_what_messages_say(tmp_path: Path, place: str, beyond: int) -> None:
+    low, high = map(int, re.findall(r"\d+", WORDS[place]))
+    for value in (low - beyond, high + beyond):
+        assert_one_problem(tmp_path, small_ini({place: str(value)}), place, (WORDS[place],))
+    for value in (low, high):
+        found = problems_of(tmp_path, small_ini({place: str(value)}))
+        assert all(WORDS[place] not in problem.text for problem in found)
 
 
 SEVERAL: list[tuple[Mapping[str, str], set[str]]] = [
@@ -245,11 +245,17 @@ SEVERAL: list[tuple[Mapping[str, str], set[str]]] = [
          "TRAINING.PERCEPTUAL_METRIC_TRAIN": "content+style", "TRAINING.LRR": "1"},
         {"N_PATCHES", "CRITERION_TRAIN_WEIGHTS", "PERCEPTUAL_METRIC_TRAIN", "LRR"},
     ),
-    # Contradictions are looked for once all values are right one by one.
+    # Wrong values, contradictions and what a backbone says, in one round.
     (
         {"TRAINING.SEED": "x", "TRAINING.TRAIN_DATA_PATH": "", "TRAINING.N_PATCHES": "7",
-         "TRAINING.LRR": "1", "TRAINING.JUNCTION_DIM": "-3"},
-        {"SEED", "TRAIN_DATA_PATH", "LRR", "JUNCTION_DIM"},
+         "TRAINING.LRR": "1", "TRAINING.JUNCTION_DIM": "-3", "TRAINING.N_REG_TOKENS": "4",
+         "TRAINING.PERCEPTUAL_MODEL_NAME": "nonsense"},
+        {"SEED", "TRAIN_DATA_PATH", "N_PATCHES", "LRR", "JUNCTION_DIM", "N_REG_TOKENS",
+         "PERCEPTUAL_MODEL_NAME"},
+    ),
+    (
+        {"TRAINING.RESIZE": "x", "TRAINING.USE_HIDDEN_STATE": "9"},
+        {"RESIZE", "USE_HIDDEN_STATE"},
     ),
 ]  # fmt: skip
 
@@ -346,38 +352,26 @@ def test_broken_overrides(tmp_path: Path, override: str, place: str, said: str) 
     assert str(problem).isprintable()
 
 
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-X", "importtime", script, *arguments],
+        [sys.executable, *arguments],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
 
 
-def said_by(process: subprocess.CompletedProcess[str]) -> list[str]:
-    lines = process.stderr.splitlines()
-    return [line for line in lines if not line.startswith("import time:")]
-
-
-def imports_torch(process: subprocess.CompletedProcess[str]) -> bool:
-    imported = [line.rpartition("|")[2].strip() for line in process.stderr.splitlines()]
-    assert "argparse" in imported
-    return any(name.split(".")[0] in ("torch", "timm") for name in imported)
-
-
 @pytest.mark.parametrize("script", ["run_training.py", "run_test.py"])
-def test_scripts_say_config_errors_without_torch(tmp_path: Path, script: str) -> None:
+def test_scripts_say_config_errors_in_lines(tmp_path: Path, script: str) -> None:
     file = tmp_path / "broken.ini"
     file.write_text(small_ini({"TRAINING.LRR": "1", "TESTING.SEED": "x"}), encoding="utf-8")
     process = run(script, "--config", str(file), "--set", "N_PATCHES=7")
     assert process.returncode == 2
-    places = [line.split(": ")[:2] for line in said_by(process)]
-    assert places == [
+    assert [line.split(": ")[:2] for line in process.stderr.splitlines()] == [
         [str(file), "[TRAINING] LRR"],
         ["--set", "[TRAINING] N_PATCHES"],
         [str(file), "[TESTING] SEED"],
+        ["--set", "[TESTING] N_PATCHES"],
     ]
     assert process.stdout == ""
-    assert not imports_torch(process)
 
 
 @pytest.mark.parametrize(
@@ -390,11 +384,13 @@ def test_scripts_say_config_errors_without_torch(tmp_path: Path, script: str) ->
     ],
 )
 def test_help_and_wrong_calls_without_torch(arguments: list[str], code: int, said: str) -> None:
-    process = run("run_training.py", *arguments)
+    process = run("-X", "importtime", "run_training.py", *arguments)
     assert process.returncode == code
-    assert said in process.stdout + "\n".join(said_by(process))
+    assert said in process.stdout + process.stderr
     assert "Traceback" not in process.stderr
-    assert not imports_torch(process)
+    imported = [line.rpartition("|")[2].strip() for line in process.stderr.splitlines()]
+    assert "argparse" in imported
+    assert not any(name.split(".")[0] in ("torch", "timm") for name in imported)
 
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
@@ -407,7 +403,7 @@ VALUE = st.one_of(
     st.lists(st.integers(-3, 99), max_size=4).map(lambda items: ", ".join(map(str, items))),
 )
 PROPERTY = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -446,9 +442,6 @@ def test_no_text_crashes(tmp_path: Path, lines: list[str]) -> None:
 @given(override=st.one_of(st.text(), st.builds("{}={}".format, st.sampled_from(NAMES), VALUE)))
 def test_no_override_crashes(tmp_path: Path, override: str) -> None:
     assert_config_or_problems(tmp_path, small_ini(), override)
-
-
-PLACES = sorted(f"{section}.{key}" for section in SCHEMAS for key in keys_of(section))
 
 
 @PROPERTY

@@ -9,14 +9,9 @@ import safetensors.torch
 import timm.models._builder
 import torch
 
-from engine.compatibility import check_geometry
-from engine.evaluate.scorer import create_scorer
-from engine.train.start import create_trainer
-from tests.config_helpers import load_text, small_ini
-from utils.config.load import load_config
-from utils.errors import ConfigError, Problem
+from tests.config_helpers import problems_of, small_ini
+from utils.errors import Problem
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.ini"))
 Changes = dict[str, str | None]
 
 
@@ -33,13 +28,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def geometry_problems(folder: Path, changes: Changes) -> list[Problem]:
-    config = load_text(folder, small_ini({f"TRAINING.{key}": changes[key] for key in changes}))
-    kinds = ("TRAIN", "VAL")
-    try:
-        check_geometry(config.need_training(), kinds, file="a.ini", section="TRAINING")
-    except ConfigError as error:
-        return error.problems
-    return []
+    return problems_of(folder, small_ini({f"TRAINING.{key}": changes[key] for key in changes}))
 
 
 # Models of 224 pixels and a width that the projection takes.
@@ -104,13 +93,6 @@ FITTING: dict[str, Changes] = {
 @pytest.mark.parametrize("changes", FITTING.values(), ids=FITTING)
 def test_fitting_backbones(tmp_path: Path, changes: Changes) -> None:
     assert geometry_problems(tmp_path, changes) == []
-
-
-@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
-def test_shipped_configs_fit_their_backbones(file: Path) -> None:
-    config = load_config(file)
-    check_geometry(config.need_training(), ("TRAIN", "VAL"), file=str(file), section="TRAINING")
-    check_geometry(config.need_testing(), ("VAL",), file=str(file), section="TESTING")
 
 
 # Changes, the key that is named, and what its line must say.
@@ -228,7 +210,7 @@ def test_contradicting_backbones(
     tmp_path: Path, changes: Changes, key: str, said: tuple[str, ...]
 ) -> None:
     (problem,) = geometry_problems(tmp_path, changes)
-    assert (problem.file, problem.section, problem.key) == ("a.ini", "TRAINING", key)
+    assert (problem.section, problem.key) == ("TRAINING", key)
     assert str(problem).isprintable()
     for words in said:
         assert words in problem.text
@@ -263,17 +245,3 @@ def test_all_contradictions_at_once(tmp_path: Path) -> None:
         "PERCEPTUAL_HSTATE_VAL",
     ]
     assert len(set(problems)) == len(problems)
-
-
-def test_training_says_it_first(tmp_path: Path) -> None:
-    changes: Changes = {"MODEL_WEIGHTS": "nowhere.pth", "USE_HIDDEN_STATE": "9"}
-    text = small_ini({f"TRAINING.{key}": value for key, value in changes.items()})
-    with pytest.raises(ConfigError, match=r"\[TRAINING\] USE_HIDDEN_STATE: test_vit has no block"):
-        create_trainer(load_text(tmp_path, text))
-
-
-def test_testing_says_it_first(tmp_path: Path) -> None:
-    text = small_ini({"TESTING.MODEL_WEIGHTS": "nowhere.pth", "TESTING.N_REG_TOKENS": "1"})
-    config = load_text(tmp_path, text)
-    with pytest.raises(ConfigError, match=r"\[TESTING\] N_REG_TOKENS: found 1"):
-        create_scorer(config.need_testing(), file=config.file)

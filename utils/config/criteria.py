@@ -13,6 +13,8 @@ RESNETS = {
     "PERCEPTUAL_RESNET34": "resnet34.tv_in1k",
     "PERCEPTUAL_RESNET101": "resnet101.tv_in1k",
 }
+# Criteria of each section: the keys CRITERION_<kind> and PERCEPTUAL_*_<kind>.
+KINDS = {"TRAINING": ("TRAIN", "VAL"), "TESTING": ("VAL",)}
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,26 @@ class CriterionSpec:
     @property
     def looks_at_blocks(self) -> bool:
         """Whether ``hidden_states`` are blocks of the perceptual ViT."""
-        return any(name.startswith("PERCEPTUAL_VIT") for name in self.names)
+        return looks_at_blocks(self.names)
+
+    @property
+    def resnets(self) -> list[str]:
+        """Those of its criteria whose network is a ResNet."""
+        return [name for name in self.names if name in RESNETS]
+
+    @property
+    def fixed_patch_size(self) -> list[str]:
+        """Those of its criteria that run the perceptual ViT at ``SINGLE_PATCH_SIZE``."""
+        return [name for name in self.names if name in ("PERCEPTUAL_VIT_mae", "EMBED_MSE")]
 
     @property
     def vit_patch_sizes(self) -> list[int]:
-        """Every patch size that the perceptual ViT is run at."""
-        sizes = list(self.patch_sizes) if "PERCEPTUAL_VIT_mae_multi" in self.names else []
-        fixed = {"PERCEPTUAL_VIT_mae", "EMBED_MSE"} & set(self.names)
-        return [*sizes, SINGLE_PATCH_SIZE] if fixed else sizes
+        """Every patch size that the perceptual ViT is run at, once."""
+        sizes = self.patch_sizes if "PERCEPTUAL_VIT_mae_multi" in self.names else ()
+        fixed = (SINGLE_PATCH_SIZE,) if self.fixed_patch_size else ()
+        return list(dict.fromkeys([*sizes, *fixed]))
+
+
+def looks_at_blocks(names: tuple[str, ...]) -> bool:
+    """Whether one of these criteria compares outputs of the perceptual ViT's blocks."""
+    return any(name.startswith("PERCEPTUAL_VIT") for name in names)

@@ -1,0 +1,66 @@
+"""Files of the hub that a config names: the commits of ``hf://`` addresses, the checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from utils.config.load import Config
+from utils.config.rules import of_encoder
+from utils.config.schema import SectionConfig, TestingConfig
+from utils.hub import HubFile, fetch, pin
+
+_KEYS = ("model_weights", "perceptual_weights", "model_ckpt_path", "checkpoint_path")
+
+
+def pinned(config: Config, section: str) -> Config:
+    """A config that names files of the hub by their commits, so that its record says which.
+
+    Args:
+        config: Read from an INI file.
+        section: TRAINING or TESTING, the one that is to run; in the other one, only addresses that
+            both have are changed.
+
+    Raises:
+        UserError: A file is neither on the hub nor in the cache.
+    """
+    used = config.need_training() if section == "TRAINING" else config.need_testing()
+    pins = {
+        source: pin(source, key=name.upper(), cache_dir=of_encoder(used.cache_dir, index))
+        for name in _KEYS
+        for index, source in enumerate(_as_tuple(getattr(used, name, None)))
+        if isinstance(source, HubFile)
+    }
+    training, testing = config.training, config.testing
+    return replace(
+        config,
+        training=training and training.model_copy(update=_changes(training, pins)),
+        testing=testing and testing.model_copy(update=_changes(testing, pins)),
+    )
+
+
+def _changes(config: SectionConfig, pins: dict[HubFile, HubFile]) -> dict[str, Any]:
+    values = {name: getattr(config, name) for name in _KEYS if hasattr(config, name)}
+    return {
+        name: tuple(pins.get(each, each) for each in value)
+        if isinstance(value, tuple)
+        else pins.get(value, value)
+        for name, value in values.items()
+    }
+
+
+def _as_tuple(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def checkpoint_file(config: TestingConfig) -> Path:
+    """The file of CHECKPOINT_PATH, downloaded where need be; it may be missing.
+
+    Raises:
+        UserError: It cannot be downloaded.
+    """
+    source = config.checkpoint_path
+    if isinstance(source, HubFile):
+        return fetch(source, key="CHECKPOINT_PATH", cache_dir=config.cache_dir[0])
+    return source

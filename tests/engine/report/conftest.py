@@ -1,0 +1,126 @@
+"""Reports of made-up runs, written as the programs write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.folders.find import Sample, Split
+from engine.evaluate.calibration import Calibration, ColourScale
+from engine.evaluate.cases import Case, chosen_cases, worst_first
+from engine.metrics.run_metrics import run_metrics
+from engine.report.charts import histogram_figure, roc_figure
+from engine.report.pages import GALLERY_PART, TestRun, write_prediction_report, write_report
+from utils.config.load import load_config
+
+CONFIG = Path(__file__).parents[2] / "golden" / "golden.ini"
+COLOURS = ColourScale(0.2, 1.0, "normal images of data/valid")
+
+
+def noise(index: int, size: int, channels: int = 3) -> np.ndarray:
+    shape = (size, size, channels)
+    return np.random.default_rng(index).integers(0, 256, shape, dtype=np.uint8)
+
+
+def make_run(
+    *overrides,
+    labels=(0, 0, 0, 1, 1, 1),
+    scores=(0.1, 0.2, 0.8, 0.3, 0.9, 1.0),
+    names=None,
+    threshold=0.5,
+    masks=True,
+    unit="image",
+    pixel_threshold=None,
+    colours=COLOURS,
+) -> TestRun:
+    names = names or [f"data/test/{index:03d}.png" for index in range(len(labels))]
+    samples = tuple(Sample(Path(n), label) for n, label in zip(names, labels, strict=True))
+    split = Split(Path("data/test"), samples, masks, num_left_out=2)
+    config = load_config(CONFIG, ("TRAINING.VAL_DATA_PATH=data/valid", *overrides))
+    groups = [str(index // 2) for index in range(len(labels))]
+    metrics = run_metrics(split, scores, None, groups=groups, threshold=threshold, seed=0)
+    calibration = {"method": "best F1", "val_data_path": "data/valid"}
+    calibration |= {"num_normal": 39, "num_anomalous": 44}
+    metrics |= {
+        "interval_unit": unit,
+        "calibration": calibration if threshold is not None else None,
+        "checkpoint": "last_ckpt.pth",
+        "seed": 0,
+        "versions": {"torch": "2.0", "timm": "1.0"},
+    }
+    return TestRun(config, split, list(scores), metrics, threshold, colours, pixel_threshold)
+
+
+def make_case(split: Split, index: int, size: int) -> Case:
+    anomaly_map = noise(index, size, 1)[..., 0].astype(np.float32) / 255
+    mask = (anomaly_map > 0.5) & bool(split.labels[index]) if split.has_masks else None
+    return Case(
+        name=str(split.samples[index].path),
+        score=1e9,  # rendering scores once more, and may differ in the last digits
+        image=noise(index, size),
+        reconstruction=noise(index + 1, size),
+        anomaly_map=anomaly_map,
+        label=split.labels[index],
+        mask=mask,
+    )
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., str]:
+    """Writes the report of a made-up test and returns it."""
+
+    def write(*overrides, size=16, **kwargs) -> str:
+        run = make_run(*overrides, **kwargs)
+        labels, limit = run.split.labels, run.config.testing.report_images
+        order = worst_first(labels, run.scores, run.threshold)
+        chosen = chosen_cases(order, labels, limit=limit, part=GALLERY_PART, seed=0).values()
+        cases = {i: make_case(run.split, i, size) for i in order if i in {*chain(*chosen)}}
+        roc = roc_figure(labels, run.scores, run.metrics["confusion"])
+        histogram = histogram_figure(run.scores, labels, run.threshold)
+        write_report(run, cases, roc, histogram, tmp_path / "report.html")
+        return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    return write
+
+
+@pytest.fixture
+def predicted(tmp_path: Path) -> Callable[..., str]:
+    """Writes the report of a made-up prediction and returns it."""
+
+    def write(
+        *overrides,
+        names=("a.png", "b.png"),
+        scores=(0.9, 0.1),
+        val_data_path="data/valid",
+        colours=COLOURS,
+        unreadable=(("bad.png", "bad.png: is empty"),),
+        pixel_threshold=None,
+    ) -> str:
+        calibration = Calibration(0.5, "best F1", colours, val_data_path, 39, 44, "")
+        images = [
+            Case(name, score, noise(1, 16), noise(2, 16), np.eye(16, dtype=np.float32))
+            for name, score in sorted(zip(names, scores, strict=True), key=lambda pair: -pair[1])
+        ]
+        write_prediction_report(
+            load_config(CONFIG, overrides),
+            calibration,
+            scores,
+            images,
+            unreadable,
+            tmp_path / "prediction.html",
+            pixel_threshold=pixel_threshold,
+        )
+        return (tmp_path / "prediction.html").read_text(encoding="utf-8")
+
+    return write
+
+
+@pytest.fixture(params=["test", "prediction"])
+def page(request: pytest.FixtureRequest) -> str:
+    """A report of either kind."""
+    fixture = "written" if request.param == "test" else "predicted"
+    return request.getfixturevalue(fixture)()

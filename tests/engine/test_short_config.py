@@ -1,0 +1,52 @@
+"""A config of ten lines trains, tests and predicts: everything else is derived."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.predict import Output, predict
+from engine.test import test as run_test
+from engine.train.start import train
+from utils.config.load import ini_text, load_config
+
+SHORT = """\
+[DEFAULT]
+MODEL_NAME = test_vit
+[TRAINING]
+TRAIN_DATA_PATH = data/train
+VAL_DATA_PATH = data/valid
+RESULTS_PATH = results/mine
+[TESTING]
+TEST_DATA_PATH = data/test
+RESULTS_PATH = results/mine/test
+"""
+# Stand-ins for downloads, and sizes for a test: of images, of batches and of the training.
+STAND_INS = [
+    "MODEL_WEIGHTS=random",
+    "PERCEPTUAL_WEIGHTS=random",
+    "PERCEPTUAL_MODEL_NAME=test_vit",
+    "RESIZE=32",
+    "BATCH_SIZE_TRAIN=6",
+    "N_EPOCHS=1",
+    "DEVICE=cpu",
+    "NUM_WORKERS=0",
+]
+
+
+def test_ten_lines_train_test_and_predict(
+    tmp_path: Path, phantoms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(phantoms)
+    Path("mine.ini").write_text(SHORT, encoding="utf-8")
+    config = load_config("mine.ini", STAND_INS)
+    folder = train(config)
+    assert (folder / "checkpoints" / "last_ckpt.pth").is_file()
+    run_test(config)
+    assert predict(config, [Path("data/test/Ungood")], Output(Path("maps")), recursive=True) == 0
+    # The record of the run shows every key, and is a config of the same meaning.
+    again = load_config("results/mine/config.ini")
+    assert (again.training, again.testing) == (config.training, config.testing)
+    assert Path("results/mine/test/config.ini").read_text("utf-8") == ini_text(config)

@@ -1,0 +1,332 @@
+"""hf:// addresses: found, kept, recorded, and what is said where they cannot be had.
+
+huggingface_hub reads HF_ENDPOINT when it is imported, so what downloads runs in a process of its
+own, with a stand-in hub on the loopback address.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from engine.build import build_autoencoder
+from tests.config_helpers import problems_of, small_ini
+from tests.stand_in_hub import TOKEN, StandInHub, stand_in_hub
+from tests.utils.test_weights import state_dict_of
+from utils.config.load import Config
+from utils.hub import HubFile
+
+ROOT = Path(__file__).parents[2]
+REPO, PATH = "them/model", "brain/last.pth"
+ADDRESS = f"hf://{REPO}/{PATH}"
+CONTENT = bytes(range(256)) * 400
+FETCH = """
+import sys
+from utils.errors import run_script
+from utils.hub import HubFile, fetch
+def main():
+    print(fetch(HubFile.parse(sys.argv[1]), key="CHECKPOINT_PATH", cache_dir=sys.argv[2]))
+"""
+RUN = "\nrun_script(main)"
+NO_SPACE = """
+import errno, huggingface_hub, os
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+huggingface_hub.hf_hub_download = full
+"""
+# Each line of arguments is a script and what it is called with; one process imports torch once.
+SCRIPTS = """
+import json, runpy, sys
+for sys.argv in json.loads(sys.argv[1]):
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as stop:
+        if stop.code:
+            raise
+"""
+
+
+@pytest.fixture
+def hub() -> Iterator[StandInHub]:
+    with stand_in_hub() as hub:
+        hub.files[REPO] = {PATH: CONTENT, "README.md": b"read me", "chest/last.pth": b"x"}
+        yield hub
+
+
+def python(hub: StandInHub, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0"} | variables
+    return subprocess.run(
+        [sys.executable, "-c", *arguments],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def fetched(hub: StandInHub, address: str, cache: Path, **variables: str) -> Path:
+    run = python(hub, FETCH + RUN, address, str(cache), **variables)
+    assert run.returncode == 0, run.stderr
+    return Path(run.stdout.strip())
+
+
+def refusal(hub: StandInHub, address: str, cache: Path, code: str = "", **variables: str) -> str:
+    run = python(hub, FETCH + code + RUN, address, str(cache), **variables)
+    assert run.returncode == 2
+    (line,) = run.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("address", "file"),
+    [
+        (ADDRESS, HubFile(REPO, PATH)),
+        ("hf://a/b-c.d_e/f.pth@v1", HubFile("a/b-c.d_e", "f.pth", "v1")),
+        ("hf://a/b/c/d/e f.pth@refs/pr/1", HubFile("a/b", "c/d/e f.pth", "refs/pr/1")),
+    ],
+)
+def test_addresses(address: str, file: HubFile) -> None:
+    assert HubFile.parse(address) == file
+    assert str(file) == address
+
+
+@pytest.mark.parametrize(
+    "address", ["hf://", "hf://a", "hf://a/b", "hf://a/b/", "hf://a/b/c@", "hf:///b/c", "a/b/c"]
+)
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(ValueError, match="owner/repo/path"):
+        HubFile.parse(address)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "TRAINING.MODEL_WEIGHTS", "TRAINING.PERCEPTUAL_WEIGHTS", "TRAINING.MODEL_CKPT_PATH",
+        "TESTING.CHECKPOINT_PATH",
+    ],
+)  # fmt: skip
+def test_keys_take_addresses(tmp_path: Path, place: str) -> None:
+    assert problems_of(tmp_path, small_ini({place: ADDRESS})) == []
+    (problem,) = problems_of(tmp_path, small_ini({place: "hf://them/model"}))
+    assert f"{problem.section}.{problem.key}" == place
+    assert "hf://owner/repo/path[@revision]" in problem.text
+
+
+def test_a_file_is_downloaded_once_and_kept(hub: StandInHub, tmp_path: Path) -> None:
+    file = fetched(hub, ADDRESS, tmp_path)
+    assert file.read_bytes() == CONTENT
+    assert tmp_path in file.parents
+    assert fetched(hub, ADDRESS, tmp_path) == file
+    assert [method for method, path, _ in hub.requests if "resolve" in path].count("GET") == 1
+    # A commit never changes: nobody is asked.
+    hub.requests.clear()
+    assert fetched(hub, f"{ADDRESS}@{hub.commit}", tmp_path) == file
+    assert hub.requests == []
+
+
+def test_the_cache_may_lie_in_the_home_folder(hub: StandInHub, tmp_path: Path) -> None:
+    file = fetched(hub, ADDRESS, Path("~/cache"), HOME=str(tmp_path))
+    assert tmp_path / "cache" in file.parents
+
+
+def test_without_network_the_cached_file_is_used(hub: StandInHub, tmp_path: Path) -> None:
+    file = fetched(hub, ADDRESS, tmp_path)
+    hub.mute = True
+    assert fetched(hub, ADDRESS, tmp_path, HF_HUB_ETAG_TIMEOUT="1") == file
+    assert fetched(hub, ADDRESS, tmp_path, HF_HUB_OFFLINE="1") == file
+
+
+def test_a_file_that_is_gone_is_not_taken_from_the_cache(hub: StandInHub, tmp_path: Path) -> None:
+    fetched(hub, ADDRESS, tmp_path)
+    del hub.files[REPO][PATH]
+    assert "has no file 'brain/last.pth'" in refusal(hub, ADDRESS, tmp_path)
+
+
+def test_a_download_that_broke_off_is_gone_on_with(hub: StandInHub, tmp_path: Path) -> None:
+    # The client keeps what has come in pieces of ten megabytes.
+    hub.files[REPO][PATH] = content = CONTENT * 240
+    hub.cut = True
+    assert fetched(hub, ADDRESS, tmp_path).read_bytes() == content
+    assert "bytes=10485760-" in {asked for _, _, asked in hub.requests}
+
+
+def test_a_token_opens_a_gated_repository(hub: StandInHub, tmp_path: Path) -> None:
+    hub.gated.add(REPO)
+    message = refusal(hub, ADDRESS, tmp_path)
+    assert f"CHECKPOINT_PATH: {hub.endpoint}/{REPO} is gated" in message
+    assert "HF_TOKEN" in message
+    assert fetched(hub, ADDRESS, tmp_path, HF_TOKEN=TOKEN).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (
+            "hf://them/model/resc/last.pth",
+            f"{REPO} has no file 'resc/last.pth'; it holds {PATH}, README.md, chest/last.pth",
+        ),
+        ("hf://them/other/a.pth", "has no repository 'them/other', or it is private"),
+        (f"{ADDRESS}@v9", f"{REPO} has no revision 'v9'"),
+    ],
+)
+def test_what_the_hub_does_not_have(
+    hub: StandInHub, tmp_path: Path, address: str, said: str
+) -> None:
+    message = refusal(hub, address, tmp_path)
+    assert message.startswith("error: CHECKPOINT_PATH: ")
+    assert said in message
+
+
+@pytest.mark.parametrize("how", ["silence", "no hub", "offline"])
+def test_what_can_be_done_without_network(hub: StandInHub, tmp_path: Path, how: str) -> None:
+    hub.mute = how == "silence"
+    variables = {"HF_HUB_OFFLINE": "1"} if how == "offline" else {"HF_HUB_ETAG_TIMEOUT": "1"}
+    if how == "no hub":
+        # Nothing listens on the port that is given back.
+        variables["HF_ENDPOINT"] = hub.endpoint = "http://127.0.0.1:9"
+    message = refusal(hub, ADDRESS, tmp_path, **variables)
+    for words in (
+        f"CHECKPOINT_PATH: {ADDRESS} is neither in CACHE_DIR = {tmp_path} nor could it be",
+        f"fetch {hub.endpoint}/{REPO}/resolve/main/{PATH}",
+        "set CHECKPOINT_PATH = /path/to/last.pth",
+    ):
+        assert words in message
+
+
+def test_no_room_for_a_file(hub: StandInHub, tmp_path: Path) -> None:
+    message = refusal(hub, ADDRESS, tmp_path, NO_SPACE)
+    assert f"CACHE_DIR = {tmp_path}: {ADDRESS}" in message
+    assert "No space left on device" in message
+    (tmp_path / "file").touch()
+    assert "cannot be kept there (Not a directory)" in refusal(hub, ADDRESS, tmp_path / "file")
+
+
+def as_file(content: dict[str, torch.Tensor]) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+@pytest.fixture
+def served(hub: StandInHub, tiny: Callable[..., Config]) -> StandInHub:
+    """A hub with a checkpoint and a backbone for the tiny config."""
+    model = build_autoencoder(tiny().need_training())
+    weights = state_dict_of("test_vit")
+    hub.files[REPO] = {PATH: as_file(model.state_dict()), "vit.pth": as_file(weights)}
+    hub.files["timm/test_vit.r160_in1k"] = {"model.safetensors": safetensors.torch.save(weights)}
+    return hub
+
+
+def call(folder: Path, script: str, *settings: str, options: tuple[str, ...] = ()) -> list[str]:
+    changes = [f"CACHE_DIR={folder}/cache", *settings]
+    sets = [part for change in changes for part in ("--set", change)]
+    return [script, "--config", str(folder / "tiny.ini"), *sets, *options]
+
+
+def recorded(file: Path, section: str, key: str) -> str:
+    parser = ConfigParser()
+    parser.read(file)
+    return parser[section][key]
+
+
+def test_a_test_and_a_prediction_with_a_checkpoint_of_the_hub(
+    served: StandInHub, tmp_path: Path
+) -> None:
+    checkpoint = f"CHECKPOINT_PATH={ADDRESS}"
+    images = ("--input", str(tmp_path / "data" / "test"), "--recursive", "--output")
+    test = call(tmp_path, "run_test.py", checkpoint)
+    predict = call(
+        tmp_path, "run_predict.py", checkpoint, options=(*images, str(tmp_path / "predicted"))
+    )
+    # The second test meets the results of the first.
+    run = python(served, SCRIPTS, json.dumps([test, predict, test]))
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("(best F1 of ") == 1, "learnt once, for all three"
+    results = tmp_path / "results" / "test"
+    metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
+    pinned = f"{ADDRESS}@{served.commit}"
+    assert metrics["checkpoint"] == pinned
+    assert metrics["threshold"] is not None
+    assert recorded(results / "config.ini", "TESTING", "CHECKPOINT_PATH") == pinned
+    assert (results / "last.calibration.json").is_file()
+    assert [file.name for file in (tmp_path / "cache").rglob("*.json")] == []
+    served.commit = "b" * 40
+    again = python(served, SCRIPTS, json.dumps([test]))
+    assert f"was '{pinned}', is '{ADDRESS}@{served.commit}'" in again.stderr
+
+
+def test_a_training_with_weights_of_the_hub(served: StandInHub, tmp_path: Path) -> None:
+    weights = f"hf://{REPO}/vit.pth"
+    settings = (
+        f"MODEL_WEIGHTS={weights}", "PERCEPTUAL_WEIGHTS=hub", f"MODEL_CKPT_PATH={ADDRESS}",
+        "N_EPOCHS=1",
+    )  # fmt: skip
+    train = call(tmp_path, "run_training.py", *settings)
+    resume = call(tmp_path, "run_training.py", *settings, options=("--resume",))
+    test = call(tmp_path, "run_test.py", *settings[:2])
+    run = python(served, SCRIPTS, json.dumps([train, resume, test]))
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("(best F1 of ") == 1, "the test takes the training's"
+    config = tmp_path / "results" / "config.ini"
+    pinned = {
+        "MODEL_WEIGHTS": f"{weights}@{served.commit}",
+        "MODEL_CKPT_PATH": f"{ADDRESS}@{served.commit}",
+        "PERCEPTUAL_WEIGHTS": "hub",
+    }
+    assert {key: recorded(config, "TRAINING", key) for key in pinned} == pinned
+    assert (tmp_path / "results" / "checkpoints" / "last_ckpt.calibration.json").is_file()
+
+
+def test_published_and_measured_stand_side_by_side(served: StandInHub, tmp_path: Path) -> None:
+    served.files["ebayar/QFAE-checkpoints"] = {"brain/last_ckpt.pth": served.files[REPO][PATH]}
+    tiny = (tmp_path / "tiny.ini").read_text(encoding="utf-8")
+    for name in ("brain", "chest", "liver", "resc"):
+        data = f"{tmp_path}/data/test" if name == "brain" else f"{tmp_path}/{name}"
+        text = tiny.replace(f"{tmp_path}/data/test", data)
+        (tmp_path / f"{name}.ini").write_text(text, encoding="utf-8")
+    module = [
+        "benchmarks.reproduce",
+        "--set",
+        f"CACHE_DIR={tmp_path}",
+        "--configs",
+        tmp_path,
+        "--output",
+        tmp_path / "reproduced",
+    ]
+    code = f"import runpy, sys; sys.argv = {[str(each) for each in module]}"
+    run = python(
+        served, f"{code}; runpy.run_module(sys.argv[0], run_name='__main__')",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    metrics = tmp_path / "reproduced" / "brain" / "metrics.json"
+    measured = 100 * json.loads(metrics.read_text(encoding="utf-8"))["image_auroc"]
+    lines = dict(line.split(maxsplit=1) for line in run.stdout.splitlines()[-4:])
+    assert lines["brain"].split() == ["94.3", "94.1", f"{measured:.1f}"]
+    assert lines["resc"].endswith(f"no data: {tmp_path}/resc is missing")
+
+
+@pytest.mark.parametrize(
+    "setting", ["MODEL_WEIGHTS=hub", "PERCEPTUAL_WEIGHTS=hub", f"MODEL_CKPT_PATH={ADDRESS}"]
+)
+def test_a_script_without_network_says_one_line(
+    hub: StandInHub, tiny: Callable[..., Config], tmp_path: Path, setting: str
+) -> None:
+    train = call(tmp_path, "run_training.py", "MODEL_WEIGHTS=random", setting)
+    run = subprocess.run(
+        [sys.executable, *train], cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"},
+    )  # fmt: skip
+    assert run.returncode == 2
+    last = run.stderr.splitlines()[-1]
+    key, _, source = setting.partition("=")
+    name = "hf://timm/test_vit.r160_in1k/model.safetensors" if source == "hub" else source
+    assert last.startswith(f"error: {key}: {name} is neither in CACHE_DIR = {tmp_path}/cache")
+    assert len(run.stderr.splitlines()) <= 4, run.stderr

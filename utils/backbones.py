@@ -1,0 +1,130 @@
+"""timm's plain ViTs: what they look like, and how one is built at a size."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+
+# timm's ViT families share an interface, not a base class.
+TimmViT = Any
+
+
+class UnknownBackboneError(ValueError):
+    """timm knows no ViT of that name, or cannot build it at that size; says what would do."""
+
+
+@dataclass(frozen=True)
+class BackboneGeometry:
+    """What a timm ViT looks like, read without allocating its weights.
+
+    Attributes:
+        dim: Width of its tokens.
+        depth: Number of blocks.
+        num_prefix_tokens: Class and register tokens in front of the patch tokens.
+        patch_size: Pixels along a side of a patch.
+        block_shapes: Shapes of all tensors in its blocks; in some families they depend on the
+            number of patches.
+    """
+
+    dim: int
+    depth: int
+    num_prefix_tokens: int
+    patch_size: int
+    block_shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def num_registers(self) -> int:
+        """Prefix tokens less the class token."""
+        return max(self.num_prefix_tokens - 1, 0)
+
+    def has_block(self, hidden_state: int) -> bool:
+        """Whether there is such a block; negative numbers count from the end."""
+        return -self.depth <= hidden_state < self.depth
+
+    def block_indices(self, hidden_states: Sequence[int]) -> list[int]:
+        """Indices from 0 of blocks that there are, in the order asked."""
+        return [state % self.depth for state in hidden_states]
+
+
+# Many keys ask for one backbone, and deep ones take a while even without weights.
+@functools.cache
+def backbone_geometry(
+    name: str, *, img_size: int | None = None, patch_size: int | None = None
+) -> BackboneGeometry:
+    """Geometry of a timm ViT, at its native size or another; reads no weights.
+
+    Raises:
+        UnknownBackboneError: There is none.
+    """
+    with torch.device("meta"):
+        model = create_timm_vit(name, img_size=img_size, patch_size=patch_size)
+    try:
+        return BackboneGeometry(
+            dim=model.embed_dim,
+            depth=len(model.blocks),
+            num_prefix_tokens=model.num_prefix_tokens,
+            patch_size=model.patch_embed.patch_size[0],
+            block_shapes=tuple(tuple(each.shape) for each in model.blocks.state_dict().values()),
+        )
+    except (AttributeError, TypeError) as error:
+        raise _no_plain_vit(name) from error
+
+
+def create_timm_vit(
+    name: str, state_dict: Mapping[str, Tensor] | None = None, **sizes: int | None
+) -> TimmViT:
+    """A timm ViT without head.
+
+    Args:
+        name: timm tag.
+        state_dict: Weights in timm's names at the native size, resampled as timm does on loading.
+        sizes: ``img_size``, ``patch_size`` and ``depth``; None is the native one.
+
+    Raises:
+        UnknownBackboneError: timm cannot build it so.
+    """
+    # timm names an architecture before the dot and its weights behind it.
+    if not timm.is_model(name.partition(".")[0]):
+        raise UnknownBackboneError(f"timm knows no model '{name}'; {_near_names(name)}")
+    given: dict[str, Any] = {key: value for key, value in sizes.items() if value is not None}
+    weights: dict[str, Any] = {}
+    if state_dict is not None:
+        # timm changes the overlay in place: a fresh one each time.
+        weights = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(state_dict)}}
+    try:
+        model = timm.create_model(name, num_classes=0, **given, **weights)
+    except Exception as error:
+        # Families that were not made for a size, or are no ViTs, fail in ways of their own.
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise UnknownBackboneError(
+            f"timm cannot build '{name}' with {given}: {reason}; {_near_names(name)}"
+        ) from error
+    # timm keeps them with the model, which would hold all weights twice.
+    kept: Any = model.pretrained_cfg
+    kept.pop("state_dict", None)
+    needed = ("blocks", "patch_embed", "num_prefix_tokens", "forward_intermediates")
+    if not all(hasattr(model, attribute) for attribute in needed):
+        raise _no_plain_vit(name)
+    return model
+
+
+def _no_plain_vit(name: str) -> UnknownBackboneError:
+    return UnknownBackboneError(f"'{name}' is no plain vision transformer; {_near_names(name)}")
+
+
+def _near_names(name: str) -> str:
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        return f"near are {', '.join(near)}" if near else "give the tag of a plain ViT of timm"
+    known = timm.list_pretrained(f"{architecture}.*")
+    if tag and name not in known:
+        return f"known are {', '.join(known)}"
+    return "give the tag of a plain ViT of timm"
