@@ -23,19 +23,40 @@ class Input:
 
     Attributes:
         sample: Where it comes from.
-        pixels: (H, W) or (H, W, 3) uint8 at its own size; None where it cannot be read.
-        image: (3, size, size) uint8; None where it cannot be read.
-        error: Why it cannot be read, "" otherwise.
+        pixels: (H, W) or (H, W, 3) uint8 at its own size.
+        image: (3, size, size) uint8, as the model sees it.
     """
 
     sample: Sample
-    pixels: NDArray[np.uint8] | None
-    image: Tensor | None
-    error: str = ""
+    pixels: NDArray[np.uint8]
+    image: Tensor
 
 
 @dataclass(frozen=True)
-class PredictionDataset(Dataset[Input]):
+class Unreadable:
+    """An image that cannot be read.
+
+    Attributes:
+        sample: Where it is.
+        error: Why, in one line.
+    """
+
+    sample: Sample
+    error: str
+
+
+def read_input(sample: Sample, size: int, window: IntensityWindow) -> Input:
+    """Read an image and resize it for the model.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    pixels = sample.read(window)
+    return Input(sample, pixels, resize_image(pixels, size).expand(3, -1, -1))
+
+
+@dataclass(frozen=True)
+class PredictionDataset(Dataset[Input | Unreadable]):
     """Samples as inputs.
 
     Attributes:
@@ -51,18 +72,17 @@ class PredictionDataset(Dataset[Input]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> Input:
+    def __getitem__(self, index: int) -> Input | Unreadable:
         sample = self.samples[index]
         try:
-            pixels = sample.read(self.window)
+            return read_input(sample, self.size, self.window)
         except UserError as error:
-            return Input(sample, None, None, str(error))
-        return Input(sample, pixels, resize_image(pixels, self.size).expand(3, -1, -1))
+            return Unreadable(sample, str(error))
 
 
 def prediction_loader(
     dataset: PredictionDataset, *, batch_size: int, num_workers: int
-) -> DataLoader[Input]:
+) -> DataLoader[Input | Unreadable]:
     """Lists of inputs in order; nothing is dropped."""
     return create_loader(
         dataset,

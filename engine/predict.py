@@ -1,31 +1,24 @@
-"""Prediction: images without labels to scores, verdicts, maps and overlays."""
+"""The work of run_predict.py: files without labels to tables, maps, overlays and a report."""
 
 from __future__ import annotations
 
 import heapq
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from datasets.folders.inputs import find_inputs
-from datasets.folders.samples import Sample
+from datasets.folders.inputs import common_folder, find_inputs
 from datasets.folders.volumes import choose_volume
-from datasets.prediction_dataset import Input, PredictionDataset, prediction_loader
+from datasets.prediction_dataset import PredictionDataset, Unreadable, prediction_loader
 from datasets.readers.formats import shown
-from datasets.transforms import to_bytes
-from engine.evaluate.calibration import Calibration, calibration_for
 from engine.evaluate.cases import Case
-from engine.evaluate.scorer import ScoredBatch, Scorer, create_scorer
 from engine.prediction_results import PredictionFiles
+from engine.predictor import Predictor
 from engine.report.pages import write_prediction_report
 from engine.run_folder import check_results_folder
-from models.criteria import resize_maps
 from utils.config.load import Config
 from utils.errors import UserError
 from utils.run_files import TestFiles
@@ -33,100 +26,39 @@ from utils.run_files import TestFiles
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class Predictor:
-    """Scores inputs batch by batch and writes what it finds.
+@dataclass(frozen=True)
+class Output:
+    """What a prediction writes, and where.
 
     Attributes:
-        scorer: What scores.
-        calibration: Threshold and colour scale, None where there is none.
-        files: Where results go.
-        gallery_size: Images that the report shows, the highest scores.
+        folder: None for ``predictions`` under RESULTS_PATH.
+        overwrite: Replace the results of another prediction.
+        maps: Write maps.
+        overlays: Write overlays, where there is a colour scale.
     """
 
-    scorer: Scorer
-    calibration: Calibration | None
-    files: PredictionFiles
-    gallery_size: int
-    _gallery: list[tuple[float, int, Case]] = field(default_factory=list)
-    _num_shown: int = 0
-
-    def take(self, inputs: Sequence[Input]) -> None:
-        """Score the readable inputs of a batch, and note the others."""
-        for each in inputs:
-            if each.image is None:
-                self.files.note_error(each.sample, each.error)
-        readable = [each for each in inputs if each.image is not None]
-        if not readable:
-            return
-        images = torch.stack([each.image for each in readable if each.image is not None])
-        scored = self.scorer.score(
-            images.to(self.scorer.fabric.device), [each.sample.name for each in readable]
-        )
-        reconstructions = to_bytes(scored.reconstructions)
-        for position, each in enumerate(readable):
-            self._write(each, scored, position)
-            self._show(each, images[position], reconstructions[position], scored, position)
-
-    def _write(self, each: Input, scored: ScoredBatch, position: int) -> None:
-        assert each.pixels is not None
-        score = float(scored.scores[position])
-        own_size = each.pixels.shape[:2]
-        maps = scored.anomaly_maps[position][None, None, None]
-        anomaly_map = resize_maps(maps, own_size)[0, 0, 0].float().cpu().numpy()
-        colours = self.calibration.colours if self.calibration else None
-        try:
-            self.files.write_image(each, score, self.verdict(score), anomaly_map, colours)
-        except UserError as error:
-            self.files.note_error(each.sample, str(error))
-
-    def _show(
-        self,
-        each: Input,
-        image: torch.Tensor,
-        reconstruction: torch.Tensor,
-        scored: ScoredBatch,
-        position: int,
-    ) -> None:
-        """Keep the highest scores for the report."""
-        score = float(scored.scores[position])
-        picture = Case(
-            name=each.sample.name,
-            score=score,
-            image=_pixels(image),
-            reconstruction=_pixels(reconstruction),
-            anomaly_map=scored.anomaly_maps[position].cpu().numpy(),
-        )
-        # The running number settles ties, since pictures cannot be compared.
-        self._num_shown += 1
-        entry = (score, -self._num_shown, picture)
-        if len(self._gallery) < self.gallery_size:
-            heapq.heappush(self._gallery, entry)
-        elif self.gallery_size:
-            heapq.heappushpop(self._gallery, entry)
-
-    def verdict(self, score: float) -> bool | None:
-        """Whether a score is called anomalous; None without a threshold."""
-        return None if self.calibration is None else score >= self.calibration.threshold
-
-    def gallery(self) -> list[Case]:
-        """The images with the highest scores, highest first."""
-        highest = sorted(self._gallery, key=lambda entry: entry[:2], reverse=True)
-        return [picture for _, _, picture in highest]
+    folder: Path | None = None
+    overwrite: bool = False
+    maps: bool = True
+    overlays: bool = True
 
 
-def _pixels(image: torch.Tensor) -> NDArray[np.uint8]:
-    return image.permute(1, 2, 0).contiguous().numpy()
-
-
-def predict(config: Config, source: Path, output: Path | None, *, recursive: bool) -> int:
+def predict(
+    config: Config,
+    sources: Sequence[Path],
+    output: Output,
+    *,
+    recursive: bool = False,
+    threshold: float | None = None,
+) -> int:
     """Score images without labels; a file that cannot be read does not stop the others.
 
     Args:
         config: A config with a section [TESTING].
-        source: An image file, a volume, or a folder of them.
-        output: Folder of the results; None for ``predictions`` under RESULTS_PATH.
+        sources: Image files, volumes, and folders of them.
+        output: What to write.
         recursive: Whether subfolders are searched too.
+        threshold: Instead of the one learnt on validation images.
 
     Returns:
         How many files could not be read.
@@ -134,44 +66,16 @@ def predict(config: Config, source: Path, output: Path | None, *, recursive: boo
     Raises:
         UserError: Something the user can fix.
     """
-    # Processes that share the work would each write all files.
-    settings = config.need_testing().model_copy(update={"devices": 1, "num_nodes": 1})
-    folder = output or settings.results_path / "predictions"
-    if source.is_dir() and source.resolve() in (folder.resolve(), *folder.resolve().parents):
-        raise UserError(f"--output: {folder} lies inside --input: its pictures would become inputs")
-    check_results_folder(config, folder, key="--output" if output else "RESULTS_PATH")
-    if TestFiles(folder).metrics.exists():
-        raise UserError(f"--output: {shown(folder)} holds the results of a test; give another one")
-    inputs = find_inputs(source, recursive, axis=settings.slice_axis)
-    samples = list(choose_volume(inputs, settings.volume_index))
-    scorer = create_scorer(settings, file=config.file)
-    calibration = calibration_for(config, scorer)
-    if calibration is None:
-        logger.warning("without validation images there are no verdicts, overlays and report")
-    predictor = Predictor(
-        scorer,
-        calibration,
-        PredictionFiles(folder, source if source.is_dir() else source.parent),
-        settings.report_images,
-    )
-    _run(predictor, samples, config)
-    predictor.files.write_tables(calibration.colours if calibration else None)
-    if calibration is not None:
-        write_prediction_report(
-            config,
-            calibration,
-            predictor.files.scores,
-            predictor.gallery(),
-            predictor.files.errors,
-            folder / "report.html",
-        )
-    num_errors = len(predictor.files.errors)
-    print(f"{predictor.files.num_images} images scored, {num_errors} not readable; see {folder}")
-    return num_errors
-
-
-def _run(predictor: Predictor, samples: Sequence[Sample], config: Config) -> None:
     settings = config.need_testing()
+    files = _empty_folder(config, sources, output)
+    samples = choose_volume(
+        find_inputs(sources, recursive, axis=settings.slice_axis), settings.volume_index
+    )
+    predictor = Predictor.from_config(config, threshold=threshold)
+    colours = predictor.calibration.colours if predictor.calibration else None
+    if colours is None:
+        logger.warning("without validation images there are no overlays and no report")
+    highest = _Highest(settings.report_images)
     loader = prediction_loader(
         PredictionDataset(samples, settings.resize, settings.window),
         batch_size=settings.batch_size_test,
@@ -179,5 +83,70 @@ def _run(predictor: Predictor, samples: Sequence[Sample], config: Config) -> Non
     )
     with tqdm(total=len(samples), desc="prediction", unit="img", leave=False) as bar:
         for inputs in loader:
-            predictor.take(inputs)
+            for each in inputs:
+                if isinstance(each, Unreadable):
+                    files.note_error(each.sample, each.error)
+            readable = [each for each in inputs if not isinstance(each, Unreadable)]
+            for each, prediction in zip(readable, predictor.score(readable), strict=True):
+                files.write_image(each.sample, prediction, colours)
+                highest.take(prediction.case)
             bar.update(len(inputs))
+    files.write_tables(colours)
+    if predictor.calibration is not None:
+        write_prediction_report(
+            config,
+            predictor.calibration,
+            files.scores,
+            highest.cases(),
+            files.errors,
+            files.folder / "report.html",
+        )
+    print(files.summary())
+    return len(files.errors)
+
+
+def _empty_folder(config: Config, sources: Sequence[Path], output: Output) -> PredictionFiles:
+    """Where results go, without those of another prediction."""
+    folder = output.folder or config.need_testing().results_path / "predictions"
+    key = "--output" if output.folder else "RESULTS_PATH"
+    for source in sources:
+        if source.is_dir() and source.resolve() in (folder.resolve(), *folder.resolve().parents):
+            raise UserError(
+                f"--output: {shown(folder)} lies inside --input: its pictures would become inputs"
+            )
+    check_results_folder(config, folder, key=key)
+    if TestFiles(folder).metrics.exists():
+        raise UserError(f"{key}: {shown(folder)} holds the results of a test; give another one")
+    files = PredictionFiles(folder, common_folder(sources), output.maps, output.overlays)
+    if files.exist() and not output.overwrite:
+        raise UserError(
+            f"{key}: {shown(folder)} holds the results of another prediction; replace them with "
+            "--overwrite, or give another folder with --output"
+        )
+    files.remove()
+    return files
+
+
+class _Highest:
+    """The images with the highest scores, for the report's gallery.
+
+    Args:
+        limit: How many.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._heap: list[tuple[float, int, Case]] = []
+        self._taken = 0
+
+    def take(self, case: Case) -> None:
+        """Keep a case, or the one that it takes the place of."""
+        # The running number settles ties, since pictures cannot be compared.
+        self._taken += 1
+        heapq.heappush(self._heap, (case.score, -self._taken, case))
+        if len(self._heap) > self._limit:
+            heapq.heappop(self._heap)
+
+    def cases(self) -> list[Case]:
+        """Highest first."""
+        return [case for *_, case in sorted(self._heap, key=lambda entry: entry[:2], reverse=True)]

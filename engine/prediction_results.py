@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from datasets.folders.samples import Sample
-from datasets.prediction_dataset import Input
 from engine.evaluate.calibration import ColourScale
+from engine.predictor import Prediction
 from engine.report.pictures import overlay
 from utils.checkpoints import write_atomically, write_csv
+from utils.errors import UserError
 from utils.plots import plot_legend
 
 # Bytes that file systems allow in a name, less what our suffixes need.
 _LONGEST_NAME = 200
+_HEADER = ["path", "score", "predicted", "map", "overlay"]
 
 
 class PredictionFiles:
@@ -26,71 +29,76 @@ class PredictionFiles:
     Args:
         folder: Where results go.
         root: Folder that the inputs' paths are relative to.
+        maps: Whether maps are written.
+        overlays: Whether overlays are.
     """
 
-    def __init__(self, folder: Path, root: Path) -> None:
+    def __init__(self, folder: Path, root: Path, maps: bool = True, overlays: bool = True) -> None:
         self.folder = folder
-        self.root = root
         self.errors: list[tuple[str, str]] = []
         self.scores: list[float] = []
+        self._root, self._maps, self._overlays = root, maps, overlays
         self._rows: list[list[str]] = []
+        self._files = [folder / name for name in ("scores.csv", "errors.csv", "legend.png")]
+        self._files.append(folder / "report.html")
+        self._folders = [folder / "maps", folder / "overlays"]
 
-    @property
-    def num_images(self) -> int:
-        """Images written so far."""
-        return len(self._rows)
+    def exist(self) -> bool:
+        """Whether there are results of a prediction."""
+        return any(path.exists() for path in (*self._files, *self._folders))
+
+    def remove(self) -> None:
+        """Remove the results of another prediction, and nothing else."""
+        for path in self._files:
+            path.unlink(missing_ok=True)
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def note_error(self, sample: Sample, error: str) -> None:
         """Remember a file that could not be read or written."""
         self.errors.append((sample.name, error))
 
     def write_image(
-        self,
-        each: Input,
-        score: float,
-        predicted: bool | None,
-        anomaly_map: NDArray[np.float32],
-        colours: ColourScale | None,
+        self, sample: Sample, prediction: Prediction, colours: ColourScale | None
     ) -> None:
         """Write one image's raw map (.npy, float32) and, with a colour scale, its overlay (.png).
 
-        Args:
-            each: The input.
-            score: Its anomaly score.
-            predicted: Its verdict, None without a threshold.
-            anomaly_map: (H, W) at the input's own size.
-            colours: The scale of the overlay.
-
-        Raises:
-            UserError: A file cannot be written.
+        What cannot be written is an error of this image, not of the others.
         """
-        assert each.pixels is not None
-        name = self._name(each.sample)
-        map_path = self.folder / "maps" / f"{name}.npy"
-        write_atomically(map_path, lambda file: np.save(file, anomaly_map))
-        overlay_path = None
-        if colours is not None:
-            overlay_path = self.folder / "overlays" / f"{name}.png"
-            grey = each.pixels.ndim == 2
-            rgb = np.repeat(each.pixels[..., None], 3, axis=2) if grey else each.pixels
-            picture = overlay(rgb, anomaly_map, colours)
-            encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-            write_atomically(overlay_path, lambda file: file.write(encoded))
-        verdict = "" if predicted is None else str(int(predicted))
-        paths = [
-            str(path.relative_to(self.folder)) if path else "" for path in (map_path, overlay_path)
-        ]
-        self._rows.append([each.sample.name, repr(score), verdict, *paths])
-        self.scores.append(score)
+        try:
+            map_path = self._write_map(sample, prediction) if self._maps else ""
+            overlay_path = ""
+            if self._overlays and colours is not None:
+                overlay_path = self._write_overlay(sample, prediction, colours)
+        except UserError as error:
+            self.note_error(sample, str(error))
+            return
+        verdict = "" if prediction.predicted is None else str(int(prediction.predicted))
+        self._rows.append([sample.name, repr(prediction.score), verdict, map_path, overlay_path])
+        self.scores.append(prediction.score)
 
-    def _name(self, sample: Sample) -> Path:
-        """A name under ``maps`` and ``overlays``, one for each sample, close to the input's."""
-        relative = sample.path.relative_to(self.root)
+    def _write_map(self, sample: Sample, prediction: Prediction) -> str:
+        path = self._path("maps", sample, ".npy")
+        write_atomically(path, lambda file: np.save(file, prediction.anomaly_map))
+        return str(path.relative_to(self.folder))
+
+    def _write_overlay(self, sample: Sample, prediction: Prediction, colours: ColourScale) -> str:
+        path = self._path("overlays", sample, ".png")
+        pixels = prediction.pixels
+        rgb = np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels
+        picture = overlay(rgb, prediction.anomaly_map, colours)
+        encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+        write_atomically(path, lambda file: file.write(encoded))
+        return str(path.relative_to(self.folder))
+
+    def _path(self, kind: str, sample: Sample, suffix: str) -> Path:
+        """A name under ``maps`` or ``overlays``, one for each sample, close to the input's."""
+        relative = Path(os.path.relpath(sample.path, self._root))
         name = relative.name if sample.frame is None else f"{relative.name}.{sample.frame:04d}"
         if len(name.encode(errors="surrogateescape")) > _LONGEST_NAME:
             digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
             name = f"{name[:40]}-{digest}"
-        return relative.with_name(name)
+        return self.folder / kind / relative.with_name(f"{name}{suffix}")
 
     def write_tables(self, colours: ColourScale | None) -> None:
         """Write scores.csv, errors.csv and, with a colour scale, legend.png.
@@ -98,9 +106,19 @@ class PredictionFiles:
         Raises:
             UserError: A file cannot be written.
         """
-        header = ["path", "score", "predicted", "map", "overlay"]
-        write_csv(self.folder / "scores.csv", header, self._rows)
+        write_csv(self.folder / "scores.csv", _HEADER, self._rows)
         write_csv(self.folder / "errors.csv", ["path", "error"], self.errors)
         if colours is not None:
             legend = self.folder / "legend.png"
             plot_legend((colours.low, colours.high), colours.source, legend)
+
+    def summary(self) -> str:
+        """What to say at the end; of one image all that is known."""
+        if len(self._rows) == 1 and not self.errors:
+            ((_, score, predicted, map_path, _),) = self._rows
+            verdict = {"": "no threshold", "0": "normal", "1": "anomalous"}[predicted]
+            where = f"; map: {self.folder / map_path}" if map_path else ""
+            return f"score {float(score):.6g}: {verdict}{where}"
+        count, errors = len(self._rows), len(self.errors)
+        images = "1 image" if count == 1 else f"{count} images"
+        return f"{images} scored, {errors} not readable; see {self.folder}"

@@ -1,8 +1,10 @@
-"""What to predict on: a file, or the image files of a folder."""
+"""What to predict on: files, or the image files of folders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from datasets.folders.layouts import list_images, walk_folders
@@ -11,40 +13,81 @@ from datasets.readers.base import SliceAxis
 from datasets.readers.formats import KINDS, shown
 from utils.errors import UserError
 
+_MAGIC = re.compile(r"[*?[]")
+
+
+def expand_names(names: Sequence[str], stdin: Iterable[str]) -> list[Path]:
+    """Paths as users give them.
+
+    Args:
+        names: Paths; patterns with ``*``, ``?`` or ``[…]`` that the shell left alone, ``**`` for
+            any folders; ``-`` for a list of paths on ``stdin``, one per line.
+        stdin: Lines.
+
+    Raises:
+        UserError: A pattern fits nothing, or a list is empty.
+    """
+    paths: list[Path] = []
+    for name in names:
+        if name == "-":
+            found = [line.rstrip("\r\n") for line in stdin if line.strip()]
+        elif _MAGIC.search(name) and not os.path.lexists(name):
+            pattern = Path(name)
+            start = Path(pattern.anchor)
+            found = sorted(map(str, start.glob(str(pattern.relative_to(start)))))
+        else:
+            found = [name]
+        if not found:
+            raise UserError(f"--input: {shown(Path(name))} names no file")
+        paths += map(Path, found)
+    return list(dict.fromkeys(paths))
+
 
 def find_inputs(
-    path: Path, recursive: bool = False, *, axis: SliceAxis = "axial"
+    paths: Sequence[Path], recursive: bool = False, *, axis: SliceAxis = "axial"
 ) -> Iterator[Sample]:
-    """The images of a file or folder as samples without a label, in the order of their paths.
+    """The images of files and folders as samples without a label.
 
     Headers are read when their turn comes. A file that cannot be read stays a sample: reading it
     raises the error that names it.
 
     Args:
-        path: A file of any suffix, or a folder.
-        recursive: Whether to search the folder's subfolders as well. Links are followed, each
-            folder is entered once.
+        paths: Files of any suffix, and folders, whose files come in the order of their paths.
+        recursive: Whether to search subfolders as well. Links are followed, each folder is entered
+            once.
         axis: How volumes are cut.
 
     Yields:
-        One sample a frame.
+        One sample per frame.
 
     Raises:
-        UserError: At once where the path does not exist; while iterating where a folder cannot be
+        UserError: At once where a path does not exist; while iterating where a folder cannot be
             listed, or at the end if there was no image in it.
     """
-    if not path.exists():
-        raise UserError(f"{shown(path)}: no such file or folder")
-    files = _files(path, recursive) if path.is_dir() else iter([path])
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{shown(path)}: no such file or folder")
+    files = (file for path in paths for file in _files(path, recursive))
     return (frame for file in files for frame in expand_frames(Sample(file, None, axis=axis)))
 
 
-def _files(folder: Path, recursive: bool) -> Iterator[Path]:
+def _files(path: Path, recursive: bool) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
     found = False
-    for each in walk_folders(folder) if recursive else [folder]:
-        for path in list_images(each, KINDS):
+    for each in walk_folders(path) if recursive else [path]:
+        for file in list_images(each, KINDS):
             found = True
-            yield path
+            yield file
     if not found:
         hint = "" if recursive else "; subfolders are searched with --recursive"
-        raise UserError(f"{shown(folder)}: holds no images{hint}")
+        raise UserError(f"{shown(path)}: holds no images{hint}")
+
+
+def common_folder(paths: Sequence[Path]) -> Path:
+    """The folder that holds all of them, folders being their own."""
+    folders = [path if path.is_dir() else path.parent for path in paths]
+    return (
+        folders[0] if len(folders) == 1 else Path(os.path.commonpath(map(Path.absolute, folders)))
+    )

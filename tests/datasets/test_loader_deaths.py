@@ -12,7 +12,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from datasets.dataset import create_loader
 from datasets.readers.image import read_image
-from engine.predict import predict
+from engine.predict import Output, predict
 from engine.test import test as run_test
 from engine.train.start import train
 from utils.errors import UserError, run_script
@@ -76,7 +76,7 @@ def test_in_validation_test_and_prediction(tiny, phantoms, tmp_path, deadly, end
     config = tiny("NUM_WORKERS=2")
     check_told(*ending(lambda: run_test(config)))
     assert not (tmp_path / "results" / "test" / "scores.csv").exists()
-    check_told(*ending(lambda: predict(config, images, tmp_path / "out", recursive=False)))
+    check_told(*ending(lambda: predict(config, [images], Output(tmp_path / "out"))))
     deadly(sorted((phantoms / "valid" / "good" / "img").iterdir())[1])
     check_told(*ending(lambda: train(tiny("N_EPOCHS=1", "NUM_WORKERS=2"), overwrite=True)))
 

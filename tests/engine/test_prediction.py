@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from datasets.folders.find import find_split
+from datasets.folders.inputs import expand_names
 from engine.evaluate.calibration import calibrate_trained, load_calibration
-from engine.predict import predict
+from engine.predict import Output, predict
 from engine.test import test as run_test
 from engine.train.start import create_trainer, train
 from utils.errors import UserError
@@ -48,7 +49,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def test_a_folder_gives_scores_maps_overlays_and_errors(trained, folder, tmp_path):
     out = tmp_path / "out"
-    assert predict(trained(), folder, out, recursive=True) == 1
+    assert predict(trained(), [folder], Output(out), recursive=True) == 1
     rows, errors = read(out / "scores.csv"), read(out / "errors.csv")
     assert len(rows) == 5
     assert [Path(row["path"]).name for row in errors] == ["broken.png"]
@@ -66,13 +67,15 @@ def test_a_folder_gives_scores_maps_overlays_and_errors(trained, folder, tmp_pat
 
 
 def test_subfolders_are_searched_only_when_asked(trained, folder, tmp_path):
-    predict(trained(), folder, tmp_path / "out", recursive=False)
+    predict(trained(), [folder], Output(tmp_path / "out"), recursive=False)
     assert not any("wide" in row["path"] for row in read(tmp_path / "out" / "scores.csv"))
 
 
 def test_scores_equal_those_of_the_test(trained, phantoms, tmp_path):
     run = run_test(trained())
-    predict(trained(), phantoms / "test" / "good" / "img", tmp_path / "out", recursive=False)
+    predict(
+        trained(), [phantoms / "test" / "good" / "img"], Output(tmp_path / "out"), recursive=False
+    )
     tested = {
         Path(sample.name).name: score
         for sample, score in zip(run.split.samples, run.scores, strict=True)
@@ -101,7 +104,7 @@ def test_an_image_has_one_score_whoever_asks(tiny, phantoms, tmp_path):
     after_epoch = trainer.scorer.score(image[index]["image"][None], [source.name]).scores.tolist()
 
     def scores(name: str, source: Path) -> list[float]:
-        predict(config, source, tmp_path / name, recursive=False)
+        predict(config, [source], Output(tmp_path / name), recursive=False)
         return [float(row["score"]) for row in read(tmp_path / name / "scores.csv")]
 
     in_eight_with_calibration = scores("eight", copies)
@@ -118,14 +121,14 @@ def test_an_image_has_one_score_whoever_asks(tiny, phantoms, tmp_path):
 
 def test_one_file(trained, folder, tmp_path):
     file = sorted(folder.glob("0*.png"))[0]
-    assert predict(trained(), file, tmp_path / "out", recursive=False) == 0
+    assert predict(trained(), [file], Output(tmp_path / "out"), recursive=False) == 0
     assert [row["path"] for row in read(tmp_path / "out" / "scores.csv")] == [str(file)]
 
 
 def test_without_validation_images_there_is_no_verdict_and_no_overlay(tiny, folder, tmp_path):
     train(tiny("N_EPOCHS=1"))
     out = tmp_path / "out"
-    predict(tiny(f"VAL_DATA_PATH={tmp_path / 'none'}"), folder, out, recursive=False)
+    predict(tiny(f"VAL_DATA_PATH={tmp_path / 'none'}"), [folder], Output(out), recursive=False)
     rows = read(out / "scores.csv")
     assert {(row["predicted"], row["overlay"]) for row in rows} == {("", "")}
     assert all((out / row["map"]).is_file() for row in rows)
@@ -136,13 +139,13 @@ def test_results_of_a_test_are_not_replaced(trained, folder):
     config = trained()
     run_test(config)
     with pytest.raises(UserError, match=r"test holds the results of a test"):
-        predict(config, folder, config.testing.results_path, recursive=False)
+        predict(config, [folder], Output(config.testing.results_path), recursive=False)
 
 
 def test_one_process_predicts_whatever_devices_says(trained, folder, tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr("lightning_fabric.Fabric.launch", lambda fabric: started.append(fabric))
-    predict(trained("DEVICES=2"), folder, tmp_path / "out", recursive=False)
+    predict(trained("DEVICES=2"), [folder], Output(tmp_path / "out"), recursive=False)
     assert [fabric.world_size for fabric in started] == [1]
 
 
@@ -150,23 +153,23 @@ def test_equal_scores_need_no_order_of_pictures(trained, folder, tmp_path, monke
     def refuse(*_):
         raise UserError("disk full")
 
-    monkeypatch.setattr("engine.predict.PredictionFiles.write_image", refuse)
+    monkeypatch.setattr("engine.prediction_results.write_atomically", refuse)
     monkeypatch.setattr(
         "engine.evaluate.scorer.image_scores", lambda maps, *_: maps[0, :, 0, 0, 0] * 0
     )
-    assert predict(trained(), folder, tmp_path / "out", recursive=False) == 5
+    assert predict(trained(), [folder], Output(tmp_path / "out"), recursive=False) == 5
 
 
 def test_results_inside_the_input_are_refused(trained, folder):
     with pytest.raises(UserError, match="lies inside --input"):
-        predict(trained(), folder, folder / "out", recursive=True)
+        predict(trained(), [folder], Output(folder / "out"), recursive=True)
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])
 def test_nothing_to_predict(trained, tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=name):
-        predict(trained(), tmp_path / name, tmp_path / "out", recursive=False)
+        predict(trained(), [tmp_path / name], Output(tmp_path / "out"), recursive=False)
 
 
 def test_names_that_are_too_long_for_a_suffix(trained, folder, tmp_path):
@@ -176,6 +179,59 @@ def test_names_that_are_too_long_for_a_suffix(trained, folder, tmp_path):
     source.mkdir()
     for name in long_names:
         shutil.copy(first, source / name)
-    assert predict(trained(), source, tmp_path / "out", recursive=False) == 0
+    assert predict(trained(), [source], Output(tmp_path / "out"), recursive=False) == 0
     rows = read(tmp_path / "out" / "scores.csv")
     assert len({row["map"] for row in rows}) == 2
+
+
+def test_results_of_another_prediction_are_refused_or_replaced(trained, folder, tmp_path):
+    out = tmp_path / "out"
+    predict(trained(), [folder], Output(out))
+    (out / "notes.txt").write_text("mine")
+    first = sorted(folder.glob("0*.png"))[0]
+    with pytest.raises(UserError, match="holds the results of another prediction; replace them"):
+        predict(trained(), [first], Output(out))
+    predict(trained(), [first], Output(out, overwrite=True))
+    assert [row["path"] for row in read(out / "scores.csv")] == [str(first)]
+    assert [path.name for path in (out / "maps").iterdir()] == [f"{first.name}.npy"]
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_several_inputs_maps_and_overlays_left_out_and_a_threshold_of_ones_own(
+    trained, folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(folder.parent)
+    files = sorted(Path("inputs").glob("0*.png"))
+    sources = [files[0], Path("inputs/sub"), files[1].absolute()]
+    assert predict(trained(), sources, Output(tmp_path / "out"), threshold=-1) == 0
+    rows = read(tmp_path / "out" / "scores.csv")
+    assert [row["predicted"] for row in rows] == ["1", "1", "1"]
+    assert [row["map"] for row in rows] == [
+        f"maps/{files[0].name}.npy",
+        "maps/sub/wide.jpg.npy",
+        f"maps/{files[1].name}.npy",
+    ]
+    predict(trained(), sources, Output(tmp_path / "bare", maps=False, overlays=False))
+    rows = read(tmp_path / "bare" / "scores.csv")
+    assert {(row["map"], row["overlay"]) for row in rows} == {("", "")}
+    assert not {"maps", "overlays"} & {path.name for path in (tmp_path / "bare").iterdir()}
+
+
+def test_one_image_is_told_on_the_screen(trained, folder, tmp_path, capsys):
+    file = sorted(folder.glob("0*.png"))[0]
+    predict(trained(), [file], Output(tmp_path / "out"), threshold=-1)
+    (row,) = read(tmp_path / "out" / "scores.csv")
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith(f"score {float(row['score']):.6g}: anomalous; map: {tmp_path / 'out'}")
+    assert said.endswith(row["map"])
+
+
+def test_names_as_users_give_them(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    every = sorted(Path().glob("0*.png"))
+    assert expand_names(["0*.png"], []) == every
+    assert expand_names(["**/wide.*"], []) == [Path("sub/wide.jpg")]
+    listed = [f"{every[0]}\n", "\n", f"{every[1]}\r\n"]
+    assert expand_names(["-", str(every[0])], listed) == every[:2]
+    with pytest.raises(UserError, match=r"--input: nothing\*\.png names no file"):
+        expand_names(["nothing*.png"], [])

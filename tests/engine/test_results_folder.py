@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.predict import predict
+from engine.predict import Output, predict
 from engine.run_folder import check_same_test, one_trainer_in
 from engine.test import test as run_test
 from engine.train.start import create_trainer, train
@@ -78,7 +78,7 @@ def test_places_that_are_refused(own_data, tmp_path, name):
     before = snapshot(tmp_path)
     commands = {
         "RESULTS_PATH": [train, run_test],
-        "--output": [lambda config: predict(config, tmp_path / "one.png", place, recursive=False)],
+        "--output": [lambda config: predict(config, [tmp_path / "one.png"], Output(place))],
     }
     for key, functions in commands.items():
         for function in functions:

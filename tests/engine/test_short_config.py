@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.predict import predict
+from engine.predict import Output, predict
 from engine.test import test as run_test
 from engine.train.start import train
 from utils.config.load import ini_text, load_config
@@ -45,7 +45,7 @@ def test_ten_lines_train_test_and_predict(
     folder = train(config)
     assert (folder / "checkpoints" / "last_ckpt.pth").is_file()
     run_test(config)
-    assert predict(config, Path("data/test/Ungood"), Path("maps"), recursive=True) == 0
+    assert predict(config, [Path("data/test/Ungood")], Output(Path("maps")), recursive=True) == 0
     # The record of the run shows every key, and is a config of the same meaning.
     again = load_config("results/mine/config.ini")
     assert (again.training, again.testing) == (config.training, config.testing)

@@ -205,7 +205,8 @@ def test_items_hold_image_and_mask(tmp_path):
 
 def inputs(root, *arguments, **options):
     return [
-        sample.name.removeprefix(f"{root}/") for sample in find_inputs(root, *arguments, **options)
+        sample.name.removeprefix(f"{root}/")
+        for sample in find_inputs([root], *arguments, **options)
     ]
 
 
@@ -222,7 +223,7 @@ def test_inputs_of_a_folder(tmp_path):
         "sub/f.nii.gz#1",
         "sub/deep/d.png",
     ]
-    assert {sample.label for sample in find_inputs(tmp_path)} == {None}
+    assert {sample.label for sample in find_inputs([tmp_path])} == {None}
 
 
 def test_inputs_follow_links_once(tmp_path):
@@ -236,7 +237,7 @@ def test_a_bad_input_raises_only_when_it_is_read(tmp_path):
     put(tmp_path, "a.png")
     (tmp_path / "b.nii.gz").write_bytes(b"")
     (tmp_path / "c.dcm").write_bytes(b"")
-    samples = list(find_inputs(tmp_path))
+    samples = list(find_inputs([tmp_path]))
     assert [sample.name for sample in samples] == [
         f"{tmp_path}/{name}" for name in ("a.png", "b.nii.gz", "c.dcm")
     ]
@@ -253,20 +254,20 @@ def test_inputs_come_lazily(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "datasets.folders.samples.count_frames", lambda path, axis: opened.append(path) or 1
     )
-    assert next(find_inputs(tmp_path)).path.name == "00.dcm"
+    assert next(find_inputs([tmp_path])).path.name == "00.dcm"
     assert len(opened) == 1
 
 
 def test_an_input_of_any_name(tmp_path):
     put(tmp_path, "a.png")
     (tmp_path / "a.png").rename(tmp_path / "photo.weird")
-    (sample,) = find_inputs(tmp_path / "photo.weird")
+    (sample,) = find_inputs([tmp_path / "photo.weird"])
     assert read_image(sample.path, AUTO).shape == (6, 8)
 
 
 def test_no_inputs(tmp_path):
     with pytest.raises(UserError, match=r"gone: no such file or folder"):
-        find_inputs(tmp_path / "gone")
+        find_inputs([tmp_path / "gone"])
     put(tmp_path, "sub/a.png")
     with pytest.raises(UserError, match=r"holds no images; subfolders are searched with --recurs"):
-        list(find_inputs(tmp_path))
+        list(find_inputs([tmp_path]))

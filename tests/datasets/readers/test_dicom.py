@@ -353,7 +353,7 @@ def test_dicom_is_known_by_its_content(tmp_path: Path, name: str) -> None:
     assert kind_of(path) == "dicom"
     split = find_normal_images(tmp_path, key="TRAIN_DATA_PATH")
     assert [sample.path for sample in split.samples] == [path]
-    assert [sample.path for sample in find_inputs(tmp_path / "good")] == [path]
+    assert [sample.path for sample in find_inputs([tmp_path / "good"])] == [path]
     np.testing.assert_array_equal(read_image(path, AUTO), stretched(CT))
 
 

@@ -1,0 +1,126 @@
+"""Where the voxels of a volume lie in the patient, and how a stack becomes a straight grid.
+
+Space is NIfTI's: RAS+ in mm, that is to the patient's right, to the front, upwards. DICOM's is
+LPS+, the same with the first two turned round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from datasets.volumes.series import Series
+
+# Cosine of an angle between axes that rounding explains.
+_RECTANGULAR = 1e-3
+# Slices further apart than this many distances have something missing between them.
+_NEAR = 1.5
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Voxels in space.
+
+    Attributes:
+        shape: Number of voxels along each axis.
+        affine: (4, 4), voxel numbers to mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """(3,) mm."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def skew(self) -> float:
+        """By how many degrees its axes are off a right angle, at most; 0 up to rounding."""
+        directions = self.affine[:3, :3] / self.spacing
+        cosine = np.abs(directions.T @ directions - np.eye(3)).max()
+        return float(np.degrees(np.arcsin(min(cosine, 1)))) if cosine > _RECTANGULAR else 0.0
+
+    def rectangular(self) -> Grid:
+        """The same with axes orthonormal to double precision, as viewers demand."""
+        left, _, right = np.linalg.svd(self.affine[:3, :3] / self.spacing)
+        affine = self.affine.copy()
+        affine[:3, :3] = left @ right * self.spacing
+        return Grid(self.shape, affine)
+
+
+def grid_of(series: Series) -> Grid:
+    """The straight grid of a DICOM series, in dcm2niix's order: columns, rows upwards, slices.
+
+    Its slices are evenly spaced along the normal, from the lowest position to the highest. Where
+    the stack leans, as with a tilted gantry, it is wide enough for all slices.
+    """
+    first = series.planes[0]
+    low, high = _margins(series)
+    rows, columns = np.array(first.size) + high - low
+    slices = round((series.heights[-1] - series.heights[0]) / series.distance) + 1
+    along_columns, along_rows = first.directions
+    step = np.stack(
+        [
+            along_columns * first.spacing[1],
+            -along_rows * first.spacing[0],
+            first.normal * series.distance,
+        ],
+        axis=1,
+    )
+    corner = first.position + low[1] * step[:, 0] - (low[0] + rows - 1) * step[:, 1]
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = _LPS_TO_RAS @ step, _LPS_TO_RAS @ corner
+    return Grid((int(columns), int(rows), slices), affine)
+
+
+def laid_on_grid(stack: NDArray[np.float32], series: Series) -> NDArray[np.float32]:
+    """Values of the slices of a series, laid on :func:`grid_of`.
+
+    Args:
+        stack: (N, rows, columns), one for each plane.
+        series: Where they lie.
+
+    Returns:
+        (columns, rows, slices). Between slices that lie unevenly values are interpolated; where a
+        slice is missing, and outside a leaning stack, they are 0.
+    """
+    if not series.straight:
+        stack = _straightened(stack, series)
+    return np.ascontiguousarray(stack[:, ::-1].transpose(2, 1, 0))
+
+
+def _margins(series: Series) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """(rows, columns) by which a leaning stack reaches beyond its first slice: before, behind."""
+    if series.straight:
+        return np.zeros(2, np.intp), np.zeros(2, np.intp)
+    low = np.floor(series.shifts.min(axis=0)).astype(np.intp)
+    return low, np.ceil(series.shifts.max(axis=0)).astype(np.intp)
+
+
+def _straightened(stack: NDArray[np.float32], series: Series) -> NDArray[np.float32]:
+    grid, (low, high) = grid_of(series), _margins(series)
+    around = [(0, int(each)) for each in high - low]
+    heights, distance = series.heights, series.distance
+    result = np.zeros((grid.shape[2], grid.shape[1], grid.shape[0]), np.float32)
+
+    def moved(index: int) -> NDArray[np.float32]:
+        shift = series.shifts[index] - low
+        return np.asarray(ndimage.shift(np.pad(stack[index], around), shift, order=1))
+
+    for number, plane in enumerate(result):
+        height = heights[0] + number * distance
+        above = int(np.clip(np.searchsorted(heights, height), 1, len(heights) - 1))
+        gap = heights[above] - heights[above - 1]
+        share = (height - heights[above - 1]) / gap
+        if gap > _NEAR * distance:
+            # Nothing is known in between: the slice that lies here, or none.
+            share = round(share) if min(share, 1 - share) * gap < distance / 2 else np.nan
+        for index, weight in ((above - 1, 1 - share), (above, share)):
+            if weight > 0:
+                plane += np.float32(min(weight, 1)) * moved(index)
+    return result

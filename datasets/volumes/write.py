@@ -1,0 +1,111 @@
+"""Maps and masks of volumes as NIfTI, and masks as DICOM SEG, where viewers look for them."""
+
+from __future__ import annotations
+
+import gzip
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.readers.base import optional_package
+from datasets.volumes.grid import Grid
+from datasets.volumes.series import Series
+from utils.checkpoints import write_atomically
+
+NAME = "QFAE"
+# NIfTI's code for the coordinates of a scanner.
+_SCANNER = 1
+
+
+def write_nifti(path: Path, values: NDArray[np.generic], grid: Grid) -> None:
+    """Write values on a grid: float32 for a map, uint8 for a mask.
+
+    sform and qform are both set and equal, since viewers read either. Axes that are not at right
+    angles have no qform, and ITK's viewers refuse them: sform alone says then where they lie.
+
+    Args:
+        path: A ``.nii.gz`` file.
+        values: (X, Y, Z).
+        grid: Where they lie.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    nibabel = optional_package("nibabel")
+    grid = grid if grid.skew else grid.rectangular()
+    image = nibabel.Nifti1Image(values, grid.affine)
+    image.header.set_xyzt_units("mm")
+    image.header.set_sform(grid.affine, code=_SCANNER)
+    image.header.set_qform(grid.affine, code=0 if grid.skew else _SCANNER, strip_shears=True)
+    write_atomically(path, lambda file: _compress(image, file))
+
+
+def _compress(image: Any, file: Any) -> None:
+    # A time in the file would make equal maps unequal files.
+    with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=1, mtime=0) as packed:
+        image.to_stream(packed)
+
+
+def write_segmentation(path: Path, mask: NDArray[np.bool_], series: Series, threshold: str) -> None:
+    """Write a mask as a DICOM SEG object that refers to the slices of its series.
+
+    Study and patient are those of the source, so that a PACS or 3D Slicer lays it over.
+
+    Args:
+        path: A ``.dcm`` file.
+        mask: (N, rows, columns), one for each plane.
+        series: The source.
+        threshold: What was marked, in words.
+
+    Raises:
+        UserError: highdicom is missing, or the file cannot be written.
+    """
+    highdicom = optional_package("highdicom")
+    pydicom = optional_package("pydicom")
+    codes = optional_package("pydicom.sr.codedict").codes
+    files = list(dict.fromkeys(plane.path for plane in series.planes))
+    sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
+    for source in sources:
+        # highdicom asks for it; many files leave it out.
+        source.setdefault("SliceThickness", series.distance)
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name=NAME, version=version("qfae"), family=codes.cid7162.ArtificialIntelligence
+    )
+    segment = highdicom.seg.SegmentDescription(
+        segment_number=1,
+        segment_label="anomaly",
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.Lesion,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=algorithm,
+    )
+    segmentation = highdicom.seg.Segmentation(
+        source_images=sources,
+        pixel_array=_as_frames(mask, series, sources),
+        segmentation_type="BINARY",
+        segment_descriptions=[segment],
+        series_instance_uid=highdicom.UID(),
+        series_number=int(sources[0].get("SeriesNumber") or 0) + 1000,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer=NAME,
+        manufacturer_model_name=NAME,
+        software_versions=version("qfae"),
+        device_serial_number="none",
+        content_label="ANOMALY",
+        content_description=threshold[:64],
+    )
+    write_atomically(path, segmentation.save_as)
+
+
+def _as_frames(mask: NDArray[np.bool_], series: Series, sources: list[Any]) -> NDArray[np.uint8]:
+    """The mask in the order of the source's frames; those of no slice are empty."""
+    if series.planes[0].frame is None:
+        return mask.astype(np.uint8)
+    frames = np.zeros((int(sources[0].NumberOfFrames), *mask.shape[1:]), np.uint8)
+    for plane, marked in zip(series.planes, mask, strict=True):
+        frames[plane.frame] = marked
+    return frames

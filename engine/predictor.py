@@ -1,0 +1,173 @@
+"""Prediction from Python: files, pictures or arrays in; scores, verdicts and maps out.
+
+``run_predict.py`` is a user of it, so that its numbers are these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from datasets.folders.samples import Sample
+from datasets.prediction_dataset import Input, read_input
+from datasets.transforms import resize_image, to_bytes
+from engine.evaluate.calibration import Calibration, calibration_for
+from engine.evaluate.cases import Case
+from engine.evaluate.scorer import Scorer, create_scorer
+from models.criteria import resize_maps
+from utils.config.load import Config, load_config
+from utils.config.schema import TestingConfig
+
+Picture = str | Path | Image.Image | NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is said of one image.
+
+    Attributes:
+        case: What the model saw and painted, RESIZE pixels along each side.
+        anomaly_map: (H, W) float32 at the image's own size; higher is more anomalous.
+        pixels: (H, W) or (H, W, 3) uint8, the image at its own size, windowed.
+        threshold: Scores from here up are called anomalous; None where there is none.
+    """
+
+    case: Case
+    anomaly_map: NDArray[np.float32]
+    pixels: NDArray[np.uint8]
+    threshold: float | None
+
+    @property
+    def score(self) -> float:
+        """The image's anomaly score; higher is more anomalous."""
+        return self.case.score
+
+    @property
+    def predicted(self) -> bool | None:
+        """Whether the image is called anomalous; None without a threshold."""
+        return None if self.threshold is None else self.score >= self.threshold
+
+    @property
+    def reconstruction(self) -> NDArray[np.uint8]:
+        """(RESIZE, RESIZE, 3) uint8: what the model painted."""
+        return self.case.reconstruction
+
+
+class Predictor:
+    """A trained model that scores images. It may be used by several threads at once.
+
+    Args:
+        scorer: Model and criterion on their device.
+        settings: The section [TESTING].
+        calibration: Threshold and colour scale, None where there are none.
+        threshold: Instead of the calibration's.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        settings: TestingConfig,
+        calibration: Calibration | None,
+        threshold: float | None = None,
+    ) -> None:
+        self.scorer = scorer
+        self.settings = settings
+        self.calibration = calibration
+        learnt = calibration.threshold if calibration else None
+        self.threshold = learnt if threshold is None else threshold
+
+    @classmethod
+    def from_config(
+        cls, config: Config | Path | str, *, threshold: float | None = None, **keys: object
+    ) -> Predictor:
+        """Load model, weights and calibration as a config says.
+
+        Args:
+            config: An INI file with a section [TESTING], or what was loaded from it.
+            threshold: Instead of the one learnt on validation images.
+            keys: Override keys of an INI file, such as ``DEVICE="cpu"``.
+
+        Raises:
+            UserError: Config, checkpoint or weights are not as they should be.
+        """
+        if not isinstance(config, Config):
+            config = load_config(config, [f"{key}={value}" for key, value in keys.items()])
+        # Processes that share the work would each write all files.
+        settings = config.need_testing().model_copy(update={"devices": 1, "num_nodes": 1})
+        scorer = create_scorer(settings, file=config.file)
+        return cls(scorer, settings, calibration_for(config, scorer), threshold)
+
+    @overload
+    def __call__(self, images: Picture) -> Prediction: ...
+    @overload
+    def __call__(self, images: list[Picture]) -> list[Prediction]: ...
+    @overload
+    def __call__(self, images: Iterator[Picture]) -> Iterator[Prediction]: ...
+    def __call__(
+        self, images: Picture | list[Picture] | Iterator[Picture]
+    ) -> Prediction | list[Prediction] | Iterator[Prediction]:
+        """Score one image, a list in batches of BATCH_SIZE_TEST, or an iterator as it comes.
+
+        Args:
+            images: A path, a PIL image, or an array (H, W) or (H, W, 3) of any numeric type, more
+                than 8 bits through INTENSITY_WINDOW; or several of them.
+
+        Raises:
+            UserError: A file cannot be read.
+            ValueError: An array has another shape, or holds NaN or infinite values.
+        """
+        if isinstance(images, str | Path | Image.Image | np.ndarray):
+            return next(self._stream([images]))
+        stream = self._stream(images)
+        return list(stream) if isinstance(images, list) else stream
+
+    def _stream(self, images: Iterable[Picture]) -> Iterator[Prediction]:
+        inputs = (self._input(image, f"image {number}") for number, image in enumerate(images))
+        while batch := list(islice(inputs, self.settings.batch_size_test)):
+            yield from self.score(batch)
+
+    def _input(self, image: Picture, name: str) -> Input:
+        if isinstance(image, str | Path):
+            return read_input(Sample(Path(image), None), self.settings.resize, self.settings.window)
+        if isinstance(image, Image.Image):
+            image = np.asarray(
+                image if image.mode in ("L", "I", "I;16", "F") else image.convert("RGB")
+            )
+        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+            raise ValueError(f"{name}: has shape {image.shape}; give (H, W) or (H, W, 3)")
+        pixels = self.settings.window.apply(image)
+        tensor = resize_image(pixels, self.settings.resize).expand(3, -1, -1)
+        return Input(Sample(Path(name), None), pixels, tensor)
+
+    def score(self, inputs: Sequence[Input]) -> list[Prediction]:
+        """Score a batch of inputs that were read.
+
+        Raises:
+            UserError: A score is not finite.
+        """
+        images = torch.stack([each.image for each in inputs])
+        names = [each.sample.name for each in inputs]
+        scored = self.scorer.score(images.to(self.scorer.fabric.device), names)
+        reconstructions = to_bytes(scored.reconstructions)
+        predictions = []
+        for position, each in enumerate(inputs):
+            maps = scored.anomaly_maps[position]
+            own_size = resize_maps(maps[None, None, None], each.pixels.shape[:2])[0, 0, 0]
+            case = Case(
+                name=names[position],
+                score=float(scored.scores[position]),
+                image=images[position].permute(1, 2, 0).numpy(),
+                reconstruction=reconstructions[position].permute(1, 2, 0).numpy(),
+                anomaly_map=maps.cpu().numpy(),
+            )
+            anomaly_map = own_size.float().cpu().numpy()
+            predictions.append(Prediction(case, anomaly_map, each.pixels, self.threshold))
+        return predictions

@@ -1,0 +1,81 @@
+"""Maps that viewers open: NIfTI on a grid, DICOM SEG on the slices of its series."""
+
+import highdicom
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+
+from datasets.volumes.grid import Grid, grid_of, laid_on_grid
+from datasets.volumes.series import group_series
+from datasets.volumes.write import write_nifti, write_segmentation
+from tests.series_files import write_series
+
+
+def oblique(spacing=(0.7, 1.1, 3.0), degrees=23.0):
+    turn = np.radians(degrees)
+    rotation = np.array(
+        [[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]]
+    )
+    affine = np.eye(4)
+    affine[:3, :3] = rotation @ np.diag(spacing)
+    affine[:3, 3] = (-30, 12, 5)
+    return Grid((4, 5, 6), affine)
+
+
+def test_simpleitk_and_nibabel_read_one_place(tmp_path):
+    grid = oblique()
+    values = np.random.default_rng(0).random(grid.shape, np.float32)
+    write_nifti(tmp_path / "map.nii.gz", values, grid)
+    image = nibabel.load(tmp_path / "map.nii.gz")
+    assert np.allclose(image.affine, grid.affine, atol=1e-4)
+    assert np.allclose(image.get_qform(), image.get_sform(), atol=1e-4)
+    assert (image.header["qform_code"], image.header["sform_code"]) == (1, 1)
+    assert image.header.get_zooms() == pytest.approx(grid.spacing)
+    assert image.header.get_xyzt_units()[0] == "mm"
+    assert image.get_data_dtype() == np.float32
+    itk = SimpleITK.ReadImage(str(tmp_path / "map.nii.gz"))
+    assert np.array_equal(SimpleITK.GetArrayFromImage(itk).T, values)
+    where = itk.TransformContinuousIndexToPhysicalPoint((1.0, 2.0, 3.0))
+    expected = grid.affine @ (1, 2, 3, 1)
+    assert where == pytest.approx([-expected[0], -expected[1], expected[2]], abs=1e-4)
+
+
+def test_equal_maps_are_equal_files(tmp_path):
+    for name in ("a", "b"):
+        write_nifti(tmp_path / f"{name}.nii.gz", np.ones((4, 5, 6), np.uint8), oblique())
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_sitk_places_a_series_as_we_do(tmp_path):
+    stack = np.random.default_rng(0).integers(0, 1000, (5, 8, 6), dtype=np.uint16)
+    paths = write_series(tmp_path / "dicom", stack)
+    (series,) = group_series(paths).series
+    values = laid_on_grid(stack.astype(np.float32), series)
+    write_nifti(tmp_path / "map.nii.gz", values, grid_of(series))
+    ours = SimpleITK.ReadImage(str(tmp_path / "map.nii.gz"))
+    theirs = SimpleITK.ReadImage([str(path) for path in paths])
+    for voxel in ((0, 0, 0), (5, 7, 4), (2, 3, 1)):
+        place = theirs.TransformIndexToPhysicalPoint(voxel)
+        assert ours[ours.TransformPhysicalPointToIndex(place)] == theirs[voxel]
+
+
+def test_a_segmentation_lies_on_the_slices_of_its_series(tmp_path):
+    stack = np.zeros((5, 16, 8), np.uint16)
+    (series,) = group_series(write_series(tmp_path / "dicom", stack)).series
+    mask = np.zeros(stack.shape, bool)
+    mask[1, 2:5, 3] = mask[3, 7, 1:6] = True
+    write_segmentation(tmp_path / "seg.dcm", mask, series, "0.5 or more")
+    segmentation = highdicom.seg.segread(tmp_path / "seg.dcm")
+    uids = [plane.uid for plane in series.planes]
+    read = segmentation.get_pixels_by_source_instance(
+        uids, assert_missing_frames_are_empty=True, combine_segments=True
+    )
+    assert np.array_equal(read.astype(bool), mask)
+    source = pydicom.dcmread(series.planes[0].path)
+    assert segmentation.StudyInstanceUID == source.StudyInstanceUID
+    assert segmentation.PatientID == source.PatientID
+    assert segmentation.FrameOfReferenceUID == source.FrameOfReferenceUID
+    described = segmentation.get_segment_description(1)
+    assert described.algorithm_identification.name == "QFAE"

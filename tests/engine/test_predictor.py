@@ -1,0 +1,88 @@
+"""Prediction from Python: every kind of input, and the numbers of the script."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.evaluate.calibration import calibrate_trained, load_calibration
+from engine.predictor import Predictor
+from engine.train.start import train
+from utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def files(phantoms):
+    return sorted((phantoms / "test" / "good" / "img").iterdir())
+
+
+@pytest.fixture
+def config(tiny):
+    config = tiny("N_EPOCHS=1")
+    train(config)
+    calibrate_trained(config)
+    return config
+
+
+@pytest.fixture
+def predictor(config):
+    return Predictor.from_config(config)
+
+
+def test_a_path_a_picture_and_an_array_give_one_result(predictor, config, files):
+    of_path = predictor(str(files[0]))
+    picture = Image.open(files[0])
+    array = np.asarray(picture)
+    for other in (picture, array, np.stack([array] * 3, axis=2)):
+        prediction = predictor(other)
+        assert prediction.score == of_path.score
+        assert np.array_equal(prediction.anomaly_map, of_path.anomaly_map)
+    assert of_path.anomaly_map.shape == array.shape[:2]
+    assert of_path.anomaly_map.dtype == np.float32
+    size = config.testing.resize
+    assert of_path.reconstruction.shape == (size, size, 3)
+    assert of_path.threshold == load_calibration(config.testing).threshold
+    assert of_path.predicted == (of_path.score >= of_path.threshold)
+
+
+def test_more_than_8_bits_go_through_the_window(predictor, files):
+    array = np.asarray(Image.open(files[0])).astype(np.uint16)
+    wide = predictor(array * 256)
+    assert predictor((array * 256).astype(np.float32)).score == wide.score
+    assert predictor(Image.fromarray(array * 256)).score == wide.score
+
+
+def test_a_list_gives_a_list_and_an_iterator_streams(predictor, files):
+    listed = predictor(files)
+    assert [each.case.name for each in listed] == [str(file) for file in files]
+    asked = []
+    stream = predictor(asked.append(file) or file for file in files * 5)
+    assert not asked
+    first = next(stream)
+    assert len(asked) == min(predictor.settings.batch_size_test, 5 * len(files))
+    assert first.score == pytest.approx(listed[0].score, rel=1e-5)
+
+
+def test_keys_and_threshold_can_be_overridden(config, files):
+    own = Predictor.from_config(config.file, threshold=-1.0, BATCH_SIZE_TEST=2)
+    assert own.settings.batch_size_test == 2
+    assert own(files[0]).predicted is True
+
+
+def test_several_threads_get_the_same_numbers(predictor, files):
+    expected = [predictor(file).score for file in files]
+    with ThreadPoolExecutor(4) as pool:
+        assert [each.score for each in pool.map(predictor, files)] == expected
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 4, 2), (1, 4, 4, 3)])
+def test_other_shapes_are_refused(predictor, shape):
+    with pytest.raises(ValueError, match=r"image 0: has shape .*; give \(H, W\) or \(H, W, 3\)"):
+        predictor(np.zeros(shape, np.uint8))
+
+
+def test_a_file_that_is_no_image_is_an_error_with_its_name(predictor, tmp_path):
+    (tmp_path / "x.png").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"x\.png: "):
+        predictor(tmp_path / "x.png")
