@@ -5,8 +5,7 @@
     python run_predict.py --config configs/brain.ini --input folder x.dcm --output out --recursive
     find scans -name "*.dcm" | python run_predict.py --config configs/brain.ini --input -
 
-Exit code 0: all images are scored; 1: some could not be read, the others are scored all the same;
-2: the call, the config or the weights are wrong; 130: stopped by Ctrl-C.
+Exit code 1: some images could not be read; the others are scored all the same.
 """
 
 from __future__ import annotations
@@ -25,28 +24,19 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_config_arguments(parser)
-    parser.add_argument(
-        "--input",
-        required=True,
-        nargs="+",
-        metavar="PATH",
-        help="files, folders, patterns such as 'scans/*.dcm', or - for paths on standard input",
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="default: predictions under RESULTS_PATH"
-    )
+    paths = "files, folders, patterns such as 'scans/*.dcm', or - for paths on standard input"
+    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help=paths)
+    default = "default: predictions under RESULTS_PATH"
+    parser.add_argument("--output", type=Path, metavar="DIR", help=default)
+    above = "call scores from X up anomalous, whatever validation images say"
+    parser.add_argument("--threshold", type=float, metavar="X", help=above)
     parser.add_argument("--recursive", action="store_true", help="search subfolders too")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the results of another prediction"
-    )
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        metavar="X",
-        help="call scores from X up anomalous, whatever validation images say",
-    )
-    parser.add_argument("--no-maps", action="store_true", help="write no anomaly maps")
-    parser.add_argument("--no-overlays", action="store_true", help="write no overlays")
+    replace = "replace the results of another prediction"
+    parser.add_argument("--overwrite", action="store_true", help=replace)
+    for kind in ("maps", "overlays"):
+        parser.add_argument(
+            f"--no-{kind}", dest=kind, action="store_false", help=f"write no {kind}"
+        )
     arguments = parser.parse_args()
 
     # After parsing, so that --help and wrong calls do not wait for torch.
@@ -59,18 +49,10 @@ def main() -> int:
     from utils.console import setup_logging
 
     setup_logging()
-    errors = predict(
-        pinned(config, "TESTING"),
-        expand_names(arguments.input, sys.stdin),
-        Output(
-            arguments.output,
-            overwrite=arguments.overwrite,
-            maps=not arguments.no_maps,
-            overlays=not arguments.no_overlays,
-        ),
-        recursive=arguments.recursive,
-        threshold=arguments.threshold,
-    )
+    sources = expand_names(arguments.input, sys.stdin)
+    output = Output(arguments.output, arguments.overwrite, arguments.maps, arguments.overlays)
+    config = pinned(config, "TESTING")
+    errors = predict(config, sources, output, arguments.recursive, arguments.threshold)
     return 1 if errors else 0
 
 

@@ -47,7 +47,6 @@ def predict(
     config: Config,
     sources: Sequence[Path],
     output: Output,
-    *,
     recursive: bool = False,
     threshold: float | None = None,
 ) -> int:

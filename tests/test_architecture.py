@@ -134,7 +134,7 @@ def test_models_know_no_files_and_no_logging() -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_scripts_are_short(script: Path) -> None:
-    assert len(script.read_text(encoding="utf-8").splitlines()) < LONGEST_SCRIPT
+    assert len(script.read_text(encoding="utf-8").splitlines()) <= LONGEST_SCRIPT
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)

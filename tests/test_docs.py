@@ -90,7 +90,7 @@ def test_named_files_are_there(document: str) -> None:
     text = re.sub(r"https?://\S+", "", TEXTS[document])
     folders = "|".join(map(re.escape, FOLDERS))
     pattern = rf"(?<![\w./*…-])(?:[\w.*…/~-]+\.{SOURCES}|(?:{folders})/[\w.*…/-]+\.{RESULTS})\b"
-    names = {name.removeprefix("./") for name in re.findall(pattern, text)}
+    names = {name.removeprefix("./").removeprefix("../") for name in re.findall(pattern, text)}
     ours = {name for name in names if not name.startswith(ELSEWHERE) and name not in NOT_OURS}
     # Within docs/, a file or a config may go by its own name.
     places = ("", "docs/", "configs/") if document.startswith("docs/") else ("",)
