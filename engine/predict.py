@@ -176,7 +176,7 @@ def _run(predictor: Predictor, samples: Sequence[Sample], config: Config) -> Non
         batch_size=settings.batch_size_test,
         num_workers=settings.num_workers,
     )
-    with tqdm(total=len(samples), desc="prediction", unit="img", leave=False) as bar:
+    with tqdm(total=len(samples), desc="prediction", unit="img", leave=False, disable=None) as bar:
         for inputs in loader:
             predictor.take(inputs)
             bar.update(len(inputs))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
 
 from datasets.cache import checked_dataset
 from datasets.folders.find import NORMAL, Split, find_split
@@ -18,12 +16,13 @@ from engine.evaluate.calibration import (
 )
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import create_scorer
-from engine.metrics.collectors import Collector, NormalPixels, PixelCollector
-from engine.metrics.run_metrics import run_metrics, summary
+from engine.metrics.collectors import NormalPixels, PixelCollector
+from engine.metrics.run_metrics import Metrics, run_metrics
 from engine.report.pages import TestRun
 from engine.run_folder import check_results_folder
 from engine.runtime import versions
 from engine.test_results import write_test_results
+from engine.test_summary import summary
 from utils.checkpoints import file_digest
 from utils.config.load import Config
 from utils.config.schema import TestingConfig
@@ -49,49 +48,30 @@ def test(config: Config) -> TestRun:
     files = TestFiles(settings.results_path)
     check_results_folder(config, files.folder)
     split = _find_split(settings)
-    group_of = _grouping(split, settings.patient_pattern)
+    groups = _groups(split, settings.patient_pattern)
     scorer = create_scorer(settings, file=config.file)
     dataset = checked_dataset(split, settings)
     calibration = calibration_apart_from(settings.test_data_path, calibration_for(config, scorer))
-    pixel = PixelCollector(settings.seed, PIXEL_REPLICATES, group_of)
+    pixel = PixelCollector(settings.seed, PIXEL_REPLICATES, groups.__getitem__)
     normal_pixels = NormalPixels(split.labels)
-    collectors: list[Collector] = [normal_pixels]
     scores = evaluate(
         scorer,
         dataset,
         create_batches(scorer.fabric, dataset, settings),
         description="test",
-        collectors=[*collectors, pixel] if split.has_masks else collectors,
+        collectors=[normal_pixels, pixel] if split.has_masks else [normal_pixels],
     )
     threshold = calibration.threshold if calibration else None
+    pixels = pixel.metrics if split.has_masks else None
     metrics = run_metrics(
-        split,
-        scores,
-        pixel.metrics if split.has_masks else None,
-        groups=[group_of(index) for index in range(len(scores))],
-        threshold=threshold,
-        seed=settings.seed,
+        split, scores, pixels, groups=groups, threshold=threshold, seed=settings.seed
     )
-    metrics |= {
-        "interval_unit": "patient" if settings.patient_pattern else "image",
-        "calibration": _calibration_note(calibration),
-        "checkpoint": str(settings.checkpoint_path),
-        "checkpoint_sha256": file_digest(settings.checkpoint_path),
-        "seed": settings.seed,
-        "versions": versions(),
-    }
-    run = TestRun(
-        config=config,
-        split=split,
-        scores=scores,
-        metrics=metrics,
-        threshold=threshold,
-        colours=calibration.colours if calibration else _own_scale(normal_pixels, split),
-    )
+    metrics |= _provenance(settings, calibration)
+    colours = calibration.colours if calibration else _own_scale(normal_pixels, split)
+    run = TestRun(config, split, scores, metrics, threshold, colours)
     if scorer.fabric.is_global_zero:
         write_test_results(run, scorer, dataset, files)
-        print(summary(metrics))
-        print(f"pictures and metrics: {files.report}")
+        logger.info(summary(metrics, files))
     return run
 
 
@@ -108,19 +88,18 @@ def _find_split(settings: TestingConfig) -> Split:
     return split
 
 
-def _grouping(split: Split, pattern: str | None) -> Callable[[int], str]:
-    """Sample index to bootstrap group: the patient, or else the image itself.
+def _groups(split: Split, pattern: str | None) -> list[str]:
+    """What the bootstrap draws, one name per image: its patient, or else its own number.
 
     Raises:
         UserError: PATIENT_PATTERN does not match a file name.
     """
     if pattern is None:
-        return str
+        return [str(index) for index in range(len(split.samples))]
     try:
-        groups = [patient_of(sample.stem, pattern) for sample in split.samples]
+        return [patient_of(sample.stem, pattern) for sample in split.samples]
     except ValueError as error:
         raise UserError(f"PATIENT_PATTERN: {error}") from error
-    return groups.__getitem__
 
 
 def _own_scale(normal_pixels: NormalPixels, split: Split) -> ColourScale:
@@ -129,12 +108,14 @@ def _own_scale(normal_pixels: NormalPixels, split: Split) -> ColourScale:
     return colour_scale(normal_pixels, "normal test images, for display only")
 
 
-def _calibration_note(calibration: Calibration | None) -> dict[str, Any] | None:
-    if calibration is None:
-        return None
+def _provenance(settings: TestingConfig, calibration: Calibration | None) -> Metrics:
+    """What metrics.json says of how the metrics came about."""
+    noted = ("method", "val_data_path", "num_normal", "num_anomalous")
     return {
-        "method": calibration.method,
-        "val_data_path": calibration.val_data_path,
-        "num_normal": calibration.num_normal,
-        "num_anomalous": calibration.num_anomalous,
+        "interval_unit": "patient" if settings.patient_pattern else "image",
+        "calibration": calibration and {name: getattr(calibration, name) for name in noted},
+        "checkpoint": str(settings.checkpoint_path),
+        "checkpoint_sha256": file_digest(settings.checkpoint_path),
+        "seed": settings.seed,
+        "versions": versions(),
     }

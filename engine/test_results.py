@@ -37,7 +37,7 @@ def write_test_results(
     Raises:
         UserError: A file cannot be written, or an image not read any more.
     """
-    folder, settings = files.folder, run.config.need_testing()
+    settings = run.config.need_testing()
     # Metrics of an earlier test must not stand beside the new scores if this is cut short.
     for old in (files.metrics, files.report, files.scores):
         remove(old)
@@ -46,8 +46,8 @@ def write_test_results(
     labels, scores = run.split.labels, run.scores
     roc = roc_figure(labels, scores, run.metrics["confusion"])
     histogram = histogram_figure(scores, labels, run.threshold)
-    save_figure(roc, folder / "roc.png")
-    save_figure(histogram, folder / "histogram.png")
+    save_figure(roc, files.roc)
+    save_figure(histogram, files.histogram)
     chosen = chosen_cases(labels, scores, each=CASES_EACH, seed=settings.seed)
     gallery = gallery_indices(
         labels, scores, run.threshold, limit=settings.report_images, seed=settings.seed
@@ -60,7 +60,7 @@ def write_test_results(
         for kind, indices in chosen.items()
         for index in indices
     ]
-    plot_cases(rows, (run.colours.low, run.colours.high), folder / "cases.png")
+    plot_cases(rows, (run.colours.low, run.colours.high), files.cases)
     write_report(run, [cases[index] for index in gallery], roc, histogram, files.report)
     write_text(files.metrics, json.dumps(run.metrics, indent=2) + "\n")
 

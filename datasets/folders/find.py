@@ -218,7 +218,7 @@ def _expanded(samples: Iterable[Sample], problems: list[str]) -> list[Sample]:
     several = [sample for sample in samples if may_have_frames(sample.path)]
     if not several:
         return list(samples)
-    with tqdm(samples, "reading headers", unit="file", leave=False, delay=2) as bar:
+    with tqdm(samples, "reading headers", unit="file", leave=False, delay=2, disable=None) as bar:
         return [frame for sample in bar for frame in _frames(sample, problems)]
 
 
