@@ -32,7 +32,8 @@ reproduce: setup  ## Test the authors' checkpoints on the BMAD sets in data/, be
 	$(RUN) -m benchmarks.reproduce
 
 test: setup  ## Run the tests (minutes; no network, no GPU needed)
-	$(RUN) -m pytest -m "not slow and not network"
+	@# Two processes of one thread each: the tests' tensors are too small for more.
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -m "not slow and not network"
 
 soak: setup  ## Run the long tests: kills, disk full, thousands of images (see docs/reliability.md)
 	$(RUN) -m pytest -m "slow"

@@ -35,12 +35,15 @@ def main() -> None:
     from utils.config.load import load_config
 
     config = load_config(arguments.config, arguments.set)
+    from utils.console import setup_logging
+
+    logger = setup_logging()
+    logger.info("testing %s into %s", config.file, config.need_testing().results_path)
+    # After the first line: these take seconds.
     from engine.hub_files import pinned
     from engine.run_folder import check_same_test
     from engine.test import test
-    from utils.console import setup_logging
 
-    setup_logging()
     config = pinned(config, "TESTING")
     if not arguments.overwrite:
         check_same_test(config)

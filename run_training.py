@@ -9,6 +9,7 @@ python run_training.py --config configs/brain.ini --set N_EPOCHS=10 --set DEVICE
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from utils.config.ini import add_config_arguments
 from utils.errors import run_script
@@ -31,15 +32,23 @@ def main() -> None:
     from utils.config.load import load_config
 
     config = load_config(arguments.config, arguments.set)
+    from utils.console import setup_logging
+
+    logger = setup_logging()
+    logger.info("training %s into %s", config.file, config.need_training().results_path)
+    # After the first line: these take seconds.
     from engine.evaluate.calibration import calibrate_trained
     from engine.hub_files import pinned
     from engine.train.start import train
-    from utils.console import setup_logging
 
-    setup_logging()
     config = pinned(config, "TRAINING")
-    train(config, resume=arguments.resume, overwrite=arguments.overwrite)
+    folder = train(config, resume=arguments.resume, overwrite=arguments.overwrite)
     calibrate_trained(config)
+    logger.info("trained: checkpoints, training.csv and curves.png are in %s", folder)
+    if config.testing is not None:
+        overrides = [part for each in arguments.set for part in ("--set", each)]
+        command = ["python", "run_test.py", "--config", config.file, *overrides]
+        logger.info("test it with: %s", shlex.join(command))
 
 
 if __name__ == "__main__":

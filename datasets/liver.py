@@ -58,7 +58,7 @@ def preprocess_liver_dataset(source: Path, destination: Path, *, debug: int | No
     _check_targets(slices, source)
     folders = groupby(slices, key=lambda path: path.parent)
     chosen = [path for _, members in folders for path in islice(members, debug)]
-    for path in tqdm(chosen, desc="liver", unit="image"):
+    for path in tqdm(chosen, desc="liver", unit="image", disable=None):
         image, mask = _read_grey(path), slices[path]
         _write_png(destination / _target(path, source), preprocess_image(image))
         if mask is not None:

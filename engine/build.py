@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from engine.compilation import compile_in_place
 from models.autoencoder import QFormerAutoencoder
+from models.compilation import compile_in_place
 from models.criteria import (
     Criterion,
     MultiPatchPerceptual,

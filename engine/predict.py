@@ -80,7 +80,7 @@ def predict(
         batch_size=settings.batch_size_test,
         num_workers=settings.num_workers,
     )
-    with tqdm(total=len(samples), desc="prediction", unit="img", leave=False) as bar:
+    with tqdm(total=len(samples), desc="prediction", unit="img", leave=False, disable=None) as bar:
         for inputs in loader:
             for each in inputs:
                 if isinstance(each, Unreadable):

@@ -58,6 +58,9 @@ def create_fabric(config: SectionConfig) -> Fabric:
         # Under `fabric run` the processes are there already.
         if os.environ.get("LT_CLI_USED") != "1":
             fabric.launch()
+    if fabric.global_rank:
+        # What all processes would say, the first one says.
+        logging.disable(logging.WARNING)
     logger.info("device %s, precision %s", fabric.device, precision)
     return fabric
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from datasets.cache import checked_dataset
 from datasets.folders.find import NORMAL, Split, find_split
@@ -18,12 +17,13 @@ from engine.evaluate.calibration import (
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import create_scorer
 from engine.hub_files import checkpoint_file
-from engine.metrics.collectors import Collector, NormalPixels, PixelMetrics
-from engine.metrics.run_metrics import run_metrics, summary
+from engine.metrics.collectors import NormalPixels, PixelMetrics
+from engine.metrics.run_metrics import Metrics, run_metrics
 from engine.report.pages import TestRun
 from engine.run_folder import check_results_folder
 from engine.runtime import versions
 from engine.test_results import write_test_results
+from engine.test_summary import summary
 from utils.checkpoints import file_digest
 from utils.config.load import Config
 from utils.config.schema import TestingConfig
@@ -55,43 +55,23 @@ def test(config: Config) -> TestRun:
     calibration = calibration_apart_from(settings.test_data_path, calibration_for(config, scorer))
     pixel = PixelMetrics(groups, seed=settings.seed, replicates=PIXEL_REPLICATES)
     normal_pixels = NormalPixels(split.labels)
-    collectors: list[Collector] = [normal_pixels]
     scores = evaluate(
         scorer,
         dataset,
         create_batches(scorer.fabric, dataset, settings),
         description="test",
-        collectors=[*collectors, pixel] if split.has_masks else collectors,
+        collectors=[normal_pixels, pixel] if split.has_masks else [normal_pixels],
     )
     threshold = calibration.threshold if calibration else None
     metrics = run_metrics(
-        split,
-        scores,
-        pixel,
-        groups=groups,
-        threshold=threshold,
-        seed=settings.seed,
+        split, scores, pixel, groups=groups, threshold=threshold, seed=settings.seed
     )
-    metrics |= {
-        "interval_unit": "patient" if settings.patient_pattern else "image",
-        "calibration": _calibration_note(calibration),
-        "checkpoint": str(settings.checkpoint_path),
-        "checkpoint_sha256": file_digest(checkpoint_file(settings)),
-        "seed": settings.seed,
-        "versions": versions(),
-    }
-    run = TestRun(
-        config=config,
-        split=split,
-        scores=scores,
-        metrics=metrics,
-        threshold=threshold,
-        colours=calibration.colours if calibration else _own_scale(normal_pixels, split),
-    )
+    metrics |= _provenance(settings, calibration)
+    colours = calibration.colours if calibration else _own_scale(normal_pixels, split)
+    run = TestRun(config, split, scores, metrics, threshold, colours)
     if scorer.fabric.is_global_zero:
         write_test_results(run, scorer, dataset, files)
-        print(summary(metrics))
-        print(f"pictures and metrics: {files.report}")
+        logger.info(summary(metrics, files))
     return run
 
 
@@ -109,7 +89,7 @@ def _find_split(settings: TestingConfig) -> Split:
 
 
 def _groups(split: Split, pattern: str | None) -> list[str]:
-    """What the bootstrap draws, per image: the patient, or else the image itself.
+    """What the bootstrap draws, one name per image: its patient, or else its own number.
 
     Raises:
         UserError: PATIENT_PATTERN does not match a file name.
@@ -128,12 +108,14 @@ def _own_scale(normal_pixels: NormalPixels, split: Split) -> ColourScale:
     return colour_scale(normal_pixels, "normal test images, for display only")
 
 
-def _calibration_note(calibration: Calibration | None) -> dict[str, Any] | None:
-    if calibration is None:
-        return None
+def _provenance(settings: TestingConfig, calibration: Calibration | None) -> Metrics:
+    """What metrics.json says of how the metrics came about."""
+    noted = ("method", "val_data_path", "num_normal", "num_anomalous")
     return {
-        "method": calibration.method,
-        "val_data_path": calibration.val_data_path,
-        "num_normal": calibration.num_normal,
-        "num_anomalous": calibration.num_anomalous,
+        "interval_unit": "patient" if settings.patient_pattern else "image",
+        "calibration": calibration and {name: getattr(calibration, name) for name in noted},
+        "checkpoint": str(settings.checkpoint_path),
+        "checkpoint_sha256": file_digest(checkpoint_file(settings)),
+        "seed": settings.seed,
+        "versions": versions(),
     }

@@ -35,7 +35,7 @@ def write_test_results(
     Raises:
         UserError: A file cannot be written, or an image not read any more.
     """
-    folder, settings = files.folder, run.config.need_testing()
+    settings = run.config.need_testing()
     # Metrics of an earlier test must not stand beside the new scores if this is cut short.
     for old in (files.metrics, files.report, files.scores):
         remove(old)
@@ -44,8 +44,8 @@ def write_test_results(
     labels, scores = run.split.labels, run.scores
     roc = roc_figure(labels, scores, run.metrics["confusion"])
     histogram = histogram_figure(scores, labels, run.threshold)
-    save_figure(roc, folder / "roc.png")
-    save_figure(histogram, folder / "histogram.png")
+    save_figure(roc, files.roc)
+    save_figure(histogram, files.histogram)
     order = worst_first(labels, scores, run.threshold)
     chosen = chosen_cases(order, labels, limit=_CASES, part=3, seed=settings.seed)
     limit = settings.report_images
@@ -54,7 +54,7 @@ def write_test_results(
     wanted = sorted({*chain(*chosen.values(), *gallery.values())})
     cases = render_cases(scorer, dataset, wanted, batch_size=settings.batch_size_test)
     examples = {kind: [cases[index] for index in each] for kind, each in chosen.items()}
-    plot_cases(examples, run.colours, folder / "cases.png", pixel_threshold=run.pixel_threshold)
+    plot_cases(examples, run.colours, files.cases, pixel_threshold=run.pixel_threshold)
     shown = {*chain(*gallery.values())}
     write_report(run, {i: cases[i] for i in order if i in shown}, roc, histogram, files.report)
     write_text(files.metrics, json.dumps(run.metrics, indent=2) + "\n")

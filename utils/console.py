@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
+import sys
 import warnings
 
 from tqdm import tqdm
 
-# What libraries say that is no news to a user of this program.
-_NOISE = (
-    r".*lr_scheduler\.step.*before.*optimizer\.step.*",
-    r".*epoch parameter in .*scheduler.*",
-)
+# Libraries that have a handler of their own, or warn of what is no news to our users.
+_TALKATIVE = ("lightning_fabric", "lightning.fabric", "huggingface_hub", "timm")
 
 
-class _BarHandler(logging.Handler):
-    """Writes above the progress bar instead of through it."""
+class _Handler(logging.Handler):
+    """Writes above the progress bar instead of through it, each message once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record))
-
-
-def setup_logging() -> None:
-    """Send our messages to the terminal; libraries speak up from warnings on."""
-    handler = _BarHandler()
-    handler.setFormatter(_Formatter())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    for room in ("models", "datasets", "engine", "utils"):
-        logging.getLogger(room).setLevel(logging.INFO)
-    for pattern in _NOISE:
-        warnings.filterwarnings("ignore", pattern)
-
-
-class _Formatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
         prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        return prefix + super().format(record)
+        text = prefix + self.format(record)
+        # A training is followed by a calibration, which builds and says much once more.
+        if text not in self._said:
+            self._said.add(text)
+            tqdm.write(text)
+
+
+def setup_logging() -> logging.Logger:
+    """Send our messages to the terminal; libraries speak up in errors only.
+
+    Returns:
+        For what a script itself has to say.
+    """
+    logging.basicConfig(level=logging.WARNING, handlers=[_Handler()], force=True)
+    for folder in ("models", "datasets", "engine", "utils"):
+        logging.getLogger(folder).setLevel(logging.INFO)
+    for library in _TALKATIVE:
+        logging.getLogger(library).setLevel(logging.ERROR)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        # For processes that are not forked.
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # In a file, too, a line is there when it is said.
+        sys.stdout.reconfigure(line_buffering=True, errors="replace")
+    return logging.getLogger("utils")

@@ -2,67 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import UserError
 from utils.hub import HubFile
 
 
-@dataclass(frozen=True)
 class TrainingFiles:
-    """The files under the RESULTS_PATH of a training run.
+    """The files of a training run.
 
     Attributes:
+        config: The resolved configuration.
+        table: One row per epoch.
+        curves: Loss and validation metrics by epoch, as a picture.
+        tensorboard: Folder of TensorBoard's event files.
+        last: The model after the last finished epoch.
+        best: The model with the best validation AUROC.
+        state: All that resuming needs.
+
+    Args:
         folder: RESULTS_PATH.
     """
 
-    folder: Path
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.folder / "config.ini"
-
-    @property
-    def table(self) -> Path:
-        """One row per epoch."""
-        return self.folder / "training.csv"
-
-    @property
-    def curves(self) -> Path:
-        """Loss and validation metrics by epoch, as a picture."""
-        return self.folder / "curves.png"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Folder of TensorBoard's event files."""
-        return self.folder / "tensorboard"
-
-    @property
-    def last(self) -> Path:
-        """The model after the last finished epoch."""
-        return self.folder / "checkpoints" / "last_ckpt.pth"
-
-    @property
-    def best(self) -> Path:
-        """The model with the best validation AUROC."""
-        return self.folder / "checkpoints" / "best_ckpt.pth"
-
-    @property
-    def state(self) -> Path:
-        """All that resuming needs."""
-        return self.folder / "checkpoints" / "training_state.pth"
-
-    @property
-    def best_calibration(self) -> Path:
-        """Threshold and colour scale of the best model, see engine.evaluate.calibration."""
-        return self.best.with_suffix(".calibration.json")
-
-    @property
-    def last_calibration(self) -> Path:
-        """The same of the last one."""
-        return self.last.with_suffix(".calibration.json")
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "config.ini"
+        self.table = folder / "training.csv"
+        self.curves = folder / "curves.png"
+        self.tensorboard = folder / "tensorboard"
+        self.last = folder / "checkpoints" / "last_ckpt.pth"
+        self.best = folder / "checkpoints" / "best_ckpt.pth"
+        self.state = folder / "checkpoints" / "training_state.pth"
 
     def run_exists(self) -> bool:
         """Whether a run, or a checkpoint from elsewhere, stands there already."""
@@ -84,43 +54,39 @@ class TrainingFiles:
         Raises:
             UserError: A file cannot be removed.
         """
-        checkpoints = (self.last, self.best, self.last_calibration, self.best_calibration)
+        checkpoints = (self.last, self.best)
+        calibrations = (file.with_suffix(".calibration.json") for file in checkpoints)
         events = self.tensorboard.glob("events.out.tfevents.*")
-        for file in (self.state, *checkpoints, self.table, self.curves, self.config, *events):
+        tables = (self.table, self.curves, self.config)
+        for file in (self.state, *checkpoints, *calibrations, *tables, *events):
             remove(file)
 
 
-@dataclass(frozen=True)
 class TestFiles:
-    """The files under the RESULTS_PATH of a test.
+    """The files of a test.
 
     Attributes:
+        config: The resolved configuration.
+        scores: One row per image.
+        report: Metrics, curves and gallery.
+        metrics: The metrics; written last, so that its presence means that the test is finished.
+        roc, histogram, cases: Pictures.
+
+    Args:
         folder: RESULTS_PATH.
     """
 
     __test__ = False
 
-    folder: Path
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.folder / "config.ini"
-
-    @property
-    def scores(self) -> Path:
-        """One row per image."""
-        return self.folder / "scores.csv"
-
-    @property
-    def report(self) -> Path:
-        """Metrics, curves and gallery."""
-        return self.folder / "report.html"
-
-    @property
-    def metrics(self) -> Path:
-        """The metrics; written last, so that its presence means that the test is finished."""
-        return self.folder / "metrics.json"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "config.ini"
+        self.scores = folder / "scores.csv"
+        self.report = folder / "report.html"
+        self.metrics = folder / "metrics.json"
+        self.roc = folder / "roc.png"
+        self.histogram = folder / "histogram.png"
+        self.cases = folder / "cases.png"
 
 
 def remove(file: Path) -> None:

@@ -121,7 +121,7 @@ def inspect_split(
     for sample in samples:
         if has_masks and sample.label == ANOMALOUS and not sample.mask:
             problems.append(_missing_mask(sample))
-    with tqdm(samples, "reading headers", unit="file", leave=False, delay=2) as bar:
+    with tqdm(samples, "reading headers", unit="file", leave=False, delay=2, disable=None) as bar:
         frames = [frame for each in bar for frame in _frames(each, problems)]
     return Split(
         folder,

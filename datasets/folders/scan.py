@@ -30,7 +30,9 @@ def scan(items: Sequence[Item], look: Callable[[Item], Value], description: str)
     """
     with (
         ThreadPoolExecutor(_THREADS) as pool,
-        tqdm(total=len(items), desc=description, unit="image", leave=False, delay=2) as bar,
+        tqdm(
+            total=len(items), desc=description, unit="image", leave=False, delay=2, disable=None
+        ) as bar,
     ):
         for start in range(0, len(items), _CHUNK):
             for value in pool.map(look, items[start : start + _CHUNK]):

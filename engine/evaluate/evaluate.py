@@ -66,7 +66,7 @@ def evaluate(
         total=len(shard(len(dataset), fabric)),
         desc=description,
         unit="img",
-        disable=not fabric.is_global_zero,
+        disable=None if fabric.is_global_zero else True,
         leave=False,
     ) as bar:
         for batch in batches:

@@ -50,15 +50,3 @@ def run_metrics(
         "confusion": confusion(labels, scores, threshold) if threshold is not None else None,
         "aupro_convention": "8-connected regions, FPR up to 0.3, divided by 0.3",
     }
-
-
-def summary(metrics: Metrics) -> str:
-    """The metrics of a test run in a few lines for the terminal."""
-    lines = [f"{metrics['num_images']} images, {metrics['num_anomalous']} of them anomalous"]
-    for name, value in metrics.items():
-        if name.startswith(("image_", "pixel_")) and not name.endswith("threshold"):
-            interval = metrics["intervals_95"].get(name)
-            bounds = f"  [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
-            shown = "not defined" if value is None else f"{value:.4f}{bounds}"
-            lines.append(f"  {name:34} {shown}")
-    return "\n".join(lines)

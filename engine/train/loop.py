@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
-from dataclasses import dataclass
+import time
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,22 +21,15 @@ from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import image_metrics
 from engine.runtime import gather
 from engine.train.loss_watch import LossWatch, check_weights
-from engine.train.state import (
-    VALIDATION_COLUMNS,
-    Progress,
-    Row,
-    describe,
-    load_state,
-    save_state,
-)
+from engine.train.screen import HEADER, epoch_line
+from engine.train.state import COLUMNS, VALIDATION_COLUMNS, Progress, Row, load_state, save_state
 from engine.train.tensorboard import TensorboardLog
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
-from utils.checkpoints import load_model, save_tensors
+from utils.checkpoints import load_model, save_tensors, write_csv
 from utils.config.load import Config, ini_values
 from utils.config.schema import TrainingConfig
 from utils.errors import UserError
-from utils.plots import plot_curves
 from utils.run_files import TrainingFiles, same_folder
 
 logger = logging.getLogger(__name__)
@@ -46,20 +40,14 @@ class Trainer:
     """Everything that a training run is made of.
 
     Attributes:
-        config: The whole configuration.
-        settings: Its section [TRAINING].
+        config: The whole configuration; ``settings`` is its section [TRAINING].
         files: What the run writes.
         fabric: Device, precision and processes.
-        model: The autoencoder.
-        forward: The same, wrapped by Fabric.
+        model: The autoencoder; ``forward`` is the same, wrapped by Fabric.
         criterion: The training loss.
-        optimizer: Adam on the trained parameters.
-        scheduler: One cycle over all steps.
-        sampler: Order of the training images.
-        loader: Batches of training images.
+        sampler: Order of the training images; ``loader`` gives batches of them.
         dataset: The training images.
-        validation: The validation images.
-        validation_batches: Batches of them.
+        validation: The validation images; ``validation_batches`` are this process's share.
         scorer: What scores them.
         progress: What is done.
     """
@@ -79,7 +67,7 @@ class Trainer:
     validation: AnomalyDataset
     validation_batches: Any
     scorer: Scorer
-    progress: Progress
+    progress: Progress = field(default_factory=Progress)
 
     def run(self) -> None:
         """Train the epochs that are left; writes all files of the run.
@@ -87,13 +75,14 @@ class Trainer:
         Raises:
             UserError: The loss is not finite, a file cannot be read or written.
         """
-        last = self.settings.n_epochs
-        with ExitStack() as stack:
-            log = None
-            if self.fabric.is_global_zero:
-                log = TensorboardLog(self.files.tensorboard, self.progress.epoch + 1)
-                stack.callback(log.close)
-            for epoch in range(self.progress.epoch + 1, last + 1):
+        first, last = self.progress.epoch + 1, self.settings.n_epochs
+        started = time.perf_counter()
+        # The first process writes event files, the others have none.
+        zero = self.fabric.is_global_zero
+        opened = closing(TensorboardLog(self.files.tensorboard, first)) if zero else nullcontext()
+        with opened as log:
+            logger.info(HEADER)
+            for epoch in range(first, last + 1):
                 row = self._train_epoch(epoch)
                 if epoch == last or epoch % self.settings.eval_stepsize == 0:
                     row |= self._validate()
@@ -101,6 +90,8 @@ class Trainer:
                 if log is not None:
                     log.add(row)
                 self._finish_epoch(row)
+                left = (time.perf_counter() - started) / (epoch + 1 - first) * (last - epoch)
+                logger.info(epoch_line(row, last, left, self.progress.best_auroc))
 
     def _train_epoch(self, epoch: int) -> Row:
         fabric, settings = self.fabric, self.settings
@@ -111,9 +102,10 @@ class Trainer:
         self.forward.train()
         # What batches at the end of an epoch left over when they were too few for a step.
         self.optimizer.zero_grad(set_to_none=True)
+        started = time.perf_counter()
         with tqdm(
-            self.loader, f"epoch {epoch}/{settings.n_epochs}", unit="batch", leave=False,
-            disable=not fabric.is_global_zero,
+            self.loader, f"epoch {epoch}/{settings.n_epochs}", leave=False, unit=" images",
+            unit_scale=settings.batch_size_train, disable=None if fabric.is_global_zero else True,
         ) as bar:  # fmt: skip
             for number, batch in enumerate(bar, start=1):
                 images = normalise(batch["image"])
@@ -129,26 +121,17 @@ class Trainer:
                     self.scheduler.step()
                 losses.add(loss.detach(), batch["index"])
                 if losses.look():
-                    bar.set_postfix(self._postfix(losses), refresh=False)
+                    bar.set_postfix_str(f"loss {losses.latest:.4f}", refresh=False)
         mean_losses = gather(fabric, losses.mean())
+        seconds = time.perf_counter() - started
         check_weights(self.model.trained_state_dict(), epoch, self.files.last)
         return {
             "epoch": epoch,
             "train_loss": sum(mean_losses) / len(mean_losses),
             "lr": float(self.scheduler.get_last_lr()[0]),
-            "seconds": round(losses.seconds, 2),
-            "images_per_second": round(self._images_per_second(losses), 2),
+            "seconds": round(seconds, 2),
+            "images_per_second": round(losses.num_batches * settings.batch_size_train / seconds, 2),
         }
-
-    def _postfix(self, losses: LossWatch) -> dict[str, str]:
-        return {
-            "loss": f"{losses.latest:.4f}",
-            "lr": f"{self.scheduler.get_last_lr()[0]:.1e}",
-            "img/s": f"{self._images_per_second(losses):.1f}",
-        }
-
-    def _images_per_second(self, losses: LossWatch) -> float:
-        return losses.num_batches * self.settings.batch_size_train / losses.seconds
 
     def _validate(self) -> Row:
         split = self.validation.split
@@ -166,32 +149,30 @@ class Trainer:
         return {name: metrics.get(name.removeprefix("val_")) for name in VALIDATION_COLUMNS}
 
     def _finish_epoch(self, row: Row) -> None:
-        self.progress.epoch = int(row["epoch"] or 0)
-        self.progress.rows.append(row)
-        auroc = row.get("val_image_auroc")
-        best_so_far = self.progress.best_auroc
-        best = auroc is not None and (best_so_far is None or auroc > best_so_far)
-        if best:
-            self.progress.best_auroc = auroc
+        best = self.progress.add(row)
         if self.fabric.is_global_zero:
-            logger.info(describe(row))
             if self.settings.save_model_ckpt:
                 self._save(best=best)
             self._write_table()
         self.fabric.barrier()
 
     def _write_table(self) -> None:
-        self.progress.write_table(self.files.table)
-        plot_curves(self.progress.rows, self.files.curves)
+        # Here, because matplotlib takes as long to import as a small epoch to train.
+        from utils.plots import plot_curves
+
+        rows = self.progress.rows
+        write_csv(self.files.table, COLUMNS, ([row.get(name) for name in COLUMNS] for row in rows))
+        plot_curves(rows, self.files.curves)
 
     def _save(self, *, best: bool) -> None:
+        trained = self.model.trained_state_dict()
         full = self.settings.checkpoint_content == "full"
-        weights = self.model.state_dict() if full else self.model.trained_state_dict()
+        weights = self.model.state_dict() if full else trained
         if best and not self._validates_on_test_split():
             save_tensors(self.files.best, weights)
         save_tensors(self.files.last, weights)
         parts = {
-            "model": self.model.trained_state_dict(),
+            "model": trained,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
         }

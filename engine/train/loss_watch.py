@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -33,9 +32,7 @@ class LossWatch:
         self.checkpoint = checkpoint
         self.latest = math.nan
         self.num_batches = 0
-        self.seconds = 0.0
         self._total = 0.0
-        self._started = time.perf_counter()
         self._pending: list[tuple[Tensor, Tensor]] = []
         self._interval = GPU_LOOK_INTERVAL if device.type == "cuda" else 1
 
@@ -50,21 +47,25 @@ class LossWatch:
         Raises:
             UserError: A loss is not finite; names epoch, files and the last good checkpoint.
         """
-        if len(self._pending) < self._interval:
-            return False
-        self._read()
-        return True
+        due = len(self._pending) >= self._interval
+        if due:
+            self._read()
+        return due
 
     def _read(self) -> None:
         if not self._pending:
             return
-        values = torch.stack([loss for loss, _ in self._pending]).cpu().double()
-        for value, (_, indices) in zip(values.tolist(), self._pending, strict=True):
-            if not math.isfinite(value):
-                raise UserError(self._not_finite(value, indices.tolist()))
-        self._total += float(values.sum())
-        self.seconds = time.perf_counter() - self._started
-        self.latest = float(values[-1])
+        losses = torch.stack([loss for loss, _ in self._pending]).tolist()
+        for loss, (_, indices) in zip(losses, self._pending, strict=True):
+            if not math.isfinite(loss):
+                samples = self.split.samples
+                files = ", ".join(samples[index].name for index in indices.tolist())
+                raise UserError(
+                    f"epoch {self.epoch}: the loss is {loss}; {_last_good(self.checkpoint)}. Lower "
+                    f"LR or set PRECISION = fp32, and look at the batch's files: {files}"
+                )
+            self._total += loss
+            self.latest = loss
         self._pending.clear()
 
     def mean(self) -> float:
@@ -76,24 +77,12 @@ class LossWatch:
         self._read()
         return self._total / max(self.num_batches, 1)
 
-    def _not_finite(self, value: float, indices: Sequence[int]) -> str:
-        files = ", ".join(self.split.samples[index].name for index in indices)
-        return (
-            f"epoch {self.epoch}: the loss is {value}; {_last_good(self.checkpoint)}. Lower LR or "
-            f"set PRECISION = fp32, and look at the batch's files: {files}"
-        )
-
 
 def check_weights(weights: Mapping[str, Tensor], epoch: int, checkpoint: Path) -> None:
     """Look at the weights before they replace good ones: a loss is computed before its step.
 
-    Args:
-        weights: Names and tensors.
-        epoch: The epoch that made them, for messages.
-        checkpoint: The last good checkpoint, if there is one yet, for messages.
-
     Raises:
-        UserError: A value is not finite.
+        UserError: A value is not finite; names epoch, tensor and the last good checkpoint.
     """
     bad = [name for name, weight in weights.items() if not weight.isfinite().all()]
     if bad:

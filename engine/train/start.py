@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from engine.runtime import create_fabric, place
 from engine.snapshot import check_sections, check_snapshot
 from engine.train.loop import Trainer
 from engine.train.optimizer import create_optimizer
-from engine.train.state import Progress
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
 from utils.checkpoints import write_text
@@ -80,7 +79,6 @@ def create_trainer(config: Config) -> Trainer:
             Reductions.of(settings),
             static_batch=settings.batch_size_test if settings.compile else None,
         ),
-        progress=Progress(),
     )
 
 
@@ -115,13 +113,20 @@ def _build(
 def _train_batches(
     settings: TrainingConfig, fabric: Fabric, dataset: AnomalyDataset
 ) -> tuple[EpochSampler, Any]:
+    # Shared by all processes, so that their number changes no result.
+    batch_size, rest = divmod(settings.batch_size_train, fabric.world_size)
+    if rest:
+        raise UserError(
+            f"BATCH_SIZE_TRAIN = {settings.batch_size_train}: cannot be shared evenly by "
+            f"{fabric.world_size} processes; give a multiple"
+        )
     sampler = EpochSampler(
         len(dataset), settings.seed, rank=fabric.global_rank, world_size=fabric.world_size
     )
     loader = train_loader(
         TrainDataset(dataset, settings.seed),
         sampler,
-        batch_size=_batch_size_of_a_process(settings, fabric),
+        batch_size=batch_size,
         num_workers=settings.num_workers,
         pin=fabric.device.type == "cuda",
     )
@@ -130,17 +135,6 @@ def _train_batches(
             f"ACCUMULATE = {settings.accumulate}: an epoch has {len(loader)} batches; lower it"
         )
     return sampler, loader
-
-
-def _batch_size_of_a_process(settings: TrainingConfig, fabric: Fabric) -> int:
-    """BATCH_SIZE_TRAIN is shared by all processes, so that their number changes no result."""
-    size, rest = divmod(settings.batch_size_train, fabric.world_size)
-    if rest:
-        raise UserError(
-            f"BATCH_SIZE_TRAIN = {settings.batch_size_train}: cannot be shared evenly by "
-            f"{fabric.world_size} processes; give a multiple"
-        )
-    return size
 
 
 def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -165,17 +159,16 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
             "another RESULTS_PATH"
         )
     trainer = create_trainer(config)
-    with ExitStack() as stack:
-        if trainer.fabric.is_global_zero:
-            stack.enter_context(one_trainer_in(files.folder))
-            if overwrite:
-                files.remove_run()
-            elif not resume:
-                # Another process may have finished one while this one was building its model.
-                _refuse_a_run_in(files)
+    first = trainer.fabric.is_global_zero
+    with one_trainer_in(files.folder) if first else nullcontext():
+        if first and overwrite:
+            files.remove_run()
+        elif first and not resume:
+            # Another process may have finished one while this one was building its model.
+            _refuse_a_run_in(files)
         if resume:
             trainer.resume()
-        if trainer.fabric.is_global_zero:
+        if first:
             write_text(files.config, ini_text(trainer.config))
         trainer.run()
     return files.folder

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from utils.checkpoints import save_tensors, write_csv
+from utils.checkpoints import save_tensors
 from utils.config.schema import NUMBERS, differences
 from utils.errors import UserError
 from utils.weights import read_content
@@ -22,8 +22,8 @@ VALIDATION_COLUMNS = (
     "val_pixel_aupro",
 )
 COLUMNS = ("epoch", "train_loss", "lr", "seconds", "images_per_second", *VALIDATION_COLUMNS)
-_DATA = {"TRAIN_DATA_PATH", "VAL_DATA_PATH"}
-_IMAGES = {"TRAIN_IMAGES", "VAL_IMAGES"}
+# A folder may move; what is compared is which images it holds.
+_MAY_DIFFER = {"TRAIN_DATA_PATH", "VAL_DATA_PATH"}
 
 Row = dict[str, float | int | None]
 
@@ -42,9 +42,15 @@ class Progress:
     best_auroc: float | None = None
     rows: list[Row] = field(default_factory=list)
 
-    def write_table(self, path: Path) -> None:
-        """Write all rows as CSV, atomically: never a doubled or a missing one."""
-        write_csv(path, COLUMNS, ([row.get(name) for name in COLUMNS] for row in self.rows))
+    def add(self, row: Row) -> bool:
+        """Count a finished epoch; True where its AUROC is the best so far."""
+        self.epoch += 1
+        self.rows.append(row)
+        auroc = row.get("val_image_auroc")
+        if auroc is None or (self.best_auroc is not None and auroc <= self.best_auroc):
+            return False
+        self.best_auroc = auroc
+        return True
 
 
 def save_state(
@@ -58,13 +64,7 @@ def save_state(
         config: INI keys of [TRAINING] and what the images are, to compare on resuming.
         parts: State dicts of model, optimizer and scheduler.
     """
-    content = {
-        "epoch": progress.epoch,
-        "best_auroc": progress.best_auroc,
-        "rows": progress.rows,
-        "config": dict(config),
-    }
-    save_tensors(path, content | dict(parts))
+    save_tensors(path, asdict(progress) | {"config": dict(config)} | dict(parts))
 
 
 def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[str, Any]]:
@@ -90,17 +90,10 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
         raise UserError(
             f"{path}: is no training state ({error}); start anew with --overwrite"
         ) from error
-    if content.get("unfinished"):
-        raise UserError(
-            f"{path}: an earlier version was stopped there within an epoch; start anew with "
-            "--overwrite"
-        )
-    # A folder may move, its images not change; older states hold its path alone.
-    may_differ = _DATA if saved.keys() >= _IMAGES else _IMAGES
     differing = [
         f"{key}: {change}"
         for key, change in differences(saved, config, NUMBERS).items()
-        if key not in may_differ
+        if key not in _MAY_DIFFER
     ]
     if differing:
         raise UserError(
@@ -108,12 +101,3 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
             "old one, or start anew with another RESULTS_PATH or --overwrite"
         )
     return progress, content
-
-
-def describe(row: Row) -> str:
-    """One line on a finished epoch."""
-    parts = [f"epoch {row['epoch']}: loss {row['train_loss']:.4f}", f"{row['seconds']:.1f} s"]
-    for key, name in (("val_image_auroc", "image AUROC"), ("val_pixel_auroc", "pixel AUROC")):
-        if row.get(key) is not None:
-            parts.append(f"validation {name} {row[key]:.4f}")
-    return ", ".join(parts)

@@ -13,7 +13,7 @@ from utils.errors import UserError
 
 
 class TensorboardLog:
-    """Event files of a run.
+    """Event files of a run; each method raises as the class does.
 
     Args:
         folder: Where they go.
@@ -30,7 +30,7 @@ class TensorboardLog:
             self._writer = SummaryWriter(folder, purge_step=first_epoch)
 
     def add(self, row: Row) -> None:
-        """Write an epoch to the disk; raises as the class does."""
+        """Write an epoch to the disk."""
         with self._faults_told():
             for name, value in row.items():
                 if name != "epoch" and value is not None:
@@ -38,7 +38,7 @@ class TensorboardLog:
             self._writer.flush()
 
     def close(self) -> None:
-        """End the writer's thread, whatever state it is in; raises as the class does."""
+        """End the writer's thread."""
         with self._faults_told():
             self._writer.close()
 

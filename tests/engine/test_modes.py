@@ -6,12 +6,12 @@ from sklearn.metrics import roc_auc_score
 from torch._dynamo.utils import counters
 
 from engine.build import build_autoencoder, build_criteria
-from engine.compilation import compile_in_place
 from engine.evaluate.scorer import Reductions, Scorer
 from engine.runtime import create_fabric, place
 from engine.train.loop import Trainer
 from engine.train.start import train
 from models.autoencoder import is_frozen_name
+from models.compilation import compile_in_place
 from tests.conftest import GOLDEN
 from utils.config.criteria import CriterionSpec
 from utils.config.load import load_config

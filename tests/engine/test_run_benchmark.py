@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import runpy
 import signal
@@ -55,7 +56,7 @@ def in_process(monkeypatch):
         raise AssertionError("a script ends with sys.exit")
 
     monkeypatch.setattr(module, "run_child", run_child)
-    monkeypatch.setattr("utils.console.setup_logging", lambda: None)
+    monkeypatch.setattr("utils.console.setup_logging", logging.getLogger)
     return calls
 
 
