@@ -3,6 +3,7 @@
 
 python check_dataset.py --data data/Brain
 python check_dataset.py --config configs/brain.ini --json check.json
+python check_dataset.py --data data/mine --write-config configs/mine.ini
 
 Exit code: 0 clean, 1 something must be fixed, 2 a wrong call or config.
 """
@@ -41,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--config", type=Path, metavar="FILE", help="check the splits it names")
     source.add_argument("--data", type=Path, metavar="DIR", help="check the splits in a folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything found")
+    parser.add_argument(
+        "--write-config", type=Path, metavar="FILE", help="write a config for what --data holds"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a config's key"
     )

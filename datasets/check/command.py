@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+from datasets.check.config_file import config_text, next_commands
 from datasets.check.findings import check_dataset
 from datasets.check.report import Report, as_json, as_text
 from datasets.folders.splits import places_of_config, places_of_folder
@@ -21,7 +22,8 @@ def run(options: argparse.Namespace) -> int:
     """Check, print, write.
 
     Args:
-        options: ``config`` or ``data``, and ``set``, ``json`` and ``patient_pattern``.
+        options: ``config`` or ``data``, and ``set``, ``json``, ``write_config`` and
+            ``patient_pattern``.
 
     Returns:
         0 where nothing must be fixed, else 1.
@@ -31,10 +33,16 @@ def run(options: argparse.Namespace) -> int:
     """
     setup_logging()
     _check_pattern(options.patient_pattern)
+    if options.write_config and not options.data:
+        raise UserError("--write-config: is for the folder of a data set; give --data")
     report = _check_config(options) if options.config else _check_folder(options)
     print(as_text(report))
     if options.json:
-        _write(options.json, json.dumps(as_json(report), indent=2) + "\n")
+        _write("--json", options.json, json.dumps(as_json(report), indent=2) + "\n")
+    if options.write_config:
+        text = config_text(options.write_config, options.data, report)
+        _write("--write-config", options.write_config, text)
+        print(next_commands(options.write_config))
     return 0 if report.clean else 1
 
 
@@ -64,9 +72,9 @@ def _check_pattern(pattern: str | None) -> None:
         raise UserError(f"--patient-pattern: {pattern!r}: {error}") from error
 
 
-def _write(path: Path, text: str) -> None:
+def _write(option: str, path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"--json: {shown(path)}: {error.strerror}; give another path") from error
+        raise UserError(f"{option}: {shown(path)}: {error.strerror}; give another path") from error

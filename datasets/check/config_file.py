@@ -1,0 +1,122 @@
+"""A config of a few lines for a data set that the check has understood."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from datasets.check.report import Report, SplitSummary
+from datasets.readers.formats import kind_of, shown
+from utils.errors import UserError
+
+_BATCH_SIZE = 16
+# A small set is seen more often, a large one less often, for about as many steps.
+_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 10_000, 20, 300
+
+_TEXT = """\
+# {name}: written by check_dataset.py for the images of {data}.
+# What is not written here follows by the rules of docs/config.md; the config.ini beside the results
+# shows every key. configs/brain.ini has the published networks, which need a GPU.
+
+[DEFAULT]
+# The frozen encoder and the frozen network that compares image and reconstruction.
+MODEL_NAME = vit_small_patch14_reg4_dinov2.lvd142m
+PERCEPTUAL_MODEL_NAME = vit_base_patch16_224.mae
+{volumes}
+[TRAINING]
+# {train}
+TRAIN_DATA_PATH = {train_path}
+# {valid}: the threshold is learnt here.
+VAL_DATA_PATH = {valid_path}
+RESULTS_PATH = results/{name}
+# Images per step; where memory runs out, lower it and raise ACCUMULATE.
+BATCH_SIZE_TRAIN = {batch_size}
+# About {steps} steps in all, at least {fewest} epochs and at most {most}.
+N_EPOCHS = {epochs}
+
+[TESTING]
+# {test}
+TEST_DATA_PATH = {test_path}
+RESULTS_PATH = results/{name}/test
+BATCH_SIZE_TEST = {batch_size}
+"""
+_NO_TEST = "There is no folder test: the validation images again, to which no threshold is applied."
+_VOLUMES = """\
+# More than 8 bits: auto takes a DICOM file's own window, else the 0.5th and 99.5th percentile. A
+# fixed range, such as -160,240 for soft tissue in CT, makes equal tissue look equal in all images.
+INTENSITY_WINDOW = auto
+# Volumes are cut into axial, coronal or sagittal slices.
+SLICE_AXIS = axial
+"""
+
+
+def config_text(path: Path, data: Path, report: Report) -> str:
+    """A config for the splits of a data set, as INI text.
+
+    Args:
+        path: The INI file that is to be.
+        data: The folder of the data set.
+        report: What its check found.
+
+    Raises:
+        UserError: The file is there already, something must be fixed first, or a split is missing.
+    """
+    if path.exists():
+        raise UserError(f"--write-config: {shown(path)} is there already; give another name")
+    if not report.clean:
+        raise UserError(f"--write-config: {shown(path)} is not written; fix the above first")
+    splits = {each.place.name: each for each in report.splits}
+    for name in ("train", "valid"):
+        if name not in splits:
+            raise UserError(
+                f"--write-config: {shown(data)} has no folder {name}; add {name}/good with normal "
+                "images, of other patients than the rest"
+            )
+    return _text(path.stem, data, splits)
+
+
+def next_commands(path: Path) -> str:
+    """What to run next, with a config."""
+    command = f"--config {shlex.quote(str(path))}"
+    return (
+        f"{shown(path)} is written. Next:\n"
+        f"  python run_training.py {command}\n"
+        f"  python run_test.py {command}\n"
+        f"  python run_predict.py {command} --input NEW_IMAGES"
+    )
+
+
+def _text(name: str, data: Path, splits: dict[str, SplitSummary]) -> str:
+    train, test = splits["train"], splits.get("test", splits["valid"])
+    batch_size = min(_BATCH_SIZE, train.normal)
+    steps_per_epoch = train.normal // batch_size
+    epochs = min(max(_STEPS // steps_per_epoch, _FEWEST_EPOCHS), _MOST_EPOCHS)
+    examples = [path for each in splits.values() for path in each.examples.values()]
+    is_volume = any(kind_of(path) in ("dicom", "nifti") for path in examples)
+    return _TEXT.format(
+        name=name,
+        data=shown(data),
+        volumes=_VOLUMES if is_volume else "",
+        batch_size=batch_size,
+        epochs=epochs,
+        steps=f"{_STEPS:,}",
+        fewest=_FEWEST_EPOCHS,
+        most=_MOST_EPOCHS,
+        train=_described(train),
+        train_path=train.place.folder,
+        valid=_described(splits["valid"]),
+        valid_path=splits["valid"].place.folder,
+        test=_described(test) if "test" in splits else _NO_TEST,
+        test_path=test.place.folder,
+    )
+
+
+def _described(split: SplitSummary) -> str:
+    """Such as ``446 normal and 118 anomalous images, 256 × 256, grey, with masks``."""
+    counts = [f"{split.normal} normal"] if split.normal else []
+    counts += [f"{split.anomalous} anomalous"] if split.anomalous else []
+    height, width = split.sizes.most_common(1)[0][0]
+    several = " and other sizes" if len(split.sizes) > 1 else ""
+    colour = "colour" if split.kinds[True] else "grey"
+    masks = ", with masks" if split.masks else ", without masks" if split.anomalous else ""
+    return f"{' and '.join(counts)} images, {width} × {height}{several}, {colour}{masks}"

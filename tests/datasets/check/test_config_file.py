@@ -1,0 +1,71 @@
+"""check_dataset.py --write-config: a config that trains, for a folder that was understood."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from check_dataset import main
+from utils.config.load import load_config
+from utils.errors import UserError
+
+
+@pytest.fixture
+def data(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(phantoms, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    return Path("mine")
+
+
+def test_the_config_names_what_is_there_and_the_next_commands(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path("configs/mine.ini")
+    assert main(["--data", str(data), "--write-config", str(file)]) == 0
+    assert capsys.readouterr().out.splitlines()[-4:] == [
+        "configs/mine.ini is written. Next:",
+        "  python run_training.py --config configs/mine.ini",
+        "  python run_test.py --config configs/mine.ini",
+        "  python run_predict.py --config configs/mine.ini --input NEW_IMAGES",
+    ]
+    text = file.read_text(encoding="utf-8")
+    num_train = len(list((data / "train").rglob("*.png")))
+    assert f"# {num_train} normal images, " in text
+    assert "grey, with masks: the threshold is learnt here." in text
+    assert "SLICE_AXIS" not in text
+    settings = [line for line in text.splitlines() if line and line[0] not in "#["]
+    assert len(settings) == 10
+    config = load_config(file)
+    assert config.training.train_data_path == data / "train"
+    assert config.testing.test_data_path == data / "test"
+    assert config.training.batch_size_train <= num_train
+    assert config.training.n_epochs == 300
+    assert config.testing.checkpoint_path == Path("results/mine/checkpoints/last_ckpt.pth")
+
+
+def test_without_a_test_folder_the_validation_images_are_named_with_a_warning(data: Path) -> None:
+    shutil.rmtree(data / "test")
+    main(["--data", str(data), "--write-config", "mine.ini"])
+    assert load_config("mine.ini").testing.test_data_path == data / "valid"
+    assert "# There is no folder test" in Path("mine.ini").read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_written_is_refused(data: Path) -> None:
+    arguments = ["--data", str(data), "--write-config", "mine.ini"]
+    shutil.move(data / "valid", "valid")
+    with pytest.raises(UserError, match="mine has no folder valid; add valid/good"):
+        main(arguments)
+    shutil.move("valid", data / "valid")
+    image = next((data / "train").rglob("*.png"))
+    content = image.read_bytes()
+    image.write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"mine\.ini is not written; fix the above first"):
+        main(arguments)
+    image.write_bytes(content)
+    main(arguments)
+    with pytest.raises(UserError, match=r"mine\.ini is there already"):
+        main(arguments)
+    with pytest.raises(UserError, match="give --data"):
+        main(["--config", "mine.ini", "--write-config", "other.ini"])
