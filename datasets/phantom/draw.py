@@ -22,13 +22,13 @@ LesionKind = Literal["bright", "dark", "ring"]
 
 LESION_KINDS: tuple[LesionKind, ...] = get_args(LesionKind)
 # Raise it when a change makes other pictures of the same seed: old folders then no longer match.
-DRAWING_VERSION = 1
+DRAWING_VERSION = 2
 
 _OVERSAMPLING = 3
 MIN_SIZE = 16
 _LESION_ATTEMPTS = 100
-_SMALLEST_LESION = 0.0015  # share of the image's area
-_FAINTEST_LESION = 0.08  # mean change of signal, of the full range of 1
+_SMALLEST_LESION = 0.003  # share of the image's area
+_FAINTEST_LESION = 0.15  # mean change of signal, of the full range of 1
 
 
 @dataclass(frozen=True)
@@ -143,20 +143,20 @@ def add_lesion(
 def _draw_anatomy(rng: np.random.Generator) -> Anatomy:
     uniform = rng.uniform
     return Anatomy(
-        tilt=uniform(-0.1, 0.1),
-        shift_x=uniform(-0.03, 0.03),
-        shift_y=uniform(-0.03, 0.03),
-        half_length=uniform(0.8, 0.89),
-        aspect=uniform(0.72, 0.82),
-        egg=uniform(0.02, 0.1),
-        height=uniform(0, 1),
-        ventricles=uniform(0.035, 0.085),
-        sulci=uniform(0.15, 0.6),
-        scalp=uniform(0.62, 0.74),
+        tilt=uniform(-0.05, 0.05),
+        shift_x=uniform(-0.015, 0.015),
+        shift_y=uniform(-0.015, 0.015),
+        half_length=uniform(0.82, 0.87),
+        aspect=uniform(0.75, 0.8),
+        egg=uniform(0.04, 0.08),
+        height=uniform(0, 0.8),
+        ventricles=uniform(0.04, 0.08),
+        sulci=uniform(0.1, 0.4),
+        scalp=uniform(0.56, 0.66),
         white=uniform(0.36, 0.44),
-        grey_contrast=uniform(0.07, 0.14),
+        grey_contrast=uniform(0.06, 0.1),
         fluid=uniform(0.06, 0.12),
-        noise=uniform(0.006, 0.015),
+        noise=uniform(0.005, 0.012),
     )
 
 
@@ -176,7 +176,7 @@ def _draw_signal(rng: np.random.Generator, anatomy: Anatomy, size: int) -> tuple
         np.maximum(_fissure(anatomy, x_warped, y), _ventricles(anatomy, x_warped, y_warped)),
     )
     grey = np.maximum(_cortex(anatomy, folds, radius), _deep_nuclei(anatomy, x_warped, y_warped))
-    matter = anatomy.white + anatomy.grey_contrast * grey + 0.012 * _smooth_noise(rng, 24, size)
+    matter = anatomy.white + anatomy.grey_contrast * grey + 0.006 * _smooth_noise(rng, 24, size)
     signal = _mix(_skull_and_scalp(rng, anatomy, angle, radius), matter, brain)
     tissue = brain * (1 - fluid)
     return _mix(signal, anatomy.fluid, brain * fluid), tissue
@@ -278,7 +278,7 @@ def _draw_lesion(
     size = phantom.signal.shape[0]
     distance = _lesion_distance(rng, phantom.tissue)
     extent = _below(distance, 1, rng.uniform(0.15, 0.45)) * phantom.tissue
-    contrast = _log_uniform(rng, 0.17, 0.45)
+    contrast = _log_uniform(rng, 0.25, 0.5)
     if kind == "ring":
         core = _below(distance, rng.uniform(0.5, 0.7), 0.2)
         profile = 1 - 1.7 * core
@@ -300,7 +300,7 @@ def _lesion_distance(rng: np.random.Generator, tissue: Field) -> Field:
     across = (math.cos(turn) * x + math.sin(turn) * y) * stretch
     along = (math.cos(turn) * y - math.sin(turn) * x) / stretch
     outline = 1 + 0.14 * _periodic_noise(rng, np.arctan2(along, across), 5)
-    half_size = _log_uniform(rng, 0.1, 0.3)
+    half_size = _log_uniform(rng, 0.12, 0.32)
     return np.hypot(across, along) / (half_size * outline)
 
 
