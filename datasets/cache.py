@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 Mode = Literal["none", "ram", "disk"]
 
 # To be raised with every change of reading, windows or resizing that changes an image's bytes.
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 _PACKAGES = (
     *("numpy", "torch", "torchvision", "pillow", "tifffile", "imagecodecs"),
     *("pydicom", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "nibabel"),

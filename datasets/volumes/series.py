@@ -129,6 +129,16 @@ class Series:
         even = np.abs(gaps - self.distance).max() <= _EVEN * self.distance
         return bool(even and np.abs(self.shifts).max() <= _STRAIGHT)
 
+    def lies_on(self, other: Series) -> bool:
+        """Whether its slices lie where those of another one do."""
+        if len(self.planes) != len(other.planes):
+            return False
+        gaps = [
+            np.linalg.norm(mine.position - its.position) if mine.lies_along(its) else np.inf
+            for mine, its in zip(self.planes, other.planes, strict=True)
+        ]
+        return bool(max(gaps) < _SAME_POSITION)
+
 
 @dataclass(frozen=True)
 class Grouped:
