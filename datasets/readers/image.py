@@ -20,7 +20,7 @@ from datasets.readers.picture import PictureFile
 from datasets.readers.tiff import TiffFile, is_tiff
 from datasets.readers.volume import VolumeFile
 from datasets.volumes.series import Series
-from datasets.volumes.series_file import SeriesFile
+from datasets.volumes.series_file import SeriesFile, SliceMask
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
@@ -175,6 +175,8 @@ def _open(source: Source, axis: SliceAxis, volume: int, mask_of: Source | None) 
         if mask_of is not None and is_volume:
             return _mask_on_grid(source, mask_of, axis)
         return NiftiFile(source, axis, volume)
+    if isinstance(mask_of, Series):
+        return SliceMask(_open(source, axis, volume, None), SeriesFile(mask_of, axis))
     if kind == "dicom":
         return DicomFile(source)
     return TiffFile(source) if is_tiff(source) else PictureFile(source)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.readers.base import RawImage, SliceAxis
+from datasets.readers.base import ImageFile, RawImage, SliceAxis
 from datasets.readers.dicom import DicomFile
 from datasets.readers.errors import named_errors
 from datasets.readers.volume import VolumeFile
@@ -53,10 +53,14 @@ class SeriesFile(VolumeFile):
     def pixels(self, frame: int, window: IntensityWindow) -> NDArray[np.uint8]:
         """A slice as (H, W) or (H, W, 3) of 8 bits; all slices share their window."""
         if plane := self.plane(frame):
-            return self._shown(_slab(_picture(plane, self._series, window)))
+            return self.shown(_picture(plane, self._series, window))
         with _loading:
             volume = _volume(self._series, window)
         return self.plane_of(volume, frame)
+
+    def shown(self, picture: NDArray[Any]) -> NDArray[Any]:
+        """(rows, columns, …) of a slice as its file holds it, as it is looked at."""
+        return self._shown(_slab(picture))
 
     def values(self, *where: slice) -> NDArray[Any]:
         """Stored values of slices of its own, of others where anything is marked: for masks."""
@@ -75,6 +79,33 @@ class SeriesFile(VolumeFile):
     def as_stack(self, values: NDArray[Any]) -> NDArray[Any]:
         """(columns, rows upwards, N) as (N, rows, columns), one for each plane; a view."""
         return values.transpose(2, 1, 0)[:, ::-1]
+
+
+class SliceMask(ImageFile):
+    """The mask of one slice of a series, drawn on the picture of that slice's own file.
+
+    Args:
+        file: The mask.
+        image: The series, cut along its own slices.
+    """
+
+    def __init__(self, file: ImageFile, image: SeriesFile) -> None:
+        self._file, self._image = file, image
+        self.num_frames = image.num_frames
+
+    def size(self, frame: int) -> tuple[int, int]:
+        """(height, width), turned as the slice is."""
+        rows, columns = self._file.size(0)
+        turned = self._image.shown(np.empty((rows, columns)))
+        return turned.shape[0], turned.shape[1]
+
+    def read_mask(self, frame: int) -> NDArray[Any]:
+        """Stored values, (H, W) or (H, W, C), turned as the slice is."""
+        return self._image.shown(self._file.read_mask(0))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
 
 
 def _slab(picture: NDArray[Any]) -> NDArray[Any]:
