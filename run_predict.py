@@ -47,6 +47,9 @@ def main() -> int:
     )
     parser.add_argument("--no-maps", action="store_true", help="write no anomaly maps")
     parser.add_argument("--no-overlays", action="store_true", help="write no overlays")
+    parser.add_argument(
+        "--dicom-seg", action="store_true", help="write DICOM SEG objects of DICOM series"
+    )
     arguments = parser.parse_args()
 
     # After parsing, so that --help and wrong calls do not wait for torch.
@@ -67,6 +70,7 @@ def main() -> int:
             overwrite=arguments.overwrite,
             maps=not arguments.no_maps,
             overlays=not arguments.no_overlays,
+            dicom_seg=arguments.dicom_seg,
         ),
         recursive=arguments.recursive,
         threshold=arguments.threshold,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import overload
 
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets.folders.samples import Sample
-from datasets.prediction_dataset import Input, read_input
+from datasets.prediction_dataset import Input, Unreadable, read_input
 from datasets.transforms import resize_image, to_bytes
 from engine.evaluate.calibration import Calibration, calibration_for
 from engine.evaluate.cases import Case
 from engine.evaluate.scorer import Scorer, create_scorer
+from engine.prediction.volume_map import shows_enough
 from models.criteria import resize_maps
 from utils.config.load import Config, load_config
 from utils.config.schema import TestingConfig
@@ -146,6 +147,17 @@ class Predictor:
         pixels = self.settings.window.apply(image)
         tensor = resize_image(pixels, self.settings.resize).expand(3, -1, -1)
         return Input(Sample(Path(name), None), pixels, tensor)
+
+    def score_readable(
+        self, inputs: Sequence[Input | Unreadable]
+    ) -> Iterator[tuple[Input | Unreadable, Prediction | None]]:
+        """Score a batch of what was read; None for what was not, and for slices of background."""
+        least = self.settings.min_foreground
+        counted = [isinstance(each, Input) and shows_enough(each, least) for each in inputs]
+        chosen = [each for each in compress(inputs, counted) if isinstance(each, Input)]
+        predictions = iter(self.score(chosen) if chosen else [])
+        for each, counts in zip(inputs, counted, strict=True):
+            yield each, next(predictions) if counts else None
 
     def score(self, inputs: Sequence[Input]) -> list[Prediction]:
         """Score a batch of inputs that were read.
