@@ -61,11 +61,10 @@ class VolumeFiles:
         """Take a slice of the open volume; None where it shows too little to be scored."""
         if self._name is None:
             return
-        assert sample.frame is not None
         if self._volume is None:
             self._volume = VolumeMap(sample, keep_maps=self._maps or self._dicom_seg)
         if prediction is not None:
-            self._volume.add(sample.frame, prediction.score, prediction.anomaly_map)
+            self._volume.add(sample, prediction.score, prediction.anomaly_map)
 
     def write_table(self) -> None:
         """Write the last volume, and volumes.csv where there are volumes.

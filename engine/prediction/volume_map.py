@@ -48,8 +48,10 @@ class VolumeMap:
         self.scores: dict[int, float] = {}
         self._values = np.zeros(file.shape, np.float32) if keep_maps else None
 
-    def add(self, frame: int, score: float, anomaly_map: NDArray[np.float32]) -> None:
+    def add(self, sample: Sample, score: float, anomaly_map: NDArray[np.float32]) -> None:
         """Take one slice, its map (H, W) as large as the slice."""
+        frame = sample.frame
+        assert frame is not None
         self.scores[frame] = score
         if self._values is not None:
             self.file.plane_of(self._values, frame)[:] = anomaly_map
