@@ -1,42 +1,36 @@
 #!/usr/bin/env python
 """Score images without labels: verdicts, anomaly maps, overlays, a report.
 
-    python run_predict.py --config configs/brain.ini --input scan.png
-    python run_predict.py --config configs/brain.ini --input folder x.dcm --output out --recursive
-    find scans -name "*.dcm" | python run_predict.py --config configs/brain.ini --input -
-
-Exit code 1: some images could not be read; the others are scored all the same.
+python run_predict.py --config configs/brain.ini --input scan.png
+python run_predict.py --config configs/brain.ini --input folder x.dcm --output out --recursive
+find scans -name "*.dcm" | python run_predict.py --config configs/brain.ini --input -
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
-from utils.config.ini import add_config_arguments
+from utils.config.ini import config_parser
 from utils.errors import run_script
 
 
 def main() -> int:
     """Parse the arguments and predict."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_config_arguments(parser)
+    parser = config_parser(__doc__)
     paths = "files, folders, patterns such as 'scans/*.dcm', or - for paths on standard input"
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help=paths)
     default = "default: predictions under RESULTS_PATH"
     parser.add_argument("--output", type=Path, metavar="DIR", help=default)
-    above = "call scores from X up anomalous, whatever validation images say"
-    parser.add_argument("--threshold", type=float, metavar="X", help=above)
+    parser.add_argument("--threshold", type=float, metavar="X", help="instead of the learnt one")
     parser.add_argument("--recursive", action="store_true", help="search subfolders too")
-    replace = "replace the results of another prediction"
-    parser.add_argument("--overwrite", action="store_true", help=replace)
-    for kind in ("maps", "overlays"):
-        parser.add_argument(
-            f"--no-{kind}", dest=kind, action="store_false", help=f"write no {kind}"
-        )
+    for option, text in (
+        ("--overwrite", "replace the results of another prediction"),
+        ("--no-maps", "write no anomaly maps"),
+        ("--no-overlays", "write no overlays"),
+        ("--dicom-seg", "of DICOM series, write DICOM SEG objects too"),
+    ):
+        parser.add_argument(option, action="store_true", help=text)
     arguments = parser.parse_args()
 
     # After parsing, so that --help and wrong calls do not wait for torch.
@@ -49,8 +43,14 @@ def main() -> int:
     from utils.console import setup_logging
 
     setup_logging()
+    output = Output(
+        arguments.output,
+        arguments.overwrite,
+        maps=not arguments.no_maps,
+        overlays=not arguments.no_overlays,
+        dicom_seg=arguments.dicom_seg,
+    )
     sources = expand_names(arguments.input, sys.stdin)
-    output = Output(arguments.output, arguments.overwrite, arguments.maps, arguments.overlays)
     config = pinned(config, "TESTING")
     errors = predict(config, sources, output, arguments.recursive, arguments.threshold)
     return 1 if errors else 0

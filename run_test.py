@@ -7,18 +7,13 @@ python run_test.py --config configs/brain.ini --set CHECKPOINT_PATH=last_ckpt.pt
 
 from __future__ import annotations
 
-import argparse
-
-from utils.config.ini import add_config_arguments
+from utils.config.ini import config_parser
 from utils.errors import run_script
 
 
 def main() -> None:
     """Parse the arguments and test."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_config_arguments(parser)
+    parser = config_parser(__doc__)
     parser.add_argument(
         "--compute_pixel_metrics",
         action="store_true",

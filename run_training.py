@@ -8,19 +8,15 @@ python run_training.py --config configs/brain.ini --set N_EPOCHS=10 --set DEVICE
 
 from __future__ import annotations
 
-import argparse
 import shlex
 
-from utils.config.ini import add_config_arguments
+from utils.config.ini import config_parser
 from utils.errors import run_script
 
 
 def main() -> None:
     """Parse the arguments and train."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_config_arguments(parser)
+    parser = config_parser(__doc__)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="go on where the run was stopped")
     group.add_argument(

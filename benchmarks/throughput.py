@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from utils.config.ini import add_config_arguments
+from utils.config.ini import config_parser
 from utils.config.load import load_config
 from utils.errors import run_script
 
@@ -39,10 +39,7 @@ Variants = dict[str, list["Measurement"]]
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_config_arguments(parser)
+    parser = config_parser(__doc__)
     parser.add_argument("--device", help="instead of the config's DEVICE")
     parser.add_argument("--batch", type=int, help="instead of the config's batch sizes")
     parser.add_argument("--steps", type=int, default=3, help="measured steps of each kind")

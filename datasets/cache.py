@@ -28,7 +28,9 @@ from torch import Tensor
 from datasets.dataset import AnomalyDataset
 from datasets.folders.samples import Split
 from datasets.folders.scan import check_headers, scan
+from datasets.folders.series import files_of
 from datasets.readers.formats import shown
+from datasets.readers.image import Source
 from utils.config.schema import SectionConfig
 from utils.errors import UserError
 from utils.memory import available_memory
@@ -38,7 +40,7 @@ logger = logging.getLogger(__name__)
 Mode = Literal["none", "ram", "disk"]
 
 # To be raised with every change of reading, windows or resizing that changes an image's bytes.
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 _PACKAGES = (
     *("numpy", "torch", "torchvision", "pillow", "tifffile", "imagecodecs"),
     *("pydicom", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "nibabel"),
@@ -224,12 +226,13 @@ def cache_key(dataset: AnomalyDataset) -> str:
     """32 hexadecimal digits of files, sizes, times of change, settings and versions."""
 
     @cache  # volumes hold many images
-    def state(path: Path) -> tuple[int, int]:
-        found = path.stat()
-        return found.st_size, found.st_mtime_ns
+    def state(source: Source) -> str:
+        found = [path.stat() for path in sorted(files_of(source))]
+        text = ascii([(each.st_size, each.st_mtime_ns) for each in found])
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     files = [
-        (each.path.absolute().as_posix(), each.frame, each.axis, each.volume, state(each.path))
+        (each.path.absolute().as_posix(), each.frame, each.axis, each.volume, state(each.source))
         for each in dataset.split.samples
     ]
     versions = [CACHE_VERSION, *map(_version, _PACKAGES)]

@@ -11,10 +11,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from datasets.folders.inputs import common_folder, find_inputs
+from datasets.folders.samples import Sample
 from datasets.folders.volumes import choose_volume
 from datasets.prediction_dataset import PredictionDataset, Unreadable, prediction_loader
+from datasets.readers.base import optional_package
 from datasets.readers.formats import shown
 from engine.evaluate.cases import Case
+from engine.prediction.volume_files import VolumeFiles
 from engine.prediction_results import PredictionFiles
 from engine.predictor import Predictor
 from engine.report.pages import write_prediction_report
@@ -35,12 +38,14 @@ class Output:
         overwrite: Replace the results of another prediction.
         maps: Write maps.
         overlays: Write overlays, where there is a colour scale.
+        dicom_seg: Write DICOM SEG objects of DICOM series, where there is a pixel threshold.
     """
 
     folder: Path | None = None
     overwrite: bool = False
     maps: bool = True
     overlays: bool = True
+    dicom_seg: bool = False
 
 
 def predict(
@@ -66,30 +71,21 @@ def predict(
         UserError: Something the user can fix.
     """
     settings = config.need_testing()
+    if output.dicom_seg:
+        optional_package("highdicom")
     files = _empty_folder(config, sources, output)
+    problems: list[tuple[Path, str]] = []
     samples = choose_volume(
-        find_inputs(sources, recursive, axis=settings.slice_axis), settings.volume_index
+        find_inputs(sources, recursive, axis=settings.slice_axis, problems=problems),
+        settings.volume_index,
     )
+    files.errors += [(str(path), problem) for path, problem in problems]
     predictor = Predictor.from_config(config, threshold=threshold)
     colours = predictor.calibration.colours if predictor.calibration else None
     if colours is None:
         logger.warning("without validation images there are no overlays and no report")
     highest = _Highest(settings.report_images)
-    loader = prediction_loader(
-        PredictionDataset(samples, settings.resize, settings.window),
-        batch_size=settings.batch_size_test,
-        num_workers=settings.num_workers,
-    )
-    with tqdm(total=len(samples), desc="prediction", unit="img", leave=False, disable=None) as bar:
-        for inputs in loader:
-            for each in inputs:
-                if isinstance(each, Unreadable):
-                    files.note_error(each.sample, each.error)
-            readable = [each for each in inputs if not isinstance(each, Unreadable)]
-            for each, prediction in zip(readable, predictor.score(readable), strict=True):
-                files.write_image(each.sample, prediction, colours)
-                highest.take(prediction.case)
-            bar.update(len(inputs))
+    _score(predictor, samples, files, output, highest)
     files.write_tables(colours)
     if predictor.calibration is not None:
         write_prediction_report(
@@ -102,6 +98,39 @@ def predict(
         )
     print(files.summary())
     return len(files.errors)
+
+
+def _score(
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    files: PredictionFiles,
+    output: Output,
+    highest: _Highest,
+) -> None:
+    """Score all samples, and write what belongs to each image and each volume."""
+    settings = predictor.settings
+    colours = predictor.calibration.colours if predictor.calibration else None
+    volumes = VolumeFiles(files, predictor, maps=output.maps, dicom_seg=output.dicom_seg)
+    loader = prediction_loader(
+        PredictionDataset(samples, settings.resize, settings.window),
+        batch_size=settings.batch_size_test,
+        num_workers=settings.num_workers,
+    )
+    with tqdm(total=len(samples), desc="prediction", unit="img", leave=False, disable=None) as bar:
+        for inputs in loader:
+            for each, prediction in predictor.score_readable(inputs):
+                volumes.turn_to(each.sample)
+                if isinstance(each, Unreadable):
+                    files.note_error(each.sample, each.error)
+                    continue
+                volumes.add(each.sample, prediction)
+                if prediction is None:
+                    files.write_background(each.sample, predictor.threshold)
+                    continue
+                files.write_image(each.sample, prediction, colours)
+                highest.take(prediction.case)
+            bar.update(len(inputs))
+    volumes.write_table()
 
 
 def _empty_folder(config: Config, sources: Sequence[Path], output: Output) -> PredictionFiles:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from datasets.folders.samples import Sample
+from datasets.readers.formats import stem_of
 from engine.evaluate.calibration import ColourScale
 from engine.predictor import Prediction
 from engine.report.pictures import overlay
@@ -21,6 +23,19 @@ from utils.plots import plot_legend
 # Bytes that file systems allow in a name, less what our suffixes need.
 _LONGEST_NAME = 200
 _HEADER = ["path", "score", "predicted", "map", "overlay"]
+
+
+def verdict_of(score: float, threshold: float | None) -> str:
+    """1 for anomalous, 0 for normal, empty without a threshold."""
+    return "" if threshold is None else str(int(score >= threshold))
+
+
+def short_name(name: str) -> str:
+    """A file name that file systems take, with room for a suffix."""
+    encoded = name.encode(errors="surrogateescape")
+    if len(encoded) <= _LONGEST_NAME:
+        return name
+    return f"{name[:40]}-{hashlib.sha256(encoded).hexdigest()[:16]}"
 
 
 class PredictionFiles:
@@ -39,8 +54,9 @@ class PredictionFiles:
         self.scores: list[float] = []
         self._root, self._maps, self._overlays = root, maps, overlays
         self._rows: list[list[str]] = []
-        self._files = [folder / name for name in ("scores.csv", "errors.csv", "legend.png")]
-        self._files.append(folder / "report.html")
+        self._volumes = Counter[Path]()
+        names = ("scores.csv", "volumes.csv", "errors.csv", "legend.png", "report.html")
+        self._files = [folder / name for name in names]
         self._folders = [folder / "maps", folder / "overlays"]
 
     def exist(self) -> bool:
@@ -55,7 +71,10 @@ class PredictionFiles:
             shutil.rmtree(folder, ignore_errors=True)
 
     def note_error(self, sample: Sample, error: str) -> None:
-        """Remember a file that could not be read or written."""
+        """Remember a file that could not be read or written; of a volume, each fault once."""
+        if sample.volume_name is not None and self.errors and self.errors[-1][1] == error:
+            self.errors[-1] = (str(sample.volume_name), error)
+            return
         self.errors.append((sample.name, error))
 
     def write_image(
@@ -63,19 +82,25 @@ class PredictionFiles:
     ) -> None:
         """Write one image's raw map (.npy, float32) and, with a colour scale, its overlay (.png).
 
-        What cannot be written is an error of this image, not of the others.
+        A slice of a volume has neither: its map is part of the volume's. What cannot be written is
+        an error of this image, not of the others.
         """
+        alone = sample.volume_name is None
         try:
-            map_path = self._write_map(sample, prediction) if self._maps else ""
+            map_path = self._write_map(sample, prediction) if self._maps and alone else ""
             overlay_path = ""
-            if self._overlays and colours is not None:
+            if self._overlays and alone and colours is not None:
                 overlay_path = self._write_overlay(sample, prediction, colours)
         except UserError as error:
             self.note_error(sample, str(error))
             return
-        verdict = "" if prediction.predicted is None else str(int(prediction.predicted))
+        verdict = verdict_of(prediction.score, prediction.threshold)
         self._rows.append([sample.name, repr(prediction.score), verdict, map_path, overlay_path])
         self.scores.append(prediction.score)
+
+    def write_background(self, sample: Sample, threshold: float | None) -> None:
+        """Note a slice that shows too little to be scored."""
+        self._rows.append([sample.name, repr(0.0), verdict_of(0.0, threshold), "", ""])
 
     def _write_map(self, sample: Sample, prediction: Prediction) -> str:
         path = self._path("maps", sample, ".npy")
@@ -95,10 +120,18 @@ class PredictionFiles:
         """A name under ``maps`` or ``overlays``, one for each sample, close to the input's."""
         relative = Path(os.path.relpath(sample.path, self._root))
         name = relative.name if sample.frame is None else f"{relative.name}.{sample.frame:04d}"
-        if len(name.encode(errors="surrogateescape")) > _LONGEST_NAME:
-            digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
-            name = f"{name[:40]}-{digest}"
-        return self.folder / kind / relative.with_name(f"{name}{suffix}")
+        return self.folder / kind / relative.with_name(f"{short_name(name)}{suffix}")
+
+    def volume_path(self, volume: Path) -> Path:
+        """The name under ``maps`` of a volume's files, less ``_map.nii.gz`` and the like."""
+        # The folder of a series may be the input itself.
+        root = self._root.absolute()
+        root = root.parent if volume.absolute() == root else root
+        relative = Path(os.path.relpath(volume.absolute(), root))
+        path = self.folder / "maps" / relative.with_name(short_name(stem_of(relative)))
+        self._volumes[path] += 1
+        number = self._volumes[path]
+        return path if number == 1 else path.with_name(f"{path.name}-{number}")
 
     def write_tables(self, colours: ColourScale | None) -> None:
         """Write scores.csv, errors.csv and, with a colour scale, legend.png.

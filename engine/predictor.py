@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import overload
 
@@ -16,15 +16,21 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from datasets.folders.inputs import find_inputs
 from datasets.folders.samples import Sample
-from datasets.prediction_dataset import Input, read_input
+from datasets.folders.volumes import choose_volume
+from datasets.prediction_dataset import Input, Unreadable, read_input
+from datasets.readers.formats import shown
 from datasets.transforms import resize_image, to_bytes
 from engine.evaluate.calibration import Calibration, calibration_for
 from engine.evaluate.cases import Case
+from engine.evaluate.reductions import volume_score
 from engine.evaluate.scorer import Scorer, create_scorer
+from engine.prediction.volume_map import VolumeMap, shows_enough
 from models.criteria import resize_maps
 from utils.config.load import Config, load_config
 from utils.config.schema import TestingConfig
+from utils.errors import UserError
 
 Picture = str | Path | Image.Image | NDArray[np.generic]
 
@@ -59,6 +65,28 @@ class Prediction:
     def reconstruction(self) -> NDArray[np.uint8]:
         """(RESIZE, RESIZE, 3) uint8: what the model painted."""
         return self.case.reconstruction
+
+
+@dataclass(frozen=True)
+class VolumePrediction:
+    """What is said of one volume.
+
+    Attributes:
+        score: VOLUME_REDUCTION of ``slices``.
+        predicted: Whether its worst slice is called anomalous; None without a threshold.
+        slices: Slice → score, from the lowest, hindmost or leftmost one, 0, on; without those of
+            background (MIN_FOREGROUND).
+        anomaly_map: (X, Y, Z) float32 on the grid of the source; 0 in slices that do not count.
+        affine: (4, 4), voxel numbers to mm in RAS+.
+        worst_slice: The slice of the highest score; None where none counts.
+    """
+
+    score: float
+    predicted: bool | None
+    slices: dict[int, float]
+    anomaly_map: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    worst_slice: int | None
 
 
 class Predictor:
@@ -146,6 +174,46 @@ class Predictor:
         pixels = self.settings.window.apply(image)
         tensor = resize_image(pixels, self.settings.resize).expand(3, -1, -1)
         return Input(Sample(Path(name), None), pixels, tensor)
+
+    def volume(self, path: Path | str) -> VolumePrediction:
+        """Score a NIfTI file, or the DICOM series of a folder or file.
+
+        Raises:
+            UserError: There is no volume, or more than one, or a slice cannot be read.
+        """
+        settings = self.settings
+        found = find_inputs([Path(path)], recursive=True, axis=settings.slice_axis)
+        samples = choose_volume(found, settings.volume_index)
+        names = {each.volume_name for each in samples}
+        if len(names) > 1 or None in names:
+            raise UserError(f"{shown(Path(path))}: does not hold one volume and nothing else")
+        volume = VolumeMap(samples[0])
+        inputs = (read_input(each, settings.resize, settings.window) for each in samples)
+        while batch := list(islice(inputs, settings.batch_size_test)):
+            for each, prediction in self.score_readable(batch):
+                if prediction is not None:
+                    volume.add(each.sample, prediction.score, prediction.anomaly_map)
+        worst, threshold = volume.worst_slice, self.threshold
+        highest = 0.0 if worst is None else volume.scores[worst]
+        return VolumePrediction(
+            score=volume_score(volume.scores.values(), settings.volume_reduction),
+            predicted=None if threshold is None else highest >= threshold,
+            slices=volume.scores,
+            anomaly_map=volume.on_grid(),
+            affine=volume.grid.affine,
+            worst_slice=worst,
+        )
+
+    def score_readable(
+        self, inputs: Sequence[Input | Unreadable]
+    ) -> Iterator[tuple[Input | Unreadable, Prediction | None]]:
+        """Score a batch of what was read; None for what was not, and for slices of background."""
+        least = self.settings.min_foreground
+        counted = [isinstance(each, Input) and shows_enough(each, least) for each in inputs]
+        chosen = [each for each in compress(inputs, counted) if isinstance(each, Input)]
+        predictions = iter(self.score(chosen) if chosen else [])
+        for each, counts in zip(inputs, counted, strict=True):
+            yield each, next(predictions) if counts else None
 
     def score(self, inputs: Sequence[Input]) -> list[Prediction]:
         """Score a batch of inputs that were read.

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import (
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    generate_uid,
+)
 
 # Columns to the left, rows to the back: an axial slice.
 AXIAL = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
@@ -87,3 +92,40 @@ def write_series(
         )
         for name, pixels, height in zip(names, stack, heights, strict=True)
     ]
+
+
+def write_enhanced(
+    path: Path, stack: NDArray[np.uint16], *, order: Sequence[int] | None = None
+) -> Path:
+    """The stack of :func:`write_series` as one enhanced file of many frames.
+
+    Args:
+        path: The file.
+        stack: (N, rows, columns), lowest slice first.
+        order: In which slices are stored.
+    """
+    order = list(range(len(stack)) if order is None else order)
+    write_slice(path, stack[0], (0, 0, 0), series=generate_uid())
+    dataset = pydicom.dcmread(path)
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        delattr(dataset, keyword)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    dataset.NumberOfFrames, dataset.PixelData = len(stack), stack[order].astype("<u2").tobytes()
+    shared = _item(
+        PixelMeasuresSequence=[_item(PixelSpacing=[1.5, 1.25], SliceThickness=2.0)],
+        PlaneOrientationSequence=[_item(ImageOrientationPatient=[*AXIAL[0], *AXIAL[1]])],
+    )
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    dataset.PerFrameFunctionalGroupsSequence = [
+        _item(PlanePositionSequence=[_item(ImagePositionPatient=[-10.0, -20.0, 2.0 * number])])
+        for number in order
+    ]
+    dataset.save_as(path)
+    return path
+
+
+def _item(**elements: Any) -> pydicom.Dataset:
+    item = pydicom.Dataset()
+    for keyword, value in elements.items():
+        setattr(item, keyword, value)
+    return item

@@ -84,8 +84,7 @@ class _Check:
         summary = SplitSummary(place)
         self._summaries.append(summary)
         samples = [
-            replace(each, mask=each.mask or split.normal_masks.get(each.path))
-            for each in split.samples
+            replace(each, mask=each.mask or split.mask_of_normal(each)) for each in split.samples
         ]
         for sample, seen in zip(samples, scan(samples, observe, place.name), strict=True):
             summary.take(sample, seen)

@@ -12,7 +12,7 @@ import numpy as np
 
 from datasets.folders.samples import NORMAL, Sample, mask_of_another_size, mask_without_mark
 from datasets.readers.formats import shown
-from datasets.readers.image import open_image, read_mask_values
+from datasets.readers.image import Source, name_of, open_image, read_mask_values
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
@@ -80,7 +80,7 @@ def observe(sample: Sample) -> Observation:
     name = shown(Path(sample.name))
     try:
         pixels = sample.read(IntensityWindow())
-        alpha = _has_alpha(sample.path)
+        alpha = _has_alpha(sample.source)
     except UserError as error:
         return Observation([Finding("unreadable", str(error))])
     coloured = pixels.ndim == 3 and bool((pixels != pixels[..., :1]).any())
@@ -105,7 +105,7 @@ def _look_at_mask(sample: Sample, size: tuple[int, int], findings: list[Finding]
     assert sample.mask is not None
     name = shown(Path(sample.name))
     try:
-        values = read_mask_values(sample.mask, sample.frame, axis=sample.axis, image=sample.path)
+        values = read_mask_values(sample.mask, sample.frame, axis=sample.axis, image=sample.source)
     except UserError as error:
         findings.append(Finding("unreadable", str(error)))
         return []
@@ -125,11 +125,11 @@ def _look_at_mask(sample: Sample, size: tuple[int, int], findings: list[Finding]
     elif not marked.any():
         findings.append(Finding("empty_mask", mask_without_mark(sample)))
     elif marked.all():
-        text = f"{shown(sample.mask)}: marks everything; draw it anew unless that is meant"
+        text = f"{shown(name_of(sample.mask))}: marks everything; draw it anew unless that is meant"
         findings.append(Finding("full_mask", text))
     return levels
 
 
-def _has_alpha(path: Path) -> bool:
-    with open_image(path) as file:
+def _has_alpha(source: Source) -> bool:
+    with open_image(source) as file:
         return file.has_alpha

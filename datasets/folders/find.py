@@ -13,6 +13,7 @@ from tqdm import tqdm
 from datasets.folders.layouts import (
     ClassFolder,
     class_folders,
+    files_below,
     list_images,
     tell_once,
     unread_files,
@@ -25,16 +26,19 @@ from datasets.folders.samples import (
     expand_frames,
     mask_without_mark,
 )
+from datasets.folders.series import files_of, sources_of, with_series
 from datasets.folders.volumes import AXIAL, Slicing, choose_volume
 from datasets.readers.formats import (
     DICOM_SUFFIXES,
     IMAGE_SUFFIXES,
     KINDS,
     NIFTI_SUFFIXES,
+    kind_of,
     shown,
     stem_of,
 )
-from datasets.readers.image import marked_frames, require_packages
+from datasets.readers.image import Source, marked_frames, name_of, require_packages
+from datasets.volumes.series import Series
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -95,34 +99,40 @@ def inspect_split(
     samples: list[Sample] = []
     problems: list[str] = []
     twins: list[str] = []
-    normal_masks: dict[Path, Path] = {}
-    read = []
+    normal_masks: dict[Path, Source] = {}
+    all_masks: dict[Path, Source] = {}
+    read, files = [], set[Path]()
     for each in class_folders(folder, normal_only=normal_only):
-        images = list_images(each.images, KINDS, tell=False)
+        images = sources_of(each.images)
         if not images:
             continue
         read.append(each)
         masks = paired_masks(each, images, problems)
+        files |= {file for source in (*images, *masks.values()) for file in files_of(source)}
         twins += _twins(each, images, masks)
         if each.label == NORMAL:
             # Masks of normal images are empty by definition: the files are not read.
             normal_masks, masks = masks, {}
-        samples += [Sample(path, each.label, masks.get(path), axis=slicing.axis) for path in images]
+        all_masks |= masks
+        samples += [
+            Sample.of(source, each.label, masks.get(name_of(source)), axis=slicing.axis)
+            for source in images
+        ]
     samples.sort(key=lambda sample: sample.path)
-    unread = unread_files(folder, read)
+    unread = unread_files(folder, read, files)
     if not samples:
         beside = f"; {unread[0]}" if unread else ""
         raise UserError(
             f"{key}: {shown(folder)} holds no images; expected {shown(folder / 'good')} with "
             f"{_SUFFIXES} files, in img/ or flat{beside}"
         )
-    require_packages(sample.path for sample in samples)
-    has_masks = any(sample.mask for sample in samples)
-    for sample in samples:
-        if has_masks and sample.label == ANOMALOUS and not sample.mask:
-            problems.append(_missing_mask(sample))
+    require_packages(sample.path for sample in samples if sample.series is None)
+    has_masks = bool(all_masks)
     with tqdm(samples, "reading headers", unit="file", leave=False, delay=2, disable=None) as bar:
-        frames = [frame for each in bar for frame in _frames(each, problems)]
+        frames = [frame for each in bar for frame in _frames(each, all_masks, problems)]
+    if has_masks:
+        without = (each for each in frames if each.label == ANOMALOUS and not each.mask)
+        problems += dict.fromkeys(_missing_mask(each, all_masks) for each in without)
     return Split(
         folder,
         choose_volume(frames, slicing.volume),
@@ -149,49 +159,85 @@ def existing_folder(folder: Path, key: str) -> Path:
 
 
 def paired_masks(
-    folder: ClassFolder, images: Sequence[Path], problems: list[str]
-) -> dict[Path, Path]:
-    """Image → mask file of a class folder; what does not fit is appended to ``problems``."""
-    files = list_images(folder.masks, KINDS, tell=False) if folder.masks else []
-    owners = _by_stem(images)
-    masks = defaultdict[str, list[Path]](list)
-    for path in files:
-        stem = stem_of(path)
+    folder: ClassFolder, images: Sequence[Source], problems: list[str]
+) -> dict[Path, Source]:
+    """Image → mask of a class folder; what does not fit is appended to ``problems``.
+
+    Images are named by their files, or by what a series is called; masks of single slices of a
+    series by the slices' files.
+    """
+    masks = defaultdict[str, list[Source]](list)
+    volumes, single = _by_stem(images), _by_stem(_slice_files(images))
+    for mask in _mask_sources(folder.masks) if folder.masks else []:
+        stem = stem_of(name_of(mask))
         # MVTec's masks are called 000_mask.png.
-        masks[stem if stem in owners else stem.removesuffix("_mask")].append(path)
+        known = stem in volumes or stem in single
+        masks[stem if known else stem.removesuffix("_mask")].append(mask)
+    paired: dict[Path, Source] = {}
     for stem, (first, *others) in masks.items():
-        images_of = owners.get(stem, [])
-        if not images_of:
-            fault = (
-                f"this mask has no image; add one named {shown(Path(stem))}.* to "
-                f"{shown(folder.images)}, or remove the mask"
-            )
-        elif others:
-            fault = f"{shown(others[0])} is a mask of the same image; remove one"
-        elif len(images_of) > 1:
-            fault = (
-                f"may belong to {shown(images_of[0])} or to {shown(images_of[1])}; "
-                "give these images different names"
-            )
-        else:
-            continue
-        problems.append(f"{shown(first)}: {fault}")
-    return {image: masks[stem][0] for stem in masks for image in owners.get(stem, [])}
+        whole = isinstance(first, Series) or kind_of(first) == "nifti"
+        owners = volumes.get(stem, []) if whole else []
+        owners = owners or single.get(stem, []) or volumes.get(stem, [])
+        paired |= {name_of(owner): _like(first, owner) for owner in owners}
+        if fault := _fault(folder, stem, owners, others):
+            problems.append(f"{shown(name_of(first))}: {fault}")
+    return paired
 
 
-def _by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
-    stems: dict[str, list[Path]] = defaultdict(list)
-    for path in paths:
-        stems[stem_of(path)].append(path)
+def _fault(
+    folder: ClassFolder, stem: str, owners: Sequence[Source], others: Sequence[Source]
+) -> str:
+    """What is wrong with a mask, "" where nothing is."""
+    if not owners:
+        return (
+            f"this mask has no image; add one named {shown(Path(stem))}.* to "
+            f"{shown(folder.images)}, or remove the mask"
+        )
+    if others:
+        return f"{shown(name_of(others[0]))} is a mask of the same image; remove one"
+    if len(owners) > 1:
+        first, second = (shown(name_of(each)) for each in owners[:2])
+        return f"may belong to {first} or to {second}; give these images different names"
+    return ""
+
+
+def _mask_sources(folder: Path) -> list[Source]:
+    """Mask files, and the DICOM series in folders below; files beside one another stay apart."""
+    series = with_series(files_below(folder), [])
+    return [
+        *list_images(folder, KINDS, tell=False),
+        *(each for each in series if isinstance(each, Series)),
+    ]
+
+
+def _slice_files(images: Iterable[Source]) -> list[Path]:
+    """Files that are one slice of a series each."""
+    series = (each for each in images if isinstance(each, Series))
+    return [plane.path for each in series for plane in each.planes if plane.frame is None]
+
+
+def _like(mask: Source, image: Source) -> Source:
+    """A mask of many frames as a series, where its image is one."""
+    if isinstance(image, Series) and isinstance(mask, Path) and kind_of(mask) == "dicom":
+        return next(iter(with_series([mask], [])))
+    return mask
+
+
+def _by_stem(sources: Iterable[Source]) -> dict[str, list[Source]]:
+    stems: dict[str, list[Source]] = defaultdict(list)
+    for source in sources:
+        stems[stem_of(name_of(source))].append(source)
     return stems
 
 
 def _twins(
-    folder: ClassFolder, images: Sequence[Path], masks: Mapping[Path, Path]
+    folder: ClassFolder, images: Sequence[Source], masks: Mapping[Path, Source]
 ) -> Iterator[str]:
     """What to say of images of one stem, in one line; where they have a mask, it is a problem."""
     twins = [
-        files for files in _by_stem(images).values() if len(files) > 1 and files[0] not in masks
+        names
+        for each in _by_stem(images).values()
+        if len(names := [name_of(source) for source in each]) > 1 and names[0] not in masks
     ]
     if twins:
         first, second, *_ = (shown(Path(each.name)) for each in twins[0])
@@ -201,27 +247,36 @@ def _twins(
         )
 
 
-def _missing_mask(sample: Sample) -> str:
+def _missing_mask(sample: Sample, masks: Mapping[Path, Source]) -> str:
+    path, name = sample.path, f"{stem_of(sample.path)}.png"
+    series = sample.series
+    if series is not None and (path == series.name or not files_of(series) & masks.keys()):
+        path, name = series.name, f"{stem_of(series.name)}.nii.gz, of the whole volume,"
     return (
-        f"{shown(sample.path)}: has no mask, while other images of {shown(sample.path.parent)} "
-        f"have one; add {shown(Path(sample.stem))}.png to the label/ folder, or remove all masks"
+        f"{shown(path)}: has no mask, while other images of {shown(path.parent)} have one; add "
+        f"{shown(Path(name))} to the label/ folder, or remove all masks"
     )
 
 
-def _frames(sample: Sample, problems: list[str]) -> list[Sample]:
-    """The frames of a file; with a mask, those that it does not mark are normal."""
+def _frames(sample: Sample, masks: Mapping[Path, Source], problems: list[str]) -> list[Sample]:
+    """The frames of a file or series; with a mask of all, those that it does not mark are normal.
+
+    Slices of a series that have masks of their own are anomalous, as other files are.
+    """
     frames = expand_frames(sample)
-    if len(frames) == 1 or sample.mask is None:
+    if sample.mask is None:
+        return [replace(each, mask=masks.get(each.path)) for each in frames]
+    if len(frames) == 1:
         return frames
     try:
-        marked = marked_frames(sample.mask, axis=sample.axis, image=sample.path)
+        marked = marked_frames(sample.mask, axis=sample.axis, image=sample.source)
     except UserError as error:
         problems.append(str(error))
         return []
     if len(marked) != len(frames):
         problems.append(
-            f"{shown(sample.mask)}: holds {len(marked)} images, {shown(sample.path)} holds "
-            f"{len(frames)}; redraw the mask on the grid of its image"
+            f"{shown(name_of(sample.mask))}: holds {len(marked)} images, {shown(sample.path)} "
+            f"holds {len(frames)}; redraw the mask on the grid of its image"
         )
         return []
     if not any(marked):

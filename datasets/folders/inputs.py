@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datasets.folders.layouts import list_images, walk_folders
 from datasets.folders.samples import Sample, expand_frames
+from datasets.folders.series import with_series
 from datasets.readers.base import SliceAxis
 from datasets.readers.formats import KINDS, shown
 from utils.errors import UserError
@@ -44,11 +45,16 @@ def expand_names(names: Sequence[str], stdin: Iterable[str]) -> list[Path]:
 
 
 def find_inputs(
-    paths: Sequence[Path], recursive: bool = False, *, axis: SliceAxis = "axial"
+    paths: Sequence[Path],
+    recursive: bool = False,
+    *,
+    axis: SliceAxis = "axial",
+    problems: list[tuple[Path, str]] | None = None,
 ) -> Iterator[Sample]:
     """The images of files and folders as samples without a label.
 
-    Headers are read when their turn comes. A file that cannot be read stays a sample: reading it
+    DICOM files that are one volume come together. Headers of DICOM are read at the first sample,
+    those of others when their turn comes. A file that cannot be read stays a sample: reading it
     raises the error that names it.
 
     Args:
@@ -56,6 +62,7 @@ def find_inputs(
         recursive: Whether to search subfolders as well. Links are followed, each folder is entered
             once.
         axis: How volumes are cut.
+        problems: Takes DICOM series that cannot be put in order, and why; their files stay.
 
     Yields:
         One sample per frame.
@@ -67,8 +74,15 @@ def find_inputs(
     for path in paths:
         if not path.exists():
             raise UserError(f"{shown(path)}: no such file or folder")
-    files = (file for path in paths for file in _files(path, recursive))
-    return (frame for file in files for frame in expand_frames(Sample(file, None, axis=axis)))
+    return _samples(paths, recursive, axis, [] if problems is None else problems)
+
+
+def _samples(
+    paths: Sequence[Path], recursive: bool, axis: SliceAxis, problems: list[tuple[Path, str]]
+) -> Iterator[Sample]:
+    files = [file for path in paths for file in _files(path, recursive)]
+    for source in with_series(files, problems):
+        yield from expand_frames(Sample.of(source, axis=axis))
 
 
 def _files(path: Path, recursive: bool) -> Iterator[Path]:

@@ -37,6 +37,7 @@ _UNREAD = (
 _NO_IMAGES = ("file is no image by name", "files are no images by name", "convert or remove them")
 
 PICTURES: tuple[Kind, ...] = ("picture",)
+_DICOM: tuple[Kind, ...] = ("dicom",)
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,29 @@ def class_folders(split: Path, *, normal_only: bool = False) -> list[ClassFolder
             f"{shown(split)}: {normal[0]} and {normal[1]} may both hold the normal images; keep "
             "one of them"
         )
-    if normal_only and not any(list_images(each.images, KINDS, tell=False) for each in classes):
+    if normal_only and not any(_holds_images(each.images) for each in classes):
         return [_class_folder(split, NORMAL, None)]
     return classes
+
+
+def _holds_images(folder: Path) -> bool:
+    return bool(list_images(folder, KINDS, tell=False) or files_below(folder))
+
+
+def files_below(folder: Path) -> list[Path]:
+    """DICOM files in folders below one, which may be series; not those of masks and classes.
+
+    Raises:
+        UserError: A folder cannot be listed.
+    """
+    others = {"img", *MASK_FOLDERS, *NORMAL_NAMES, *ANOMALOUS_NAMES}
+    return [
+        file
+        for top in subfolders(folder)
+        if top.name.casefold() not in others
+        for each in walk_folders(top)
+        for file in list_images(each, _DICOM, tell=False)
+    ]
 
 
 def _ground_truth(split: Path) -> Path | None:
@@ -194,12 +215,15 @@ def walk_folders(top: Path) -> Iterator[Path]:
             ahead += reversed(subfolders(folder))
 
 
-def unread_files(split: Path, classes: Iterable[ClassFolder]) -> list[str]:
+def unread_files(
+    split: Path, classes: Iterable[ClassFolder], files: Collection[Path] = ()
+) -> list[str]:
     """What a split holds and nothing reads: one line for each folder and sort, with an example.
 
     Args:
         split: The split's folder.
         classes: The class folders that are read.
+        files: Files of other folders that are read.
 
     Raises:
         UserError: A folder cannot be listed.
@@ -217,7 +241,7 @@ def unread_files(split: Path, classes: Iterable[ClassFolder]) -> list[str]:
             for path in _files(folder):
                 if kind_of(path) is None:
                     found[anchor, _NO_IMAGES].append(path)
-                elif folder not in read:
+                elif folder not in read and path not in files:
                     found[anchor, _UNREAD].append(path)
     return [_line(anchor, paths, sort) for (anchor, sort), paths in found.items()]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.readers.base import SliceAxis
-from datasets.readers.formats import shown, stem_of
-from datasets.readers.image import count_frames, read_image, read_mask
+from datasets.readers.formats import kind_of, shown, stem_of
+from datasets.readers.image import Source, count_frames, name_of, read_image, read_mask
+from datasets.volumes.series import Series
+from datasets.volumes.series_file import SeriesFile
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
@@ -28,23 +30,53 @@ class Sample:
     Attributes:
         path: The image's file.
         label: 0 normal, 1 anomalous, None unknown.
-        mask: The mask's file; None where the image is normal or the set has no masks.
+        mask: The mask's file or DICOM series; None where the image is normal or the set has no
+            masks.
         frame: Which image of a volume or multi-frame file, from 0; None for a file of one image.
         axis: How a volume is cut into frames.
         volume: Which volume of a NIfTI file of four dimensions, from 0.
+        series: The DICOM series that it is a slice of. ``path`` is the slice's own file then, or
+            what the series is called where the slice is cut from several.
     """
 
     path: Path
     label: int | None
-    mask: Path | None = None
+    mask: Source | None = None
     frame: int | None = None
     axis: SliceAxis = "axial"
     volume: int = 0
+    series: Series | None = None
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        label: int | None = None,
+        mask: Source | None = None,
+        *,
+        axis: SliceAxis,
+    ) -> Sample:
+        """All images of a file or of a DICOM series, to be expanded."""
+        series = source if isinstance(source, Series) else None
+        return cls(name_of(source), label, mask, axis=axis, series=series)
+
+    @property
+    def source(self) -> Source:
+        """What is read: a file, or a DICOM series."""
+        return self.series or self.path
+
+    @property
+    def volume_name(self) -> Path | None:
+        """The volume that it is a slice of: a NIfTI file, or what a series is called."""
+        if self.series is not None:
+            return self.series.name
+        return self.path if self.frame is not None and kind_of(self.path) == "nifti" else None
 
     @property
     def name(self) -> str:
-        """``path``, or ``path#frame``."""
-        return str(self.path) if self.frame is None else f"{self.path}#{self.frame}"
+        """``path``, or ``path#frame`` where that holds several."""
+        alone = self.frame is None or (self.series is not None and self.path != self.series.name)
+        return str(self.path) if alone else f"{self.path}#{self.frame}"
 
     @property
     def stem(self) -> str:
@@ -53,12 +85,12 @@ class Sample:
 
     def read(self, window: IntensityWindow) -> NDArray[np.uint8]:
         """The image, see :func:`datasets.readers.image.read_image`."""
-        return read_image(self.path, window, self.frame, axis=self.axis, volume=self.volume)
+        return read_image(self.source, window, self.frame, axis=self.axis, volume=self.volume)
 
     def read_mask(self) -> NDArray[np.bool_]:
         """The mask of a sample that has one, see :func:`datasets.readers.image.read_mask`."""
         assert self.mask is not None
-        return read_mask(self.mask, self.frame, axis=self.axis, image=self.path)
+        return read_mask(self.mask, self.frame, axis=self.axis, image=self.source)
 
 
 @dataclass(frozen=True)
@@ -81,7 +113,7 @@ class Split:
     num_left_out: int = 0
     unread: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
-    normal_masks: Mapping[Path, Path] = field(default_factory=dict)
+    normal_masks: Mapping[Path, Source] = field(default_factory=dict)
 
     @property
     def labels(self) -> list[int]:
@@ -89,6 +121,11 @@ class Split:
         labels = [sample.label for sample in self.samples if sample.label is not None]
         assert len(labels) == len(self.samples)
         return labels
+
+    def mask_of_normal(self, sample: Sample) -> Source | None:
+        """The mask of a normal image, which only a check of the data set reads."""
+        found = self.normal_masks.get(sample.path)
+        return found or self.normal_masks.get(name_of(sample.source))
 
     @property
     def summary(self) -> str:
@@ -115,6 +152,8 @@ def expand_frames(sample: Sample) -> list[Sample]:
     A file whose header cannot be read stays one sample: reading it says what is wrong, when and
     where that can be borne.
     """
+    if sample.series is not None:
+        return list(_slices(sample, SeriesFile(sample.series, sample.axis)))
     try:
         count = count_frames(sample.path, axis=sample.axis)
     except UserError:
@@ -122,12 +161,19 @@ def expand_frames(sample: Sample) -> list[Sample]:
     return [replace(sample, frame=frame) for frame in range(count)] if count > 1 else [sample]
 
 
+def _slices(sample: Sample, file: SeriesFile) -> Iterator[Sample]:
+    for frame in range(file.num_frames):
+        plane = file.plane(frame)
+        alone = plane is not None and plane.frame is None
+        yield replace(sample, path=plane.path if plane and alone else sample.path, frame=frame)
+
+
 def mask_of_another_size(sample: Sample, image: Sequence[int], mask: Sequence[int]) -> str:
     """What is wrong where a mask has another (height, width) than its image, in one line."""
     assert sample.mask is not None
     return (
-        f"{shown(sample.mask)}: is {mask[1]} × {mask[0]} pixels, its image {shown(sample.path)} "
-        f"is {image[1]} × {image[0]}; redraw the mask at the image's size"
+        f"{shown(name_of(sample.mask))}: is {mask[1]} × {mask[0]} pixels, its image "
+        f"{shown(sample.path)} is {image[1]} × {image[0]}; redraw the mask at the image's size"
     )
 
 
@@ -135,6 +181,6 @@ def mask_without_mark(sample: Sample) -> str:
     """What to say where the mask of an anomalous image is empty, in one line."""
     assert sample.mask is not None
     return (
-        f"{shown(sample.mask)}: marks nothing, though {shown(sample.path)} is filed as anomalous; "
-        "move the image to good/, or draw the mask"
+        f"{shown(name_of(sample.mask))}: marks nothing, though {shown(sample.path)} is filed as "
+        "anomalous; move the image to good/, or draw the mask"
     )

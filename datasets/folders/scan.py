@@ -55,10 +55,10 @@ def _problem_of(sample: Sample) -> str:
     """What is wrong with the headers of an image and its mask, "" where nothing is."""
     frame, axis = sample.frame, sample.axis
     try:
-        size = read_size(sample.path, frame, axis=axis, volume=sample.volume)
+        size = read_size(sample.source, frame, axis=axis, volume=sample.volume)
         if sample.mask is None:
             return ""
-        mask_size = read_size(sample.mask, frame, axis=axis, mask_of=sample.path)
+        mask_size = read_size(sample.mask, frame, axis=axis, mask_of=sample.source)
     except UserError as error:
         return str(error)
     return "" if size == mask_size else mask_of_another_size(sample, size, mask_size)

@@ -44,7 +44,8 @@ def choose_volume(samples: Iterable[Sample], index: int) -> tuple[Sample, ...]:
     One warning tells that the others are left out.
     """
     samples = list(samples)
-    counts = {path: _count(path) for path in dict.fromkeys(each.path for each in samples)}
+    files = dict.fromkeys(each.path for each in samples if each.series is None)
+    counts = {path: _count(path) for path in files}
     several = sorted(path for path, count in counts.items() if count > 1)
     if several:
         logger.warning(
@@ -55,7 +56,9 @@ def choose_volume(samples: Iterable[Sample], index: int) -> tuple[Sample, ...]:
             counts[several[0]],
             index,
         )
-    return tuple(replace(each, volume=index) if counts[each.path] > 1 else each for each in samples)
+    return tuple(
+        replace(each, volume=index) if counts.get(each.path, 1) > 1 else each for each in samples
+    )
 
 
 def _count(path: Path) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import UserError
-from utils.intensity import Percentiles
+from utils.intensity import IntensityWindow, Percentiles
 
 SliceAxis = Literal["axial", "coronal", "sagittal"]
 
@@ -33,6 +33,15 @@ class RawImage:
     display: NDArray[np.uint8] | None = None
     inverted: bool = False
     padding: NDArray[np.bool_] | None = None
+
+    def windowed(self, window: IntensityWindow) -> NDArray[np.uint8]:
+        """The picture that a window makes of it; ``auto`` leaves that to the file."""
+        if self.display is not None and window.kind == "auto":
+            pixels = self.display
+        else:
+            pixels = window.apply(self.values, self.percentiles)
+        pixels = 255 - pixels if self.inverted else pixels
+        return pixels if self.padding is None else np.where(self.padding, np.uint8(0), pixels)
 
 
 class ImageFile:
@@ -58,6 +67,10 @@ class ImageFile:
     def read(self, frame: int) -> RawImage:
         """A frame's intensities."""
         raise NotImplementedError
+
+    def pixels(self, frame: int, window: IntensityWindow) -> NDArray[np.uint8]:
+        """A frame as (H, W) or (H, W, 3) of 8 bits."""
+        return self.read(frame).windowed(window)
 
     def read_mask(self, frame: int) -> NDArray[Any]:
         """A frame's stored values, (H, W) or (H, W, C), without alpha and look-up tables."""

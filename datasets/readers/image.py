@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import re
-import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 
 from datasets.readers.base import ImageFile, SliceAxis, optional_package
 from datasets.readers.dicom import DicomFile
+from datasets.readers.errors import named_errors
 from datasets.readers.formats import kind_of, may_have_frames, shown
-from datasets.readers.library_logs import kept_messages
 from datasets.readers.nifti import NiftiFile
 from datasets.readers.nifti_mask import NiftiMask
 from datasets.readers.picture import PictureFile
 from datasets.readers.tiff import TiffFile, is_tiff
+from datasets.readers.volume import VolumeFile
+from datasets.volumes.series import Series
+from datasets.volumes.series_file import SeriesFile, SliceMask
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
+# What is read: a file, or the files of a DICOM series.
+Source = Path | Series
+
 MAX_PIXELS = 100_000_000
 _PACKAGES = {"dicom": "pydicom", "nifti": "nibabel"}
-# What decoders run into on headers that they did not expect; the words mean nothing to a user.
-_SURPRISES = (TypeError, AttributeError, LookupError, ArithmeticError, struct.error)
-_PYTHON_WORDS = re.compile(r"<[^<>]*>|Use force=True[^.]*\.")
 
 
 def read_image(
-    path: Path,
+    path: Source,
     window: IntensityWindow,
     frame: int | None = None,
     *,
@@ -45,7 +45,7 @@ def read_image(
     intensities of more than 8 bits go through ``window``.
 
     Args:
-        path: Picture, DICOM or NIfTI file.
+        path: Picture, DICOM or NIfTI file, or a DICOM series.
         window: How intensities become 8 bits.
         frame: Which image of a file that holds several, from 0.
         axis: How a volume is cut.
@@ -56,38 +56,32 @@ def read_image(
             asked for, or needs a package that is not installed; names it.
     """
     with open_image(path, axis, volume=volume) as file:
-        raw = file.read(_frame_of(file, path, frame))
-        if raw.display is not None and window.kind == "auto":
-            pixels = raw.display
-        else:
-            pixels = window.apply(raw.values, raw.percentiles)
-        pixels = 255 - pixels if raw.inverted else pixels
-        return pixels if raw.padding is None else np.where(raw.padding, np.uint8(0), pixels)
+        return file.pixels(_frame_of(file, path, frame), window)
 
 
 def read_mask(
-    path: Path,
+    path: Source,
     frame: int | None = None,
     *,
     axis: SliceAxis = "axial",
-    image: Path | None = None,
+    image: Source | None = None,
 ) -> NDArray[np.bool_]:
     """A mask as (H, W): whatever is above 0 in any channel is anomalous.
 
     BMAD's masks hold several grey levels ({0, 58, 122, 255} in its brain set). Arguments and
-    errors are those of :func:`read_image`; ``image`` is the file of the mask's image, on whose
-    grid a volume's mask is laid.
+    errors are those of :func:`read_image`; ``image`` is the mask's image, on whose grid a volume's
+    mask is laid.
     """
     marked = np.asarray(read_mask_values(path, frame, axis=axis, image=image) > 0)
     return np.asarray(marked.any(axis=2)) if marked.ndim == 3 else marked
 
 
 def read_mask_values(
-    path: Path,
+    path: Source,
     frame: int | None = None,
     *,
     axis: SliceAxis = "axial",
-    image: Path | None = None,
+    image: Source | None = None,
 ) -> NDArray[Any]:
     """A mask's values as its file stores them, (H, W) or (H, W, C); see :func:`read_mask`."""
     with open_image(path, axis, mask_of=image) as file:
@@ -98,12 +92,12 @@ def read_mask_values(
 
 
 def read_size(
-    path: Path,
+    path: Source,
     frame: int | None = None,
     *,
     axis: SliceAxis = "axial",
     volume: int = 0,
-    mask_of: Path | None = None,
+    mask_of: Source | None = None,
 ) -> tuple[int, int]:
     """(height, width) as :func:`read_image`, or of a mask :func:`read_mask`, gives it.
 
@@ -128,7 +122,7 @@ def count_volumes(path: Path) -> int:
 
 
 def marked_frames(
-    path: Path, *, axis: SliceAxis = "axial", image: Path | None = None
+    path: Source, *, axis: SliceAxis = "axial", image: Source | None = None
 ) -> list[bool]:
     """Of each frame of a mask file, as :func:`read_mask` reads it, whether it marks anything."""
     with open_image(path, axis, mask_of=image) as file:
@@ -148,12 +142,12 @@ def require_packages(paths: Iterable[Path]) -> None:
 
 @contextmanager
 def open_image(
-    path: Path, axis: SliceAxis = "axial", *, volume: int = 0, mask_of: Path | None = None
+    path: Source, axis: SliceAxis = "axial", *, volume: int = 0, mask_of: Source | None = None
 ) -> Iterator[ImageFile]:
     """An image file; whatever goes wrong with it in the block is a one-line UserError.
 
     Args:
-        path: The file.
+        path: The file, or a DICOM series.
         axis: How a volume is cut.
         volume: Which volume of a file of four dimensions, from 0.
         mask_of: The image that the file is a mask of.
@@ -161,35 +155,55 @@ def open_image(
     Raises:
         UserError: The file is missing, corrupt or needs a package; names it.
     """
-    with kept_messages() as messages:
-        try:
-            with closing(_open(path, axis, volume, mask_of)) as file:
-                yield file
-        except UserError:
-            raise
-        except FileNotFoundError as error:
-            raise UserError(f"{shown(path)}: no such file") from error
-        # Decoders raise anything on bytes that they did not expect.
-        except Exception as error:
-            reason = _reason(error, messages)
-            raise UserError(
-                f"{shown(path)}: cannot be read as an image ({reason}); replace or remove it"
-            ) from error
+    with named_errors(name_of(path)), closing(_open(path, axis, volume, mask_of)) as file:
+        yield file
 
 
-def _open(path: Path, axis: SliceAxis, volume: int, mask_of: Path | None) -> ImageFile:
-    kind = kind_of(path)
+def name_of(source: Source) -> Path:
+    """The path of a file, or what a series is called."""
+    return source.name if isinstance(source, Series) else source
+
+
+def _open(source: Source, axis: SliceAxis, volume: int, mask_of: Source | None) -> ImageFile:
+    if isinstance(source, Series):
+        if mask_of is not None:
+            _check_places(source, mask_of)
+        return SeriesFile(source, axis)
+    kind = kind_of(source)
     if kind == "nifti":
-        if mask_of is not None and kind_of(mask_of) == "nifti":
-            return NiftiMask(path, mask_of, axis)
-        return NiftiFile(path, axis, volume)
+        is_volume = isinstance(mask_of, Series) or (mask_of and kind_of(mask_of) == "nifti")
+        if mask_of is not None and is_volume:
+            return _mask_on_grid(source, mask_of, axis)
+        return NiftiFile(source, axis, volume)
+    if isinstance(mask_of, Series):
+        return SliceMask(_open(source, axis, volume, None), SeriesFile(mask_of, axis))
     if kind == "dicom":
-        return DicomFile(path)
-    return TiffFile(path) if is_tiff(path) else PictureFile(path)
+        return DicomFile(source)
+    return TiffFile(source) if is_tiff(source) else PictureFile(source)
 
 
-def _frame_of(file: ImageFile, path: Path, frame: int | None) -> int:
+def _check_places(mask: Series, image: Source) -> None:
+    if not isinstance(image, Series) or not mask.lies_on(image):
+        raise UserError(
+            f"{shown(mask.name)}: its slices do not lie where those of its image "
+            f"{shown(name_of(image))} lie; redraw the mask on the grid of its image"
+        )
+
+
+def _mask_on_grid(path: Path, image: Source, axis: SliceAxis) -> NiftiMask:
+    file = _open(image, axis, 0, None)
+    assert isinstance(file, VolumeFile)
+    if isinstance(file, SeriesFile) and file.own_slices and not file.straight:
+        raise UserError(
+            f"{shown(path)}: the slices of its image {shown(name_of(image))} lie on no straight "
+            "grid; give the mask as a DICOM series of the same slices"
+        )
+    return NiftiMask(path, file, name_of(image), axis)
+
+
+def _frame_of(file: ImageFile, source: Source, frame: int | None) -> int:
     """The frame to read, after a look at what the header promises."""
+    path = name_of(source)
     count = file.num_frames
     if frame is None and count > 1:
         raise UserError(f"{shown(path)}: holds {count} frames; save them as files of their own")
@@ -204,17 +218,3 @@ def _frame_of(file: ImageFile, path: Path, frame: int | None) -> int:
             f"{shown(path)}: {width} × {height} pixels are over the limit of {MAX_PIXELS}"
         )
     return index
-
-
-def _reason(error: Exception, messages: Sequence[str]) -> str:
-    """An error and what was logged before it, whole, on one line, without Python's objects."""
-    if isinstance(error, UnidentifiedImageError):
-        return "its content is no PNG, JPEG, BMP or TIFF"
-    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-    if "cannot reshape array" in text:
-        text = "its pixels are cut short"
-    if isinstance(error, _SURPRISES):
-        text = "its header is damaged"
-    told = "; ".join(dict.fromkeys([text, *messages]))
-    line = " ".join(_PYTHON_WORDS.sub("", told).split())
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)

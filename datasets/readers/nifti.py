@@ -1,9 +1,6 @@
-"""NIfTI volumes: slices along an anatomical axis, as radiologists look at them.
+"""NIfTI volumes.
 
-Voxels are taken in the closest canonical orientation (RAS: to the patient's right, to the front,
-upwards). Front or head is up; the patient's right is on the left of axial and coronal slices, the
-front on the left of sagittal ones. Values that are no numbers are background: many pipelines
-write them around the brain.
+Values that are no numbers are background: many pipelines write them around the brain.
 """
 
 from __future__ import annotations
@@ -21,13 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.readers.base import ImageFile, RawImage, SliceAxis, optional_package
+from datasets.readers.base import RawImage, SliceAxis, optional_package
 from datasets.readers.formats import shown
+from datasets.readers.volume import VolumeFile
 from utils.errors import UserError
 from utils.intensity import Limits
 
-# Position of the slicing axis in RAS.
-_AXES: dict[SliceAxis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 # A compressed volume of up to this many bytes is kept while its slices are asked for.
 _KEPT_BYTES = 2**28
 _PERCENTILE_VOXELS = 2**18
@@ -38,17 +34,13 @@ _BACKGROUND = np.finfo(np.float32).min
 _unpacking = threading.Lock()
 
 
-class NiftiFile(ImageFile):
-    """A volume, cut along one axis; frame 0 is its leftmost, hindmost or lowest slice.
-
-    A file of one plane is shown as it is, whatever the axis.
-    """
+class NiftiFile(VolumeFile):
+    """A NIfTI file, of which one volume is read."""
 
     def __init__(self, path: Path, axis: SliceAxis, volume: int = 0) -> None:
         header = optional_package("nibabel").load(path)
         stored = tuple(int(length) for length in header.shape)
         _check_shape(path, stored, header.get_data_dtype())
-        self.shape = (*stored, 1)[:3]
         self.num_volumes = math.prod(stored[3:])
         if volume >= self.num_volumes:
             raise UserError(
@@ -56,21 +48,11 @@ class NiftiFile(ImageFile):
                 "VOLUME_INDEX"
             )
         self._path, self._volume, self._data = path, volume, header.dataobj
-        self.affine: NDArray[np.float64] = header.affine
-        # (3, 2): the axis of RAS that each voxel axis follows, and 1 or -1 for its direction.
-        self._turns = optional_package("nibabel.orientations").io_orientation(header.affine)
-        if not np.isfinite(self._turns).all():
-            raise UserError(f"{shown(path)}: its affine names no orientation; fix its header")
-        self._ras = [int(turn) for turn in self._turns[:, 0]]
-        flat = [each for each in (2, 1, 0) if self.shape[each] == 1]
-        self._cut = flat[0] if flat else self._ras.index(_AXES[axis])
-        self.num_frames = self.shape[self._cut]
-
-    def size(self, frame: int) -> tuple[int, int]:
-        """(height, width), which all slices share."""
-        lengths = [self.shape[self._ras.index(each)] for each in range(3)]
-        del lengths[self._ras[self._cut]]
-        return lengths[1], lengths[0]
+        try:
+            columns, rows, slices = (*stored, 1)[:3]
+            super().__init__((columns, rows, slices), header.affine, axis)
+        except ValueError as error:
+            raise UserError(f"{shown(path)}: {error}; fix its header") from error
 
     def read(self, frame: int) -> RawImage:
         """Scaled intensities; percentiles are those of the volume, so that slices compare."""
@@ -80,22 +62,6 @@ class NiftiFile(ImageFile):
             np.where(np.isfinite(plane), plane, _BACKGROUND) if plane.dtype.kind == "f" else plane,
             percentiles=partial(_percentiles, self._path, stamp, self._volume),
         )
-
-    def read_mask(self, frame: int) -> NDArray[Any]:
-        """A slice's values, (H, W) or (H, W, 3)."""
-        if self.num_volumes > 1:
-            raise ValueError(f"a mask of {self.num_volumes} volumes instead of one")
-        return np.nan_to_num(self._plane(frame), posinf=0, neginf=0)
-
-    def _plane(self, frame: int) -> NDArray[Any]:
-        position = self.num_frames - 1 - frame if self._turns[self._cut, 1] < 0 else frame
-        where = [slice(None)] * 3
-        where[self._cut] = slice(position, position + 1)
-        apply_orientation = optional_package("nibabel.orientations").apply_orientation
-        slab = apply_orientation(self.values(*where), self._turns)
-        plane = np.squeeze(slab, self._ras[self._cut])
-        # (right or front, front or up) → rows downwards, columns to the patient's left or back.
-        return plane[::-1, ::-1].swapaxes(0, 1)
 
     def values(self, *where: slice) -> NDArray[Any]:
         """(X, Y, Z) or (X, Y, Z, 3) scaled values; of a compressed file, its sum compared."""

@@ -1,4 +1,4 @@
-"""Masks of NIfTI volumes on the grid of their image, however they are stored themselves."""
+"""NIfTI masks of volumes on the grid of their image, however they are stored themselves."""
 
 from __future__ import annotations
 
@@ -13,69 +13,77 @@ from numpy.typing import NDArray
 from datasets.readers.base import SliceAxis, optional_package
 from datasets.readers.formats import shown
 from datasets.readers.nifti import NiftiFile
+from datasets.readers.volume import VolumeFile
 from utils.errors import UserError
 
 # Of a voxel: what rounding and the two forms of a header's affine differ by.
 _TOLERANCE = 1e-3
 
 
-class NiftiMask(NiftiFile):
-    """A mask cut as its image is: frames, sizes and orientation are the image's."""
+class NiftiMask(VolumeFile):
+    """A mask cut as its image is: frames, sizes and orientation are the image's.
 
-    def __init__(self, path: Path, image: Path, axis: SliceAxis) -> None:
-        super().__init__(image, axis)
-        self._mask = NiftiFile(path, axis)
+    Args:
+        path: The mask.
+        image: Its image.
+        name: What messages call the image.
+        axis: How it is cut.
+    """
+
+    def __init__(self, path: Path, image: VolumeFile, name: Path, axis: SliceAxis) -> None:
+        super().__init__(image.shape, image.affine, axis)
+        self._path, self._mask = path, NiftiFile(path, axis)
         self.num_volumes = self._mask.num_volumes
-        self._same = _same_grid(self._mask, self)
-        if not self._same and (gap := _gap(self._mask, self)):
+        self._same = _same_grid(self._mask, image)
+        if not self._same and (gap := _gap(self._mask, image)):
             raise UserError(
-                f"{shown(path)}: does not cover its image {shown(image)}, which reaches up to "
-                f"{gap:.4g} mm beyond it: mask {_described(self._mask)}, image {_described(self)}; "
-                "correct the affine, or redraw the mask on the grid of its image"
+                f"{shown(path)}: does not cover its image {shown(name)}, which reaches up to "
+                f"{gap:.4g} mm beyond it: mask {_described(self._mask)}, image "
+                f"{_described(image)}; correct the affine, or redraw the mask on the grid of its "
+                "image"
             )
-        self._files = (path, image)
 
     def values(self, *where: slice) -> NDArray[Any]:
         """The mask's values on the image's grid."""
         if self._same:
             return self._mask.values(*where)
-        mask, image = self._files
-        return _resampled(mask, mask.stat().st_mtime_ns, image, image.stat().st_mtime_ns)[where]
+        stamp = self._path.stat().st_mtime_ns
+        return _resampled(self._path, stamp, self.shape, self.affine.tobytes())[where]
 
 
 @lru_cache(maxsize=1)
-def _resampled(mask: Path, stamp: int, image: Path, image_stamp: int) -> NDArray[Any]:
+def _resampled(path: Path, stamp: int, shape: tuple[int, int, int], affine: bytes) -> NDArray[Any]:
     """The whole mask, each voxel of the image's grid with the value of the nearest one."""
-    source, target = NiftiFile(mask, "axial"), NiftiFile(image, "axial")
+    source = NiftiFile(path, "axial")
     values = source.values(*[slice(None)] * 3).reshape(*source.shape, -1)
     volume = optional_package("nibabel.spatialimages").SpatialImage(
         np.nan_to_num(values.max(axis=3), posinf=0, neginf=0), source.affine
     )
     # At the rim an image's voxel may reach beyond the mask's: "constant" would unmark it.
     resample = optional_package("nibabel.processing").resample_from_to
-    grid = (target.shape, target.affine)
+    grid = (shape, np.frombuffer(affine).reshape(4, 4))
     return np.asanyarray(resample(volume, grid, order=0, mode="nearest", out_class=None).dataobj)
 
 
-def _moved(corners: NDArray[Any], source: NiftiFile, target: NiftiFile) -> NDArray[np.float64]:
+def _moved(corners: NDArray[Any], source: VolumeFile, target: VolumeFile) -> NDArray[np.float64]:
     """Voxel coordinates of one grid as those of another, (N, 3)."""
     affine = np.linalg.inv(target.affine) @ source.affine
     return np.asarray(corners @ affine[:3, :3].T + affine[:3, 3])
 
 
-def _corners(file: NiftiFile) -> NDArray[np.float64]:
+def _corners(file: VolumeFile) -> NDArray[np.float64]:
     """The outer corners of a grid in its own voxels, (8, 3)."""
     return np.array(list(product(*((-0.5, length - 0.5) for length in file.shape))))
 
 
-def _same_grid(mask: NiftiFile, image: NiftiFile) -> bool:
+def _same_grid(mask: VolumeFile, image: VolumeFile) -> bool:
     if mask.shape != image.shape:
         return False
     corners = _corners(image)
     return bool(np.abs(_moved(corners, mask, image) - corners).max() < _TOLERANCE)
 
 
-def _gap(mask: NiftiFile, image: NiftiFile) -> float:
+def _gap(mask: VolumeFile, image: VolumeFile) -> float:
     """How far the image reaches beyond the mask, in mm; 0 where no whole voxel lies outside."""
     there = _moved(_corners(image), image, mask)
     outside = there - np.clip(there, -0.5, np.array(mask.shape) - 0.5)
@@ -86,7 +94,7 @@ def _gap(mask: NiftiFile, image: NiftiFile) -> float:
     return float(np.linalg.norm(distances, axis=1).max())
 
 
-def _described(file: NiftiFile) -> str:
+def _described(file: VolumeFile) -> str:
     """A grid in one line."""
     shape = " × ".join(str(length) for length in file.shape)
     rows = "; ".join(" ".join(f"{value:.6g}" for value in row) for row in file.affine[:3])

@@ -10,6 +10,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -104,17 +105,17 @@ class Series:
     findings: tuple[str, ...] = ()
     name: Path = Path()
 
-    @property
+    @cached_property
     def heights(self) -> NDArray[np.float64]:
         """(N,) positions along the normal, mm, growing."""
         return np.array([plane.height for plane in self.planes])
 
-    @property
+    @cached_property
     def distance(self) -> float:
         """Between neighbours, mm: the median, which a missing slice does not move."""
         return float(np.median(np.diff(self.heights)))
 
-    @property
+    @cached_property
     def shifts(self) -> NDArray[np.float64]:
         """(N, 2) rows and columns that each slice lies off the normal through the first one."""
         first = self.planes[0]
@@ -122,12 +123,22 @@ class Series:
         along_columns, along_rows = (moved @ direction for direction in first.directions)
         return np.stack([along_rows / first.spacing[0], along_columns / first.spacing[1]], axis=1)
 
-    @property
+    @cached_property
     def straight(self) -> bool:
         """Whether the slices are the planes of a grid as they are."""
         gaps = np.diff(self.heights)
         even = np.abs(gaps - self.distance).max() <= _EVEN * self.distance
         return bool(even and np.abs(self.shifts).max() <= _STRAIGHT)
+
+    def lies_on(self, other: Series) -> bool:
+        """Whether its slices lie where those of another one do."""
+        if len(self.planes) != len(other.planes):
+            return False
+        gaps = [
+            np.linalg.norm(mine.position - its.position) if mine.lies_along(its) else np.inf
+            for mine, its in zip(self.planes, other.planes, strict=True)
+        ]
+        return bool(max(gaps) < _SAME_POSITION)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class Calibration:
         num_normal: Its normal images.
         num_anomalous: Its anomalous images.
         fingerprint: Of checkpoint and scoring keys; another one needs another calibration.
+        pixel_threshold: A pixel with this score or above is marked; None where none was learnt.
     """
 
     threshold: float
@@ -68,6 +69,7 @@ class Calibration:
     num_normal: int
     num_anomalous: int
     fingerprint: str
+    pixel_threshold: float | None = None
 
     def is_of(self, split: Split) -> bool:
         """Whether it was learnt on a split: its folder, and as many images of both classes."""

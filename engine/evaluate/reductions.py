@@ -1,13 +1,30 @@
-"""From distance maps to one score per image and one score per pixel."""
+"""From distance maps to one score per pixel, per image and per volume."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import fmean
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from models.criteria import resize_maps
+from utils.config.values import VolumeReduction
 
 _WINDOW = 8
+_TOP_K = 5
+
+
+def volume_score(scores: Iterable[float], reduction: VolumeReduction) -> float:
+    """One anomaly score for a volume, 0 where it has no slices.
+
+    Args:
+        scores: Those of its slices.
+        reduction: ``max``, ``mean``, or ``top_k_mean``, the mean of the five highest.
+    """
+    highest = sorted(scores, reverse=True)
+    count = {"max": 1, "mean": len(highest), "top_k_mean": _TOP_K}[reduction]
+    return fmean(highest[:count]) if highest else 0.0
 
 
 def image_scores(maps: Tensor, reduction: str, multi_hstate_reduction: str) -> Tensor:

@@ -164,7 +164,7 @@ def test_changed_settings_and_versions_are_read_anew(
     assert [count(), count()] == [4, 0]
     assert [count(size=9), count(window=narrow), count(9, narrow)] == [4, 4, 4]
     assert count() == 0
-    monkeypatch.setattr(image_cache, "CACHE_VERSION", 2)
+    monkeypatch.setattr(image_cache, "CACHE_VERSION", image_cache.CACHE_VERSION + 1)
     assert count() == 4
 
 

@@ -1,14 +1,18 @@
 """Prediction from Python: every kind of input, and the numbers of the script."""
 
+import csv
 from concurrent.futures import ThreadPoolExecutor
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 
 from engine.evaluate.calibration import calibrate_trained, load_calibration
+from engine.predict import Output, predict
 from engine.predictor import Predictor
 from engine.train.start import train
+from tests.medical_files import write_nifti
 from utils.errors import UserError
 
 
@@ -86,3 +90,24 @@ def test_a_file_that_is_no_image_is_an_error_with_its_name(predictor, tmp_path):
     (tmp_path / "x.png").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"x\.png: "):
         predictor(tmp_path / "x.png")
+
+
+def test_a_volume_has_the_map_and_scores_of_the_script(predictor, config, tmp_path):
+    volume = np.random.default_rng(0).integers(0, 255, (12, 10, 4)).astype(np.uint8)
+    affine = np.diag([-2.0, 1, 3, 1])
+    path = write_nifti(tmp_path / "a.nii.gz", volume, affine)
+    found = predictor.volume(path)
+    predict(config, [path], Output(tmp_path / "out"))
+    with (tmp_path / "out/volumes.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (repr(found.score), str(found.worst_slice)) == (row["score"], row["worst_slice"])
+    assert found.predicted == (row["predicted"] == "1")
+    assert list(found.slices) == [0, 1, 2, 3]
+    assert found.score == max(found.slices.values())
+    image = nibabel.load(tmp_path / "out" / row["map"])
+    assert np.array_equal(image.get_fdata(), found.anomaly_map)
+    assert np.array_equal(found.affine, affine)
+    write_nifti(tmp_path / "two/b.nii", volume)
+    write_nifti(tmp_path / "two/c.nii", volume)
+    with pytest.raises(UserError, match="two: does not hold one volume"):
+        predictor.volume(tmp_path / "two")

@@ -109,8 +109,11 @@ def read_ini(path: Path) -> RawConfig:
     return RawConfig(str(path), sections, own)
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--config FILE`` and ``--set KEY=VALUE``."""
+def config_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser of command lines with ``--config FILE`` and ``--set KEY=VALUE``."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--config", required=True, type=Path, metavar="FILE", help="an INI file, see configs/"
     )
@@ -121,3 +124,4 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override a key of the config; may be given several times",
     )
+    return parser

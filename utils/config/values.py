@@ -110,6 +110,7 @@ CriterionName = Literal[
 ]
 Reduction = Literal["mean", "max", "pixelwise_mean_max", "pixelwise_max_mean", "downsample_8x8"]
 MultiReduction = Literal["mean", "max"]
+VolumeReduction = Literal["max", "mean", "top_k_mean"]
 
 _COUNT = f"a whole number from 1 to {MOST}"
 _REDUCTION = "one of " + ", ".join(get_args(Reduction))
@@ -147,6 +148,7 @@ Flag = Annotated[bool, BeforeValidator(_boolean), _says("0 or 1")]
 UnusedNumber = Annotated[FiniteFloat, _says("a number: the key is not used")]
 Ratio = Annotated[float, Field(gt=0, lt=64), _says("a number above 0 and below 64")]
 Fraction = Annotated[float, Field(gt=0, lt=1), _says("a number between 0 and 1")]
+Share = Annotated[float, Field(ge=0, lt=1), _says("a number from 0 up and below 1")]
 LearningRate = Annotated[
     float, Field(gt=0, lt=10), _says("a number above 0 and below 10, such as 8e-5")
 ]
@@ -221,4 +223,5 @@ MetricName = Annotated[Metric, _says("one of " + ", ".join(get_args(Metric)))]
 ReductionName = Annotated[Reduction, _says(_REDUCTION)]
 OptionalReduction = Annotated[Reduction | None, _Optional, _says(f"empty, or {_REDUCTION}")]
 StatesReduction = Annotated[MultiReduction, _says("mean or max")]
+VolumeReductionName = Annotated[VolumeReduction, _Lower, _says("max, mean or top_k_mean")]
 OptionalStatesReduction = Annotated[MultiReduction | None, _Optional, _says("empty, mean or max")]

@@ -1,0 +1,55 @@
+"""DICOM files of a folder as volumes, where two or more of them are one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.folders.layouts import files_below, list_images, tell_once
+from datasets.readers.formats import KINDS, kind_of, shown
+from datasets.readers.image import Source
+from datasets.volumes.series import Series, group_series
+
+
+def with_series(paths: Sequence[Path], problems: list[tuple[Path, str]]) -> list[Source]:
+    """Files in their order, those of a DICOM series as one, where its first file stands.
+
+    What is unusual about a series is told once. Each header is read once.
+
+    Args:
+        paths: Files of any kind.
+        problems: Takes series that cannot be put in order, with a line each; their files stay.
+    """
+    grouped = group_series([path for path in paths if kind_of(path) == "dicom"])
+    problems += grouped.problems
+    series_of: dict[Path, list[Series]] = {}
+    for series in grouped.series:
+        for finding in series.findings:
+            tell_once(f"{shown(series.name)}: {finding}")
+        for path in files_of(series):
+            series_of.setdefault(path, []).append(series)
+    found: dict[Source, None] = {}
+    for path in paths:
+        found |= dict.fromkeys(series_of.get(path, [path]))
+    return list(found)
+
+
+def sources_of(folder: Path) -> list[Source]:
+    """The images of a folder of a split: its files, and the DICOM series in folders below it.
+
+    Series that cannot be put in order are told; their files directly in the folder are pictures.
+
+    Raises:
+        UserError: A folder cannot be listed.
+    """
+    files = list_images(folder, KINDS, tell=False)
+    problems: list[tuple[Path, str]] = []
+    sources = with_series([*files, *files_below(folder)], problems)
+    for path, problem in problems:
+        tell_once(f"{shown(path)}: {problem}")
+    return [each for each in sources if isinstance(each, Series) or each in files]
+
+
+def files_of(source: Source) -> set[Path]:
+    """The files that are read of an image."""
+    return {plane.path for plane in source.planes} if isinstance(source, Series) else {source}

@@ -1,0 +1,51 @@
+"""Whatever goes wrong with a file, in one line that names it."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import UnidentifiedImageError
+
+from datasets.readers.formats import shown
+from datasets.readers.library_logs import kept_messages
+from utils.errors import UserError
+
+# What decoders run into on headers that they did not expect; the words mean nothing to a user.
+_SURPRISES = (TypeError, AttributeError, LookupError, ArithmeticError, struct.error)
+_PYTHON_WORDS = re.compile(r"<[^<>]*>|Use force=True[^.]*\.")
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Make any error of the block a UserError in one line that names a file; its own ones stay."""
+    with kept_messages() as messages:
+        try:
+            yield
+        except UserError:
+            raise
+        except FileNotFoundError as error:
+            raise UserError(f"{shown(path)}: no such file") from error
+        # Decoders raise anything on bytes that they did not expect.
+        except Exception as error:
+            reason = _reason(error, messages)
+            raise UserError(
+                f"{shown(path)}: cannot be read as an image ({reason}); replace or remove it"
+            ) from error
+
+
+def _reason(error: Exception, messages: Sequence[str]) -> str:
+    """An error and what was logged before it, whole, on one line, without Python's objects."""
+    if isinstance(error, UnidentifiedImageError):
+        return "its content is no PNG, JPEG, BMP or TIFF"
+    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    if "cannot reshape array" in text:
+        text = "its pixels are cut short"
+    if isinstance(error, _SURPRISES):
+        text = "its header is damaged"
+    told = "; ".join(dict.fromkeys([text, *messages]))
+    line = " ".join(_PYTHON_WORDS.sub("", told).split())
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)

@@ -1,0 +1,133 @@
+"""The files of the volumes of a prediction: volumes.csv, maps, masks and DICOM SEG objects."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from datasets.folders.samples import Sample
+from datasets.readers.formats import shown
+from datasets.volumes.write import write_nifti, write_segmentation
+from engine.evaluate.reductions import volume_score
+from engine.prediction.volume_map import VolumeMap
+from engine.prediction_results import PredictionFiles, verdict_of
+from engine.predictor import Prediction, Predictor
+from utils.checkpoints import write_csv
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_HEADER = [
+    *("path", "score", "predicted", "num_slices", "num_anomalous", "worst_slice", "map"),
+]
+
+
+class VolumeFiles:
+    """Collects the slices of one volume after the other, and writes each when it is complete.
+
+    Args:
+        files: Where results go.
+        predictor: Whose thresholds and reduction are used.
+        maps: Whether maps and masks are written.
+        dicom_seg: Whether DICOM SEG objects are, of DICOM series.
+    """
+
+    def __init__(
+        self, files: PredictionFiles, predictor: Predictor, *, maps: bool, dicom_seg: bool
+    ) -> None:
+        calibration = predictor.calibration
+        self._pixel_threshold = calibration.pixel_threshold if calibration else None
+        if dicom_seg and self._pixel_threshold is None:
+            logger.warning("without a pixel threshold there is no DICOM SEG")
+        self._files, self._maps, self._dicom_seg = files, maps, dicom_seg
+        self._threshold = predictor.threshold
+        self._reduction = predictor.settings.volume_reduction
+        self._volume: VolumeMap | None = None
+        self._name: Path | None = None
+        self._rows: list[list[str]] = []
+
+    def turn_to(self, sample: Sample | None) -> None:
+        """Begin the volume of a sample, unless it is the one that is open; write that one."""
+        name = sample.volume_name if sample else None
+        if name == self._name:
+            return
+        if self._volume is not None:
+            self._write(self._volume)
+        self._name, self._volume = name, None
+
+    def add(self, sample: Sample, prediction: Prediction | None) -> None:
+        """Take a slice of the open volume; None where it shows too little to be scored."""
+        if self._name is None:
+            return
+        if self._volume is None:
+            self._volume = VolumeMap(sample, keep_maps=self._maps or self._dicom_seg)
+        if prediction is not None:
+            self._volume.add(sample, prediction.score, prediction.anomaly_map)
+
+    def write_table(self) -> None:
+        """Write the last volume, and volumes.csv where there are volumes.
+
+        Raises:
+            UserError: The table cannot be written.
+        """
+        self.turn_to(None)
+        if self._rows:
+            write_csv(self._files.folder / "volumes.csv", _HEADER, self._rows)
+
+    def _write(self, volume: VolumeMap) -> None:
+        """Write one volume; what cannot be written is its error alone."""
+        try:
+            map_path = self._write_files(volume)
+        except UserError as error:
+            self._files.note_error(volume.sample, str(error))
+            return
+        scores, threshold, worst = volume.scores, self._threshold, volume.worst_slice
+        highest = 0.0 if worst is None else scores[worst]
+        anomalous = threshold is not None and sum(map(threshold.__le__, scores.values()))
+        self._rows.append(
+            [
+                str(self._name),
+                repr(volume_score(scores.values(), self._reduction)),
+                verdict_of(highest, threshold),
+                str(len(scores)),
+                "" if threshold is None else str(int(anomalous)),
+                "" if worst is None else str(worst),
+                map_path,
+            ]
+        )
+
+    def _write_files(self, volume: VolumeMap) -> str:
+        assert self._name is not None
+        path, threshold = self._files.volume_path(self._name), self._pixel_threshold
+        map_path = path.with_name(f"{path.name}_map.nii.gz")
+        if self._maps:
+            self._tell_skew(volume)
+            values = volume.on_grid()
+            write_nifti(map_path, values, volume.grid)
+            if threshold is not None:
+                mask = (values >= threshold).astype(np.uint8)
+                write_nifti(path.with_name(f"{path.name}_mask.nii.gz"), mask, volume.grid)
+        if self._dicom_seg and threshold is not None and volume.sample.series is not None:
+            self._write_segmentation(volume, path.with_name(f"{path.name}_seg.dcm"), threshold)
+        return str(map_path.relative_to(self._files.folder)) if self._maps else ""
+
+    def _write_segmentation(self, volume: VolumeMap, path: Path, threshold: float) -> None:
+        stack, series = volume.as_stack(), volume.sample.series
+        assert series is not None
+        if stack is None:
+            raise UserError(
+                f"{shown(series.name)}: has no DICOM SEG, since its slices lie on no straight grid "
+                "and SLICE_AXIS cuts others; set SLICE_AXIS to the direction of its slices"
+            )
+        write_segmentation(path, stack >= threshold, series, f"pixel score {threshold:.6g} or more")
+
+    def _tell_skew(self, volume: VolumeMap) -> None:
+        if skew := volume.grid.skew:
+            logger.warning(
+                "%s: its axes are off a right angle by up to %.1f degrees, and so are its map's: "
+                "SimpleITK, 3D Slicer and ITK-SNAP refuse such files",
+                shown(self._name or volume.sample.path),
+                skew,
+            )

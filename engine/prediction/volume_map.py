@@ -1,0 +1,75 @@
+"""The anomaly map of one volume, filled slice by slice."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.folders.samples import Sample
+from datasets.prediction_dataset import Input
+from datasets.readers.image import open_image
+from datasets.readers.volume import VolumeFile
+from datasets.volumes.grid import Grid, grid_of
+from datasets.volumes.series_file import SeriesFile
+
+# Pixels above this grey level show something: 5 % of white.
+_BACKGROUND = 0.05 * 255
+
+
+def shows_enough(image: Input, least: float) -> bool:
+    """Whether an image counts: a picture always, a slice by the share of it that is no background.
+
+    Args:
+        image: The image.
+        least: MIN_FOREGROUND.
+    """
+    if image.sample.volume_name is None or least == 0:
+        return True
+    return bool(np.mean(image.pixels > _BACKGROUND) >= least)
+
+
+class VolumeMap:
+    """Maps and scores of the slices of one volume. Slices that are not added are 0.
+
+    Args:
+        sample: Any of its slices.
+        keep_maps: Whether maps are kept, or scores alone.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+
+    def __init__(self, sample: Sample, *, keep_maps: bool = True) -> None:
+        with open_image(sample.source, sample.axis, volume=sample.volume) as file:
+            assert isinstance(file, VolumeFile)
+            self.file = file
+        self.sample = sample
+        self.grid = grid_of(sample.series) if sample.series else Grid(file.shape, file.affine)
+        self.scores: dict[int, float] = {}
+        self._values = np.zeros(file.shape, np.float32) if keep_maps else None
+
+    def add(self, sample: Sample, score: float, anomaly_map: NDArray[np.float32]) -> None:
+        """Take one slice, its map (H, W) as large as the slice."""
+        frame = sample.frame
+        assert frame is not None
+        self.scores[frame] = score
+        if self._values is not None:
+            self.file.plane_of(self._values, frame)[:] = anomaly_map
+
+    @property
+    def worst_slice(self) -> int | None:
+        """The slice with the highest score, from 0; None where no slice counts."""
+        return max(self.scores, key=self.scores.__getitem__, default=None)
+
+    def on_grid(self) -> NDArray[np.float32]:
+        """(X, Y, Z), the map on ``grid``."""
+        assert self._values is not None
+        file = self.file
+        return file.on_grid(self._values) if isinstance(file, SeriesFile) else self._values
+
+    def as_stack(self) -> NDArray[np.float32] | None:
+        """(N, rows, columns), on the slices of a DICOM series; None where it lies on others."""
+        assert self._values is not None
+        if isinstance(self.file, SeriesFile) and (self.file.own_slices or self.file.straight):
+            return self.file.as_stack(self._values)
+        return None

@@ -1,0 +1,146 @@
+"""DICOM series among the files of inputs and splits."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom.uid import generate_uid
+
+from datasets.folders.find import find_normal_images, find_split
+from datasets.folders.inputs import find_inputs
+from datasets.folders.samples import ANOMALOUS, NORMAL
+from datasets.folders.scan import check_headers
+from datasets.folders.volumes import Slicing
+from datasets.volumes.series import group_series
+from tests.medical_files import write_dicom, write_nifti
+from tests.series_files import write_series
+from utils.errors import UserError
+from utils.intensity import IntensityWindow
+
+STACK = np.random.default_rng(0).integers(0, 999, (4, 8, 6)).astype(np.uint16)
+# Slice 2 of the stack is marked.
+MARKED = np.zeros_like(STACK)
+MARKED[2, 1, 1] = 1
+AUTO = IntensityWindow()
+
+
+def labels(split):
+    return [sample.label for sample in split.samples]
+
+
+def test_inputs_are_pictures_and_the_slices_of_volumes_in_order(tmp_path):
+    paths = write_series(tmp_path / "b", STACK)
+    alone = write_dicom(tmp_path / "c.dcm", STACK[0])
+    write_nifti(tmp_path / "a.nii", np.ones((3, 4, 2), np.uint8))
+    samples = list(find_inputs([tmp_path], recursive=True))
+    assert [sample.name for sample in samples] == [
+        f"{tmp_path}/a.nii#0",
+        f"{tmp_path}/a.nii#1",
+        str(alone),
+        *map(str, paths),
+    ]
+    names = [sample.volume_name for sample in samples]
+    assert names == [tmp_path / "a.nii"] * 2 + [None] + [tmp_path / "b"] * 4
+    across = find_inputs([tmp_path / "b"], axis="coronal")
+    assert [sample.name for sample in across] == [f"{tmp_path}/b#{each}" for each in range(8)]
+
+
+def test_a_nifti_of_one_plane_is_a_picture(tmp_path):
+    write_nifti(tmp_path / "a.nii", np.ones((3, 4, 1), np.uint8))
+    (sample,) = find_inputs([tmp_path])
+    assert sample.volume_name is None
+
+
+def test_what_is_unusual_is_told_with_the_name_of_the_series(tmp_path, caplog):
+    write_series(tmp_path / "scan", STACK, heights=[0, 2, 4, 8])
+    with caplog.at_level(logging.WARNING):
+        assert len(list(find_inputs([tmp_path / "scan"]))) == 4
+    (line,) = caplog.messages
+    assert line == f"{tmp_path}/scan: missing slice: between 4.00 and 8.00 mm"
+
+
+def test_a_series_in_no_order_is_told_and_its_files_are_pictures(tmp_path):
+    uid = generate_uid()
+    for part in ("a", "b"):
+        write_series(tmp_path / part, STACK, uid=uid)
+    problems = []
+    samples = list(find_inputs([tmp_path], recursive=True, problems=problems))
+    assert {sample.series for sample in samples} == {None}
+    assert len(samples) == 8
+    ((_, text),) = problems
+    assert text.startswith("doubled position")
+
+
+def test_a_split_holds_series_with_masks_on_their_grids(tmp_path):
+    for name in ("p1", "p2"):
+        write_series(tmp_path / "Ungood/img" / name, STACK)
+    write_series(tmp_path / "good/p3", STACK)
+    write_series(tmp_path / "Ungood/label/p1", MARKED)
+    affine = np.diag([1.25, 1.5, 2, 1])
+    affine[:3, 3] = 10 - 5 * 1.25, 20 - 7 * 1.5, 0
+    volume = np.ascontiguousarray(MARKED[:, ::-1, ::-1].transpose(2, 1, 0))
+    write_nifti(tmp_path / "Ungood/label/p2.nii.gz", volume, affine)
+    split = find_split(tmp_path, key="TEST_DATA_PATH")
+    assert (split.unread, split.problems) == ((), ())
+    one = [NORMAL, NORMAL, ANOMALOUS, NORMAL]
+    assert labels(split) == one + one + [NORMAL] * 4
+    for number in (2, 6):
+        assert np.argwhere(split.samples[number].read_mask()).tolist() == [[1, 1]]
+    check_headers(split)
+    across = find_split(tmp_path, key="TEST_DATA_PATH", slicing=Slicing("sagittal"))
+    assert labels(across).count(ANOMALOUS) == 2
+
+
+def test_slices_may_have_masks_of_their_own(tmp_path):
+    """As before series were known: one file, one mask; turned with its slice."""
+    paths = write_series(
+        tmp_path / "Ungood/img", STACK, ImageOrientationPatient=[-1, 0, 0, 0, 1, 0]
+    )
+    for path in paths:
+        marked = np.zeros((8, 6), np.uint8)
+        marked[1, 1] = 255
+        (tmp_path / "Ungood/label").mkdir(exist_ok=True)
+        Image.fromarray(marked).save(tmp_path / "Ungood/label" / f"{path.stem}.png")
+    split = find_split(tmp_path, key="TEST_DATA_PATH")
+    assert labels(split) == [ANOMALOUS] * 4
+    check_headers(split)
+    for sample in split.samples:
+        assert np.argwhere(sample.read_mask()).tolist() == [[1, 4]]
+        assert sample.mask.stem == sample.path.stem
+    with pytest.raises(UserError, match=r"add img.nii.gz, of the whole volume, to the label/"):
+        find_split(tmp_path, key="TEST_DATA_PATH", slicing=Slicing("coronal"))
+
+
+def test_a_series_without_a_mask_is_named_once(tmp_path):
+    for name in ("p1", "p2"):
+        write_series(tmp_path / "Ungood/img" / name, STACK)
+    write_series(tmp_path / "Ungood/label/p1", MARKED)
+    with pytest.raises(UserError) as error:
+        find_split(tmp_path, key="TEST_DATA_PATH")
+    assert str(error.value).count("\n") == 0
+    assert "p2: has no mask" in str(error.value)
+
+
+@pytest.mark.parametrize("folder", ["good/p1", "p1", "good/img"])
+def test_training_folders_hold_series(tmp_path, folder):
+    paths = write_series(tmp_path / folder, STACK)
+    split = find_normal_images(tmp_path, key="TRAIN_DATA_PATH")
+    assert [sample.path for sample in split.samples] == paths
+    assert all(sample.series is split.samples[0].series for sample in split.samples)
+    plane = split.samples[1].read(AUTO)
+    assert plane.shape == (8, 6)
+    assert split.unread == ()
+
+
+def test_headers_of_series_are_read_once(tmp_path, monkeypatch):
+    write_series(tmp_path / "good", STACK)
+    read = []
+    monkeypatch.setattr(
+        "datasets.folders.series.group_series",
+        lambda paths: group_series(read.append(path) or path for path in paths),
+    )
+    check_headers(find_split(tmp_path, key="TEST_DATA_PATH"))
+    assert len(read) == len(set(read)) == 4

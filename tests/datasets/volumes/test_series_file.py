@@ -1,0 +1,158 @@
+"""One volume, however it is stored: the same slices; and what a series alone may hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from datasets.readers.base import SliceAxis
+from datasets.readers.image import Source, open_image, read_image, read_mask, read_size
+from datasets.volumes.series import Series, group_series
+from tests.medical_files import write_nifti
+from tests.series_files import write_series
+from utils.errors import UserError
+from utils.intensity import IntensityWindow
+
+AXES: tuple[SliceAxis, ...] = ("axial", "coronal", "sagittal")
+# (X, Y, Z) in RAS+; no two slices alike, none like itself turned.
+VOLUME = np.random.default_rng(0).integers(0, 3000, (9, 7, 5)).astype(np.uint16)
+
+
+def as_stack(volume: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """(X, Y, Z) in RAS+ as axial DICOM slices (N, rows, columns)."""
+    return np.ascontiguousarray(volume[::-1, ::-1].transpose(2, 1, 0))
+
+
+def series_of(folder: Path) -> Series:
+    (series,) = group_series(folder.rglob("*.dcm")).series
+    return series
+
+
+def slices(source: Source, axis: SliceAxis, window: str = "auto") -> list[NDArray[np.uint8]]:
+    with open_image(source, axis) as file:
+        count = file.num_frames
+    found = [
+        read_image(source, IntensityWindow.parse(window), frame, axis=axis)
+        for frame in range(count)
+    ]
+    assert {read_size(source, 0, axis=axis)} == {each.shape for each in found}
+    return found
+
+
+def stored(folder: Path) -> dict[str, Source]:
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", (8, -6, 10), degrees=True).as_matrix()
+    flip = np.diag([-1.0, -1, 1, 1])
+    swap = np.eye(4)[[2, 0, 1, 3]]
+    write_series(folder / "dicom", as_stack(VOLUME))
+    return {
+        "RAS": write_nifti(folder / "ras.nii.gz", VOLUME),
+        "LPS": write_nifti(folder / "lps.nii", VOLUME[::-1, ::-1], flip),
+        "transposed": write_nifti(folder / "zxy.nii", VOLUME.transpose(2, 0, 1), swap.T),
+        "oblique": write_nifti(folder / "oblique.nii", VOLUME, turn),
+        "DICOM": series_of(folder / "dicom"),
+    }
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("window", ["auto", "percentiles 5,80", "100,900"])
+def test_one_volume_has_one_set_of_slices_however_it_is_stored(tmp_path, axis, window):
+    found = {name: slices(source, axis, window) for name, source in stored(tmp_path).items()}
+    assert len(found["RAS"]) == VOLUME.shape[2 - AXES.index(axis)]
+    for name, each in found.items():
+        assert np.array_equal(each, found["RAS"]), name
+
+
+def test_what_is_written_to_a_slice_lands_in_its_voxels(tmp_path):
+    for axis in AXES:
+        for name, source in stored(tmp_path / axis).items():
+            with open_image(source, axis) as file:
+                array = np.zeros(file.shape, np.uint8)
+                for frame in range(file.num_frames):
+                    file.plane_of(array, frame)[:] = file.pixels(frame, IntensityWindow())
+                for frame in range(file.num_frames):
+                    assert np.array_equal(
+                        file.plane_of(array, frame), file.pixels(frame, IntensityWindow())
+                    ), name
+
+
+def test_a_slice_of_its_own_reads_one_file(tmp_path):
+    write_series(tmp_path, as_stack(VOLUME), WindowCenter=1000, WindowWidth=2000)
+    series = series_of(tmp_path)
+    for plane in series.planes[1:]:
+        plane.path.unlink()
+    slice_zero = read_image(series, IntensityWindow(), 0)
+    assert slice_zero.shape == VOLUME.shape[1::-1]
+    with pytest.raises(UserError, match=r"no such file"):
+        read_image(series, IntensityWindow(), 0, axis="coronal")
+
+
+def test_slices_with_windows_of_their_own_share_that_of_the_volume(tmp_path):
+    paths = write_series(tmp_path, as_stack(VOLUME))
+    series = series_of(tmp_path)
+    plain = slices(series, "axial")
+    for number, path in enumerate(paths):
+        header = pydicom.dcmread(path)
+        header.WindowCenter, header.WindowWidth = 100 * (number + 1), 50
+        header.save_as(path)
+    assert np.array_equal(slices(series_of(tmp_path), "axial"), plain)
+
+
+def test_low_is_bright_and_padding_is_black_along_every_axis(tmp_path):
+    volume = VOLUME.copy()
+    volume[2, 3, 1] = 5000
+    for name, kind in (("plain", "MONOCHROME2"), ("inverted", "MONOCHROME1")):
+        tags = {"PixelPaddingValue": 5000, "WindowCenter": 1500, "WindowWidth": 3000}
+        write_series(tmp_path / name, as_stack(volume), PhotometricInterpretation=kind, **tags)
+    for axis in AXES:
+        plain = np.stack(slices(series_of(tmp_path / "plain"), axis)).astype(int)
+        inverted = np.stack(slices(series_of(tmp_path / "inverted"), axis)).astype(int)
+        assert (plain + inverted == 255).sum() == plain.size - 1
+        assert (plain + inverted == 0).sum() == 1
+
+
+def test_a_mask_is_a_nifti_on_the_grid_or_a_series_of_the_same_slices(tmp_path):
+    marked = np.zeros_like(VOLUME)
+    marked[2, 5, 3] = 1
+    image = stored(tmp_path)["DICOM"]
+    write_series(tmp_path / "mask", as_stack(marked))
+    mask = series_of(tmp_path / "mask")
+    # The voxel (0, 0) of DICOM lies at x = -10, y = -20 LPS; spacing is 1.25 and 1.5 mm.
+    affine = np.diag([1.25, 1.5, 2, 1])
+    affine[:3, 3] = 10 - 8 * 1.25, 20 - 6 * 1.5, 0
+    nifti = write_nifti(tmp_path / "mask.nii.gz", marked, affine)
+    for axis in AXES:
+        with open_image(image, axis) as file:
+            count = file.num_frames
+        for each in (mask, nifti):
+            planes = [read_mask(each, frame, axis=axis, image=image) for frame in range(count)]
+            assert np.sum(planes) == 1
+            with open_image(write_nifti(tmp_path / "same.nii", marked), axis) as file:
+                expected = [file.read_mask(frame) > 0 for frame in range(count)]
+            assert np.array_equal(planes, expected)
+    write_series(tmp_path / "elsewhere", as_stack(marked), heights=[1, 3, 5, 7, 9])
+    with pytest.raises(UserError, match="do not lie where those of its image"):
+        read_mask(series_of(tmp_path / "elsewhere"), 0, image=image)
+
+
+def test_a_nifti_mask_of_slices_on_no_grid_is_refused(tmp_path):
+    write_series(tmp_path, as_stack(VOLUME), heights=[0, 2, 4, 8, 10])
+    series = replace(series_of(tmp_path), name=tmp_path)
+    mask = write_nifti(tmp_path / "mask.nii", np.zeros((9, 7, 6), np.uint8))
+    with pytest.raises(UserError, match="lie on no straight grid"):
+        read_mask(mask, 0, image=series)
+
+
+def test_a_damaged_slice_is_named_and_the_others_are_read(tmp_path):
+    paths = write_series(tmp_path, as_stack(VOLUME))
+    paths[2].write_bytes(paths[2].read_bytes()[:-40])
+    series = series_of(tmp_path)
+    assert read_image(series, IntensityWindow(), 1).any()
+    with pytest.raises(UserError, match=paths[2].name):
+        read_image(series, IntensityWindow(), 2)
