@@ -80,7 +80,7 @@ def find_inputs(
 def _samples(
     paths: Sequence[Path], recursive: bool, axis: SliceAxis, problems: list[tuple[Path, str]]
 ) -> Iterator[Sample]:
-    files = [file for path in paths for file in _files(path, recursive)]
+    files = list(dict.fromkeys(file for path in paths for file in _files(path, recursive)))
     for source in with_series(files, problems):
         yield from expand_frames(Sample.of(source, axis=axis))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from datasets.folders.layouts import files_below, list_images, tell_once
 from datasets.readers.formats import KINDS, kind_of, shown
 from datasets.readers.image import Source
@@ -20,7 +22,9 @@ def with_series(paths: Sequence[Path], problems: list[tuple[Path, str]]) -> list
         paths: Files of any kind.
         problems: Takes series that cannot be put in order, with a line each; their files stay.
     """
-    grouped = group_series([path for path in paths if kind_of(path) == "dicom"])
+    dicom = [path for path in paths if kind_of(path) == "dicom"]
+    with tqdm(dicom, "reading DICOM headers", unit="file", leave=False, delay=2) as bar:
+        grouped = group_series(bar)
     problems += grouped.problems
     series_of: dict[Path, list[Series]] = {}
     for series in grouped.series:

@@ -81,7 +81,7 @@ class VolumeFiles:
         try:
             map_path = self._write_files(volume)
         except UserError as error:
-            self._files.note_error(volume.sample, str(error))
+            self._note_error(error)
             return
         scores, threshold, worst = volume.scores, self._threshold, volume.worst_slice
         highest = 0.0 if worst is None else scores[worst]
@@ -110,7 +110,10 @@ class VolumeFiles:
                 mask = (values >= threshold).astype(np.uint8)
                 write_nifti(path.with_name(f"{path.name}_mask.nii.gz"), mask, volume.grid)
         if self._dicom_seg and threshold is not None and volume.sample.series is not None:
-            self._write_segmentation(volume, path.with_name(f"{path.name}_seg.dcm"), threshold)
+            try:
+                self._write_segmentation(volume, path.with_name(f"{path.name}_seg.dcm"), threshold)
+            except UserError as error:
+                self._note_error(error)
         return str(map_path.relative_to(self._files.folder)) if self._maps else ""
 
     def _write_segmentation(self, volume: VolumeMap, path: Path, threshold: float) -> None:
@@ -121,7 +124,19 @@ class VolumeFiles:
                 f"{shown(series.name)}: has no DICOM SEG, since its slices lie on no straight grid "
                 "and SLICE_AXIS cuts others; set SLICE_AXIS to the direction of its slices"
             )
-        write_segmentation(path, stack >= threshold, series, f"pixel score {threshold:.6g} or more")
+        marked = f"pixel score {threshold:.6g} or more"
+        try:
+            write_segmentation(path, stack >= threshold, series, marked)
+        except UserError:
+            raise
+        # highdicom demands what many files lack, and raises anything.
+        except Exception as error:
+            raise UserError(
+                f"{shown(series.name)}: a DICOM SEG cannot be written ({error}); the map is"
+            ) from error
+
+    def _note_error(self, error: UserError) -> None:
+        self._files.errors.append((str(self._name), str(error)))
 
     def _tell_skew(self, volume: VolumeMap) -> None:
         if skew := volume.grid.skew:

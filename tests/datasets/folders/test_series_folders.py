@@ -44,6 +44,7 @@ def test_inputs_are_pictures_and_the_slices_of_volumes_in_order(tmp_path):
     ]
     names = [sample.volume_name for sample in samples]
     assert names == [tmp_path / "a.nii"] * 2 + [None] + [tmp_path / "b"] * 4
+    assert len(list(find_inputs([tmp_path / "b", paths[0]]))) == 4
     across = find_inputs([tmp_path / "b"], axis="coronal")
     assert [sample.name for sample in across] == [f"{tmp_path}/b#{each}" for each in range(8)]
 

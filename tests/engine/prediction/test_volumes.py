@@ -12,6 +12,7 @@ from typing import Any
 import highdicom
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 import torch
@@ -176,6 +177,21 @@ def test_a_dicom_seg_marks_the_source_instances(run, tmp_path):
     mask = nibabel.load(tmp_path / "out/maps/scan_mask.nii.gz").get_fdata()
     assert marked.sum() == mask.sum() > 0
     assert np.count_nonzero(marked.any(axis=(1, 2))) == 2
+
+
+def test_nothing_marked_and_nothing_to_refer_to_stop_no_map(run, tmp_path):
+    write_series(tmp_path / "in/normal", STACK // 3)
+    for path in write_series(tmp_path / "in/old", STACK):
+        header = pydicom.dcmread(path)
+        del header.StudyInstanceUID
+        header.save_as(path)
+    rows = run(tmp_path / "in", dicom_seg=True)
+    assert [Path(row["map"]).name for row in rows] == ["normal_map.nii.gz", "old_map.nii.gz"]
+    segmentation = highdicom.seg.segread(tmp_path / "out/maps/normal_seg.dcm")
+    assert not segmentation.pixel_array.any()
+    (error,) = read(tmp_path / "out/errors.csv")
+    assert error["path"] == str(tmp_path / "in/old")
+    assert "StudyInstanceUID" in error["error"]
 
 
 def test_a_volume_has_one_row_and_its_slices_no_pictures(run, tmp_path):
