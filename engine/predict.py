@@ -73,6 +73,7 @@ def predict(
     )
     predictor = Predictor.from_config(config, threshold=threshold)
     colours = predictor.calibration.colours if predictor.calibration else None
+    pixel_threshold = predictor.calibration.pixel_threshold if predictor.calibration else None
     if colours is None:
         logger.warning("without validation images there are no overlays and no report")
     highest = _Highest(settings.report_images)
@@ -88,7 +89,7 @@ def predict(
                     files.note_error(each.sample, each.error)
             readable = [each for each in inputs if not isinstance(each, Unreadable)]
             for each, prediction in zip(readable, predictor.score(readable), strict=True):
-                files.write_image(each.sample, prediction, colours)
+                files.write_image(each.sample, prediction, colours, pixel_threshold)
                 highest.take(prediction.case)
             bar.update(len(inputs))
     files.write_tables(colours)
@@ -100,6 +101,7 @@ def predict(
             highest.cases(),
             files.errors,
             files.folder / "report.html",
+            pixel_threshold=pixel_threshold,
         )
     print(files.summary())
     return len(files.errors)

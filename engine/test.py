@@ -87,6 +87,7 @@ def test(config: Config) -> TestRun:
         metrics=metrics,
         threshold=threshold,
         colours=calibration.colours if calibration else _own_scale(normal_pixels, split),
+        pixel_threshold=calibration.pixel_threshold if calibration else None,
     )
     if scorer.fabric.is_global_zero:
         write_test_results(run, scorer, dataset, files)
@@ -136,4 +137,5 @@ def _calibration_note(calibration: Calibration | None) -> dict[str, Any] | None:
         "val_data_path": calibration.val_data_path,
         "num_normal": calibration.num_normal,
         "num_anomalous": calibration.num_anomalous,
+        "pixel_method": calibration.pixel_method,
     }

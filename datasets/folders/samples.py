@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.readers.base import SliceAxis
-from datasets.readers.formats import shown, stem_of
+from datasets.readers.formats import kind_of, shown, stem_of
 from datasets.readers.image import count_frames, read_image, read_mask
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
@@ -45,6 +45,12 @@ class Sample:
     def name(self) -> str:
         """``path``, or ``path#frame``."""
         return str(self.path) if self.frame is None else f"{self.path}#{self.frame}"
+
+    @property
+    def volume_name(self) -> Path | None:
+        """The volume that the image is a slice of; None for a picture."""
+        is_slice = self.frame is not None and kind_of(self.path) == "nifti"
+        return self.path if is_slice else None
 
     @property
     def stem(self) -> str:

@@ -1,13 +1,17 @@
-"""From distance maps to one score per image and one score per pixel."""
+"""From distance maps to scores of images and pixels, and from slices' scores to volumes'."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
 from models.criteria import resize_maps
 
 _WINDOW = 8
+_TOP_SLICES = 5
 
 
 def image_scores(maps: Tensor, reduction: str, multi_hstate_reduction: str) -> Tensor:
@@ -48,6 +52,19 @@ def pixel_scores(maps: Tensor, reduction: str, multi_hstate_reduction: str) -> T
         return resize_maps(coarse, maps.shape[-2:])[0, :, 0]
     over_states = {"pixelwise_mean_max": "mean", "pixelwise_max_mean": "max"}
     return _reduce(maps, over_states.get(reduction, multi_hstate_reduction), dim=0)
+
+
+def volume_scores(scores: Sequence[float], reduction: str) -> float:
+    """One anomaly score of a volume.
+
+    Args:
+        scores: Of its slices, at least one, in any order.
+        reduction: ``max``, ``mean``, or ``top_k_mean``, the mean of the five highest (of all,
+            where there are fewer).
+    """
+    if reduction == "top_k_mean":
+        scores = sorted(scores)[-_TOP_SLICES:]
+    return float(np.max(scores) if reduction == "max" else np.mean(scores))
 
 
 def _reduce(values: Tensor, reduction: str, dim: int) -> Tensor:

@@ -103,6 +103,18 @@ class TestingConfig(SectionConfig):
         "no anomalous images; elsewhere the threshold is the one of best F1",
         0.95,
     )
+    pixel_quantile: values.Fraction = key(
+        "score",
+        "the quantile of normal validation pixels that becomes the threshold of pixels where "
+        "validation has no masks; elsewhere it is the one of best Dice",
+        0.999,
+    )
+    volume_reduction: values.VolumeReductionName = key(
+        "score",
+        "from the scores of slices to one score of a volume; `top_k_mean`: the mean of the five "
+        "highest",
+        "max",
+    )
     report_images: values.CountOrZero = key("run", "images in the gallery of `report.html`", 200)
     patient_pattern: values.PatientPattern = key(
         "data",

@@ -110,6 +110,7 @@ CriterionName = Literal[
 ]
 Reduction = Literal["mean", "max", "pixelwise_mean_max", "pixelwise_max_mean", "downsample_8x8"]
 MultiReduction = Literal["mean", "max"]
+VolumeReduction = Literal["max", "mean", "top_k_mean"]
 
 _COUNT = f"a whole number from 1 to {MOST}"
 _REDUCTION = "one of " + ", ".join(get_args(Reduction))
@@ -221,4 +222,7 @@ MetricName = Annotated[Metric, _says("one of " + ", ".join(get_args(Metric)))]
 ReductionName = Annotated[Reduction, _says(_REDUCTION)]
 OptionalReduction = Annotated[Reduction | None, _Optional, _says(f"empty, or {_REDUCTION}")]
 StatesReduction = Annotated[MultiReduction, _says("mean or max")]
+VolumeReductionName = Annotated[
+    VolumeReduction, _says("one of " + ", ".join(get_args(VolumeReduction)))
+]
 OptionalStatesReduction = Annotated[MultiReduction | None, _Optional, _says("empty, mean or max")]
