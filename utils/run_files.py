@@ -113,6 +113,11 @@ class TestFiles:
         return self.folder / "scores.csv"
 
     @property
+    def volumes(self) -> Path:
+        """One row per volume; only where there are volumes."""
+        return self.folder / "volumes.csv"
+
+    @property
     def report(self) -> Path:
         """Metrics, curves and gallery."""
         return self.folder / "report.html"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets.folders.find import ANOMALOUS, Split
-from engine.metrics.bootstrap import image_intervals
+from engine.metrics.bootstrap import score_intervals
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import confusion, image_metrics
 
@@ -40,7 +40,7 @@ def run_metrics(
     return {
         **image_metrics(labels, scores),
         **pixel.compute(),
-        "intervals_95": image_intervals(labels, scores, groups, seed=seed) | pixel.intervals(),
+        "intervals_95": score_intervals(labels, scores, groups, seed=seed) | pixel.intervals(),
         "num_images": len(labels),
         "num_normal": len(labels) - num_anomalous,
         "num_anomalous": num_anomalous,
@@ -56,7 +56,11 @@ def summary(metrics: Metrics) -> str:
     """The metrics of a test run in a few lines for the terminal."""
     lines = [f"{metrics['num_images']} images, {metrics['num_anomalous']} of them anomalous"]
     for name, value in metrics.items():
-        if name.startswith(("image_", "pixel_")) and not name.endswith("threshold"):
+        level = name.partition("_")[0]
+        if level not in ("image", "pixel", "volume", "patient") or name.endswith("threshold"):
+            continue
+        # Most sets have neither volumes nor known patients.
+        if value is not None or level in ("image", "pixel"):
             interval = metrics["intervals_95"].get(name)
             bounds = f"  [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
             shown = "not defined" if value is None else f"{value:.4f}{bounds}"
