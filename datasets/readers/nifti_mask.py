@@ -20,14 +20,18 @@ _TOLERANCE = 1e-3
 
 
 class NiftiMask(NiftiFile):
-    """A mask cut as its image is: frames, sizes and orientation are the image's."""
+    """A mask cut as its image is: frames, sizes and orientation are the image's.
+
+    Attributes:
+        on_grid_of_image: Whether its voxels are the image's; they are resampled where not.
+    """
 
     def __init__(self, path: Path, image: Path, axis: SliceAxis) -> None:
         super().__init__(image, axis)
         self._mask = NiftiFile(path, axis)
         self.num_volumes = self._mask.num_volumes
-        self._same = _same_grid(self._mask, self)
-        if not self._same and (gap := _gap(self._mask, self)):
+        self.on_grid_of_image = _same_grid(self._mask, self)
+        if not self.on_grid_of_image and (gap := _gap(self._mask, self)):
             raise UserError(
                 f"{shown(path)}: does not cover its image {shown(image)}, which reaches up to "
                 f"{gap:.4g} mm beyond it: mask {_described(self._mask)}, image {_described(self)}; "
@@ -37,7 +41,7 @@ class NiftiMask(NiftiFile):
 
     def values(self, *where: slice) -> NDArray[Any]:
         """The mask's values on the image's grid."""
-        if self._same:
+        if self.on_grid_of_image:
             return self._mask.values(*where)
         mask, image = self._files
         return _resampled(mask, mask.stat().st_mtime_ns, image, image.stat().st_mtime_ns)[where]

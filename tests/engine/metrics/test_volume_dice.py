@@ -37,10 +37,11 @@ def counted(split, maps, volume: Path) -> float:
         mask = sample.read_mask() if sample.mask else np.zeros((28, 20), bool)
         for row in range(28):
             for column in range(20):
-                above, inside = own[row, column] >= THRESHOLD, mask[row, column]
+                above = bool(own[row, column] >= THRESHOLD)
+                inside = bool(mask[row, column])
                 found, marked = found + above, marked + inside
                 common += above and inside
-    return float(2 * common / (found + marked))
+    return 2 * common / (found + marked)
 
 
 def test_dice_is_counted_over_all_slices_whatever_the_parts(tmp_path):
