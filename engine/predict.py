@@ -95,6 +95,7 @@ def predict(
             highest.cases(),
             files.errors,
             files.folder / "report.html",
+            pixel_threshold=predictor.calibration.pixel_threshold,
         )
     print(files.summary())
     return len(files.errors)
@@ -109,7 +110,9 @@ def _score(
 ) -> None:
     """Score all samples, and write what belongs to each image and each volume."""
     settings = predictor.settings
-    colours = predictor.calibration.colours if predictor.calibration else None
+    calibration = predictor.calibration
+    colours = calibration.colours if calibration else None
+    pixel_threshold = calibration.pixel_threshold if calibration else None
     volumes = VolumeFiles(files, predictor, maps=output.maps, dicom_seg=output.dicom_seg)
     loader = prediction_loader(
         PredictionDataset(samples, settings.resize, settings.window),
@@ -127,7 +130,7 @@ def _score(
                 if prediction is None:
                     files.write_background(each.sample, predictor.threshold)
                     continue
-                files.write_image(each.sample, prediction, colours)
+                files.write_image(each.sample, prediction, colours, pixel_threshold)
                 highest.take(prediction.case)
             bar.update(len(inputs))
     volumes.write_table()

@@ -78,7 +78,11 @@ class PredictionFiles:
         self.errors.append((sample.name, error))
 
     def write_image(
-        self, sample: Sample, prediction: Prediction, colours: ColourScale | None
+        self,
+        sample: Sample,
+        prediction: Prediction,
+        colours: ColourScale | None,
+        pixel_threshold: float | None,
     ) -> None:
         """Write one image's raw map (.npy, float32) and, with a colour scale, its overlay (.png).
 
@@ -90,7 +94,7 @@ class PredictionFiles:
             map_path = self._write_map(sample, prediction) if self._maps and alone else ""
             overlay_path = ""
             if self._overlays and alone and colours is not None:
-                overlay_path = self._write_overlay(sample, prediction, colours)
+                overlay_path = self._write_overlay(sample, prediction, colours, pixel_threshold)
         except UserError as error:
             self.note_error(sample, str(error))
             return
@@ -107,11 +111,17 @@ class PredictionFiles:
         write_atomically(path, lambda file: np.save(file, prediction.anomaly_map))
         return str(path.relative_to(self.folder))
 
-    def _write_overlay(self, sample: Sample, prediction: Prediction, colours: ColourScale) -> str:
+    def _write_overlay(
+        self,
+        sample: Sample,
+        prediction: Prediction,
+        colours: ColourScale,
+        pixel_threshold: float | None,
+    ) -> str:
         path = self._path("overlays", sample, ".png")
         pixels = prediction.pixels
         rgb = np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels
-        picture = overlay(rgb, prediction.anomaly_map, colours)
+        picture = overlay(rgb, prediction.anomaly_map, colours, pixel_threshold)
         encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
         write_atomically(path, lambda file: file.write(encoded))
         return str(path.relative_to(self.folder))

@@ -7,6 +7,7 @@ import logging
 from datasets.cache import checked_dataset
 from datasets.folders.find import NORMAL, Split, find_split
 from datasets.folders.volumes import Slicing
+from datasets.patients import patients_of
 from engine.evaluate.calibration import (
     Calibration,
     ColourScale,
@@ -16,9 +17,12 @@ from engine.evaluate.calibration import (
 )
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import create_scorer
+from engine.evaluate.volume_metrics import add_volume_metrics
+from engine.evaluate.volumes import volumes_of
 from engine.hub_files import checkpoint_file
-from engine.metrics.collectors import NormalPixels, PixelMetrics
+from engine.metrics.collectors import Collector, NormalPixels, PixelMetrics
 from engine.metrics.run_metrics import Metrics, run_metrics
+from engine.metrics.volume_dice import VolumeDice
 from engine.report.pages import TestRun
 from engine.run_folder import check_results_folder
 from engine.runtime import versions
@@ -27,8 +31,6 @@ from engine.test_summary import summary
 from utils.checkpoints import file_digest
 from utils.config.load import Config
 from utils.config.schema import TestingConfig
-from utils.errors import UserError
-from utils.patients import patient_of
 from utils.run_files import TestFiles
 
 logger = logging.getLogger(__name__)
@@ -49,26 +51,35 @@ def test(config: Config) -> TestRun:
     files = TestFiles(settings.results_path)
     check_results_folder(config, files.folder)
     split = _find_split(settings)
-    groups = _groups(split, settings.patient_pattern)
+    patients = patients_of(split.samples, settings.patient_pattern)
+    named = patients if settings.patient_pattern else None
+    groups = named or [str(index) for index in range(len(split.samples))]
     scorer = create_scorer(settings, file=config.file)
     dataset = checked_dataset(split, settings)
     calibration = calibration_apart_from(settings.test_data_path, calibration_for(config, scorer))
     pixel = PixelMetrics(groups, seed=settings.seed, replicates=PIXEL_REPLICATES)
     normal_pixels = NormalPixels(split.labels)
+    dice = _volume_dice(split, calibration)
+    collectors: list[Collector] = [normal_pixels, *([pixel] if split.has_masks else []), *dice]
     scores = evaluate(
         scorer,
         dataset,
         create_batches(scorer.fabric, dataset, settings),
         description="test",
-        collectors=[normal_pixels, pixel] if split.has_masks else [normal_pixels],
+        collectors=collectors,
     )
     threshold = calibration.threshold if calibration else None
     metrics = run_metrics(
         split, scores, pixel, groups=groups, threshold=threshold, seed=settings.seed
     )
+    overlap = {name: value for each in dice for name, value in each.compute().items()}
+    reduction, seed = settings.volume_reduction, settings.seed
+    add_volume_metrics(metrics, split, scores, patients, overlap, reduction=reduction, seed=seed)
+    metrics["interval_unit"] = "patient" if named else "image"
     metrics |= _provenance(settings, calibration)
     colours = calibration.colours if calibration else _own_scale(normal_pixels, split)
-    run = TestRun(config, split, scores, metrics, threshold, colours)
+    pixel_threshold = metrics["pixel_threshold"]
+    run = TestRun(config, split, scores, metrics, threshold, colours, pixel_threshold)
     if scorer.fabric.is_global_zero:
         write_test_results(run, scorer, dataset, files)
         logger.info(summary(metrics, files))
@@ -88,18 +99,15 @@ def _find_split(settings: TestingConfig) -> Split:
     return split
 
 
-def _groups(split: Split, pattern: str | None) -> list[str]:
-    """What the bootstrap draws, one name per image: its patient, or else its own number.
-
-    Raises:
-        UserError: PATIENT_PATTERN does not match a file name.
-    """
-    if pattern is None:
-        return [str(index) for index in range(len(split.samples))]
-    try:
-        return [patient_of(sample.stem, pattern) for sample in split.samples]
-    except ValueError as error:
-        raise UserError(f"PATIENT_PATTERN: {error}") from error
+def _volume_dice(split: Split, calibration: Calibration | None) -> list[VolumeDice]:
+    """What measures the overlap of anomalous volumes; none without masks or pixel threshold."""
+    threshold = calibration.pixel_threshold if calibration else None
+    slices = {
+        index: each.name for each in volumes_of(split) if each.label for index in each.indices
+    }
+    if threshold is None or not split.has_masks or not slices:
+        return []
+    return [VolumeDice(split.samples, slices, threshold)]
 
 
 def _own_scale(normal_pixels: NormalPixels, split: Split) -> ColourScale:
@@ -110,9 +118,10 @@ def _own_scale(normal_pixels: NormalPixels, split: Split) -> ColourScale:
 
 def _provenance(settings: TestingConfig, calibration: Calibration | None) -> Metrics:
     """What metrics.json says of how the metrics came about."""
-    noted = ("method", "val_data_path", "num_normal", "num_anomalous")
+    noted = ("method", "val_data_path", "num_normal", "num_anomalous", "pixel_method")
     return {
-        "interval_unit": "patient" if settings.patient_pattern else "image",
+        "volume_threshold": calibration.volume_threshold if calibration else None,
+        "pixel_threshold": calibration.pixel_threshold if calibration else None,
         "calibration": calibration and {name: getattr(calibration, name) for name in noted},
         "checkpoint": str(settings.checkpoint_path),
         "checkpoint_sha256": file_digest(checkpoint_file(settings)),

@@ -9,6 +9,7 @@ from itertools import chain
 from datasets.dataset import AnomalyDataset
 from engine.evaluate.cases import chosen_cases, render_cases, worst_first
 from engine.evaluate.scorer import Scorer
+from engine.evaluate.volumes import is_anomalous, volumes_of
 from engine.report.charts import histogram_figure, roc_figure
 from engine.report.pages import GALLERY_PART, TestRun, write_report
 from engine.report.pictures import plot_cases
@@ -19,6 +20,10 @@ from utils.run_files import TestFiles, remove
 
 # The worst, the best and random ones, as many of each.
 _CASES = 12
+_VOLUME_COLUMNS = (
+    *("path", "label", "score", "predicted"),
+    *("num_slices", "num_anomalous", "worst_slice"),
+)
 
 
 def write_test_results(
@@ -37,10 +42,12 @@ def write_test_results(
     """
     settings = run.config.need_testing()
     # Metrics of an earlier test must not stand beside the new scores if this is cut short.
-    for old in (files.metrics, files.report, files.scores):
+    for old in (files.metrics, files.report, files.volumes, files.scores):
         remove(old)
     write_text(files.config, ini_text(run.config))
     write_csv(files.scores, ("path", "label", "score", "predicted"), _score_rows(run))
+    if rows := list(_volume_rows(run)):
+        write_csv(files.volumes, _VOLUME_COLUMNS, rows)
     labels, scores = run.split.labels, run.scores
     roc = roc_figure(labels, scores, run.metrics["confusion"])
     histogram = histogram_figure(scores, labels, run.threshold)
@@ -64,3 +71,22 @@ def _score_rows(run: TestRun) -> Iterator[tuple[object, ...]]:
     for sample, score in zip(run.split.samples, run.scores, strict=True):
         predicted = None if run.threshold is None else int(score >= run.threshold)
         yield sample.name, sample.label, repr(score), predicted
+
+
+def _volume_rows(run: TestRun) -> Iterator[tuple[object, ...]]:
+    reduction, threshold = run.config.need_testing().volume_reduction, run.threshold
+    for volume in volumes_of(run.split):
+        score, slices = volume.score(run.scores, reduction), volume.slice_scores(run.scores)
+        called = is_anomalous(
+            score,
+            slices,
+            volume_threshold=run.metrics["volume_threshold"],
+            threshold=threshold,
+        )
+        worst = volume.indices[slices.index(max(slices))]
+        yield (
+            *(volume.name, volume.label, repr(score), None if called is None else int(called)),
+            len(slices),
+            None if threshold is None else sum(each >= threshold for each in slices),
+            run.split.samples[worst].frame,
+        )

@@ -13,6 +13,12 @@ _ROWS = {
     "dice_max": "best Dice",
     "aupro": "AUPRO",
 }
+_OF_VOLUMES = {
+    "volume_auroc": "AUROC of volumes",
+    "volume_ap": "AP of volumes",
+    "volume_dice": "mean Dice of anomalous volumes",
+    "patient_auroc": "AUROC of patients",
+}
 _COLUMNS = "{:32}{:>8}  {:18}{:>8}  {}"
 
 
@@ -28,6 +34,10 @@ def summary(metrics: Metrics, files: TestFiles) -> str:
         keys = (f"image_{name}", f"pixel_{name}")
         cells = [cell for key in keys for cell in _cells(metrics, key)]
         lines.append(_COLUMNS.format(title, *cells))
+    for key, title in _OF_VOLUMES.items():
+        if metrics.get(key) is not None:
+            value, bounds = _cells(metrics, key)
+            lines.append(f"{title:32}{value:>8}  {bounds}")
     made = (files.report, files.scores, files.metrics, files.cases, files.roc, files.histogram)
     lines += [_threshold(metrics), "", *map(str, made)]
     return "\n".join(line.rstrip() for line in lines)

@@ -82,6 +82,7 @@ class TestFiles:
         self.folder = folder
         self.config = folder / "config.ini"
         self.scores = folder / "scores.csv"
+        self.volumes = folder / "volumes.csv"
         self.report = folder / "report.html"
         self.metrics = folder / "metrics.json"
         self.roc = folder / "roc.png"

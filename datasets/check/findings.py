@@ -10,11 +10,13 @@ from pathlib import Path
 from datasets.check import bmad
 from datasets.check.observation import Finding, Observation, observe
 from datasets.check.report import Report, SplitSummary
+from datasets.check.volumes import VolumeSummary, differences, mask_grids
 from datasets.folders.find import inspect_split
 from datasets.folders.samples import Sample, Split
 from datasets.folders.scan import scan
 from datasets.folders.splits import Place
 from datasets.folders.volumes import AXIAL, Slicing
+from datasets.patients import dicom_patient
 from datasets.readers.formats import shown
 from utils.errors import UserError
 from utils.patients import patient_of
@@ -55,8 +57,8 @@ class _Check:
         self._findings: list[Finding] = []
         # Digest → where a picture was seen first.
         self._seen: dict[bytes, tuple[Place, Sample]] = {}
-        # Patient → first file in each split.
-        self._patients: dict[str, dict[str, Path]] = defaultdict(dict)
+        # Patient, and what to call one → first file in each split.
+        self._patients: dict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
 
     def _note(self, kind: str, text: str) -> None:
         self._findings.append(Finding(kind, text))
@@ -90,6 +92,8 @@ class _Check:
             summary.take(sample, seen)
             self._compare(place, sample, seen)
             self._findings += seen.findings
+        summary.volumes = VolumeSummary.of(samples)
+        self._findings += mask_grids(samples)
         self._sum_up(summary)
 
     def _compare(self, place: Place, sample: Sample, seen: Observation) -> None:
@@ -108,6 +112,7 @@ class _Check:
 
     def _add_patients(self, place: Place, split: Split) -> None:
         if self._pattern is None:
+            self._add_dicom_patients(place, split)
             return
         unmatched = []
         for sample in split.samples:
@@ -116,10 +121,18 @@ class _Check:
             except ValueError as error:
                 unmatched.append(f"{shown(sample.path)}: {error}")
             else:
-                self._patients[patient].setdefault(place.name, sample.path)
+                key = (patient, f"patient {patient}")
+                self._patients[key].setdefault(place.name, sample.path)
         if unmatched:
             more = f" (and {len(unmatched) - 1} more)" if len(unmatched) > 1 else ""
             self._note("patient_pattern", unmatched[0] + more)
+
+    def _add_dicom_patients(self, place: Place, split: Split) -> None:
+        paths = list(dict.fromkeys(sample.path for sample in split.samples))
+        for path, patient in zip(paths, scan(paths, dicom_patient, "patients"), strict=True):
+            if patient is not None:
+                key = (patient, "one patient, by PatientID,")
+                self._patients[key].setdefault(place.name, path)
 
     def _sum_up(self, summary: SplitSummary) -> None:
         name, kinds = summary.place.name, summary.kinds
@@ -137,10 +150,12 @@ class _Check:
 
     def report(self, names: tuple[str, ...]) -> Report:
         """Compare the splits with one another and with BMAD's."""
-        for patient, files in self._patients.items():
+        for (_, patient), files in self._patients.items():
             if len(files) > 1:
                 places = ", ".join(f"{name} ({shown(path)})" for name, path in files.items())
-                self._note("patient_overlap", f"patient {patient} is in {places}")
+                self._note("patient_overlap", f"{patient} is in {places}")
+        volumes = {each.place.name: each.volumes for each in self._summaries}
+        self._findings += differences(volumes)
         counts = {each.place.name: each.counts for each in self._summaries}
         dataset = bmad.recognise(names, counts)
         known = bmad.SPLITS[dataset] if dataset else {}

@@ -27,8 +27,12 @@ _WARNINGS = (
     "colour",
     "blank",
     "counts",
+    "volume_spacing",
 )
-_NOTES = ("mask_levels", "alpha")
+_NOTES = (
+    *("mask_levels", "alpha", "mask_grid"),
+    *("volume_grid", "volume_orientation", "volume_affine"),
+)
 # More grey levels than anybody draws: traces of JPEG or of resizing.
 _MANY_LEVELS = 16
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from datasets.check import bmad
 from datasets.check.observation import Finding, Observation, Severity
+from datasets.check.volumes import VolumeSummary
 from datasets.folders.samples import ANOMALOUS, Sample
 from datasets.folders.splits import Place
 from datasets.readers.formats import shown
@@ -19,7 +21,7 @@ _HEADINGS: dict[Severity, str] = {
     "warning": "to be looked at",
     "note": "good to know",
 }
-_COLUMNS = ("split", "normal", "anomalous", "masks", "size", "in BMAD", "folder")
+_COLUMNS = ("split", "normal", "anomalous", "volumes", "masks", "size", "in BMAD", "folder")
 
 
 @dataclass
@@ -36,6 +38,7 @@ class SplitSummary:
         kinds: Coloured (True) and grey images.
         examples: The first of each.
         alpha: Images with transparency.
+        volumes: The volumes that images are slices of.
         expected: What BMAD has of (normal, anomalous), None where it is no set of BMAD.
     """
 
@@ -48,6 +51,7 @@ class SplitSummary:
     kinds: Counter[bool] = field(default_factory=Counter)
     examples: dict[bool, Path] = field(default_factory=dict)
     alpha: int = 0
+    volumes: VolumeSummary = field(default_factory=VolumeSummary)
     expected: bmad.Counts | None = None
 
     @property
@@ -92,8 +96,11 @@ class Report:
 def as_text(report: Report) -> str:
     """A table of the splits, then the findings, of each kind the first few."""
     rows = [_COLUMNS, *(_row(summary) for summary in report.splits)]
-    if report.dataset is None:
-        rows = [(*row[:5], row[6]) for row in rows]
+    left_out = {"in BMAD"} if report.dataset is None else set()
+    if not any(summary.volumes.slices for summary in report.splits):
+        left_out.add("volumes")
+    kept = [name not in left_out for name in _COLUMNS]
+    rows = [tuple(compress(row, kept)) for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = [f"{report.dataset} of BMAD", ""] if report.dataset else []
     lines += [
@@ -113,11 +120,17 @@ def _row(summary: SplitSummary) -> tuple[str, ...]:
         summary.place.name,
         str(summary.normal),
         str(summary.anomalous),
+        _volumes(summary),
         str(summary.masks or "-"),
         _size(summary),
         f"{expected[0]} + {expected[1]}" if expected else "-",
         shown(summary.place.folder),
     )
+
+
+def _volumes(summary: SplitSummary) -> str:
+    slices = summary.volumes.slices
+    return f"{len(slices)} ({slices.total()} slices)" if slices else "-"
 
 
 def _size(summary: SplitSummary) -> str:
@@ -164,5 +177,10 @@ def _split_as_json(summary: SplitSummary) -> dict[str, Any]:
         "num_with_alpha": summary.alpha,
         "sizes": {f"{w}x{h}": count for (h, w), count in summary.sizes.most_common()},
         "mask_levels": sorted(summary.mask_levels),
+        "num_volumes": len(summary.volumes.slices),
+        "num_slices": summary.volumes.slices.total(),
+        "volume_grids": summary.volumes.counts("grid"),
+        "volume_spacings": summary.volumes.counts("spacing"),
+        "volume_orientations": summary.volumes.counts("orientation"),
         "in_bmad": summary.expected,
     }

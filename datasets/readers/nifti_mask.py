@@ -23,6 +23,9 @@ _TOLERANCE = 1e-3
 class NiftiMask(VolumeFile):
     """A mask cut as its image is: frames, sizes and orientation are the image's.
 
+    Attributes:
+        on_grid_of_image: Whether its voxels are the image's; they are resampled where not.
+
     Args:
         path: The mask.
         image: Its image.
@@ -34,8 +37,8 @@ class NiftiMask(VolumeFile):
         super().__init__(image.shape, image.affine, axis)
         self._path, self._mask = path, NiftiFile(path, axis)
         self.num_volumes = self._mask.num_volumes
-        self._same = _same_grid(self._mask, image)
-        if not self._same and (gap := _gap(self._mask, image)):
+        self.on_grid_of_image = _same_grid(self._mask, image)
+        if not self.on_grid_of_image and (gap := _gap(self._mask, image)):
             raise UserError(
                 f"{shown(path)}: does not cover its image {shown(name)}, which reaches up to "
                 f"{gap:.4g} mm beyond it: mask {_described(self._mask)}, image "
@@ -45,7 +48,7 @@ class NiftiMask(VolumeFile):
 
     def values(self, *where: slice) -> NDArray[Any]:
         """The mask's values on the image's grid."""
-        if self._same:
+        if self.on_grid_of_image:
             return self._mask.values(*where)
         stamp = self._path.stat().st_mtime_ns
         return _resampled(self._path, stamp, self.shape, self.affine.tobytes())[where]

@@ -1,10 +1,11 @@
-"""The decision threshold and the colour scale, learnt on validation images, never on test ones."""
+"""The thresholds and the colour scale, learnt on validation images, never on test ones."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from datasets.folders.find import ANOMALOUS, NORMAL, Split, find_split
 from datasets.folders.volumes import Slicing
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import Scorer, create_scorer
+from engine.evaluate.volumes import volumes_of
 from engine.hub_files import checkpoint_file
-from engine.metrics.collectors import NormalPixels
-from engine.metrics.curves import image_metrics
+from engine.metrics.collectors import NormalPixels, PixelMetrics
+from engine.metrics.curves import best_f1, image_metrics
+from engine.metrics.histogram import SortedScores
 from utils.checkpoints import file_digest, write_text
 from utils.config.load import Config, ini_values
 from utils.config.schema import TestingConfig, keys_of
@@ -59,7 +62,10 @@ class Calibration:
         num_normal: Its normal images.
         num_anomalous: Its anomalous images.
         fingerprint: Of checkpoint and scoring keys; another one needs another calibration.
-        pixel_threshold: A pixel with this score or above is marked; None where none was learnt.
+        pixel_threshold: A pixel with this score or above is part of what is found.
+        pixel_method: How it was found.
+        volume_threshold: A volume with this score or above is predicted anomalous; None where
+            validation has not both normal and anomalous volumes.
     """
 
     threshold: float
@@ -70,6 +76,8 @@ class Calibration:
     num_anomalous: int
     fingerprint: str
     pixel_threshold: float | None = None
+    pixel_method: str = ""
+    volume_threshold: float | None = None
 
     def is_of(self, split: Split) -> bool:
         """Whether it was learnt on a split: its folder, and as many images of both classes."""
@@ -90,7 +98,7 @@ def calibration_path(config: TestingConfig) -> Path:
 
 
 def fingerprint(config: TestingConfig) -> str:
-    """A digest of all that an image's score depends on: scoring keys and checkpoint."""
+    """A digest of all that scores and thresholds depend on: scoring keys and checkpoint."""
     roles = keys_of("TESTING")
     keys = {
         key: value for key, value in ini_values(config).items() if roles[key] in ("model", "score")
@@ -121,10 +129,13 @@ def load_calibration(config: TestingConfig) -> Calibration | None:
 
 
 def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) -> Calibration | None:
-    """Score validation images, find threshold and colour scale, and store them.
+    """Score validation images, find thresholds and colour scale, and store them.
 
-    The threshold is the one of best F1 where the split has both classes, the quantile
-    THRESHOLD_QUANTILE of the normal scores where it has normal images only.
+    The threshold of images is the one of best F1 where the split has both classes, the quantile
+    THRESHOLD_QUANTILE of the normal scores where it has normal images only. That of pixels is the
+    one of best Dice, all pixels pooled, where the split has masks that mark something, else the
+    quantile PIXEL_QUANTILE of normal pixels. That of volumes is the one of best F1 where the split
+    has volumes of both classes.
 
     Args:
         scorer: Scores as the test does.
@@ -142,15 +153,18 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
     if not num_normal:
         logger.warning("%s has no normal images: no threshold is learnt", dataset.split.folder)
         return None
-    normal_pixels = NormalPixels(dataset.split.labels)
+    normal_pixels, marked_pixels = NormalPixels(dataset.split.labels), PixelMetrics()
     scores = evaluate(
         scorer,
         dataset,
         create_batches(scorer.fabric, dataset, config),
         description="calibration",
-        collectors=[normal_pixels],
+        collectors=[normal_pixels, marked_pixels] if dataset.split.has_masks else [normal_pixels],
     )
     threshold, method = _threshold(labels, np.asarray(scores), config.threshold_quantile)
+    pixel_threshold, pixel_method = _pixel_threshold(
+        marked_pixels, normal_pixels, config.pixel_quantile
+    )
     calibration = Calibration(
         threshold=threshold,
         method=method,
@@ -159,15 +173,21 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
         num_normal=num_normal,
         num_anomalous=num_anomalous,
         fingerprint=fingerprint(config),
+        pixel_threshold=pixel_threshold,
+        pixel_method=pixel_method,
+        volume_threshold=_volume_threshold(dataset.split, scores, config.volume_reduction),
     )
-    path = calibration_path(config)
     if scorer.fabric.is_global_zero:
         logger.info("threshold %.6g (%s of %s)", threshold, method, dataset.split.folder)
-        try:
-            write_text(path, json.dumps(asdict(calibration), indent=2) + "\n")
-        except UserError as error:  # a shared or read-only checkpoint
-            logger.warning("%s; the threshold is learnt anew next time", error)
+        _store(calibration, calibration_path(config))
     return calibration
+
+
+def _store(calibration: Calibration, path: Path) -> None:
+    try:
+        write_text(path, json.dumps(asdict(calibration), indent=2) + "\n")
+    except UserError as error:  # a shared or read-only checkpoint
+        logger.warning("%s; the threshold is learnt anew next time", error)
 
 
 def _threshold(labels: np.ndarray, scores: np.ndarray, quantile: float) -> tuple[float, str]:
@@ -177,6 +197,25 @@ def _threshold(labels: np.ndarray, scores: np.ndarray, quantile: float) -> tuple
     best = image_metrics(labels, scores)["image_f1_threshold"]
     assert best is not None
     return best, "best F1"
+
+
+def _pixel_threshold(
+    marked: PixelMetrics, normal: NormalPixels, quantile: float
+) -> tuple[float, str]:
+    best_dice = marked.compute()["pixel_f1_threshold"]
+    if best_dice is not None:
+        return best_dice, "best Dice"
+    return normal.quantile(quantile), f"{quantile:g} quantile of normal pixels"
+
+
+def _volume_threshold(split: Split, scores: Sequence[float], reduction: str) -> float | None:
+    """The threshold of best F1 over the volumes of a split; None where a class is missing."""
+    volumes = volumes_of(split)
+    labels = [volume.label for volume in volumes]
+    if len(set(labels)) < 2:
+        return None
+    curve = SortedScores(labels, [volume.score(scores, reduction) for volume in volumes]).curve()
+    return best_f1(curve)[1]
 
 
 def colour_scale(pixels: NormalPixels, source: str) -> ColourScale:

@@ -7,7 +7,8 @@ them one by one would give intervals that are too narrow.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,12 +18,13 @@ from engine.metrics.curves import Metric, aupro, auroc, average_precision, f1_ma
 from engine.metrics.histogram import Curve, SortedScores
 
 Interval = list[float] | None
-"""[low, high]; None where no replicate has both classes."""
+"""[low, high]; None where no replicate has both classes, or there is nothing to draw."""
 
-_IMAGE_METRICS: Mapping[str, Metric] = {
-    "image_auroc": auroc,
-    "image_ap": average_precision,
-    "image_f1_max": f1_max,
+Level = Literal["image", "volume", "patient"]
+_METRICS: Mapping[Level, Mapping[str, Metric]] = {
+    "image": {"image_auroc": auroc, "image_ap": average_precision, "image_f1_max": f1_max},
+    "volume": {"volume_auroc": auroc, "volume_ap": average_precision},
+    "patient": {"patient_auroc": auroc},
 }
 _PIXEL_METRICS: Mapping[str, Metric] = {
     "pixel_auroc": auroc,
@@ -47,15 +49,16 @@ def _intervals(curves: Iterable[Curve], metrics: Mapping[str, Metric]) -> dict[s
     return dict(zip(metrics, bounds.T.tolist(), strict=True))
 
 
-def image_intervals(
+def score_intervals(
     labels: ArrayLike,
     scores: ArrayLike,
     groups: Sequence[str],
     *,
+    level: Level = "image",
     seed: int = 0,
     replicates: int = 1000,
 ) -> dict[str, Interval]:
-    """95 % intervals of ``image_auroc``, ``image_ap`` and ``image_f1_max``.
+    """95 % intervals of ``image_auroc``, ``image_ap`` and ``image_f1_max``, or of a higher level.
 
     As many groups are drawn as there are, with replacement.
 
@@ -63,15 +66,38 @@ def image_intervals(
         labels: (N,) 0 for normal, 1 for anomalous.
         scores: (N,) finite scores.
         groups: N names; images with one name are drawn together.
+        level: What has one score: ``volume`` gives ``volume_auroc`` and ``volume_ap``, ``patient``
+            gives ``patient_auroc``.
         seed: Seed of the draws. The order of the images does not matter.
         replicates: Number of draws. One that lacks a class is left out.
     """
     sorted_scores = SortedScores(labels, scores)
+    weights = _draws(groups, seed, replicates)
+    return _intervals(map(sorted_scores.curve, weights), _METRICS[level])
+
+
+def mean_interval(
+    values: Sequence[float], groups: Sequence[str], *, seed: int = 0, replicates: int = 1000
+) -> Interval:
+    """95 % interval of a mean, by the same draws; None of no values.
+
+    Args:
+        values: (N,).
+        groups: N names; values with one name are drawn together.
+        seed: Seed of the draws.
+        replicates: Number of draws.
+    """
+    means = [np.average(values, weights=each) for each in _draws(groups, seed, replicates)]
+    return np.percentile(means, [2.5, 97.5]).tolist() if means else None
+
+
+def _draws(groups: Sequence[str], seed: int, replicates: int) -> Iterator[NDArray[np.intp]]:
+    """(N,) how often each element occurs in a replicate."""
     names, member = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
     generator = np.random.default_rng(seed)
-    draws = (generator.integers(len(names), size=len(names)) for _ in range(replicates))
-    times = (np.bincount(draw, minlength=len(names)) for draw in draws)
-    return _intervals((sorted_scores.curve(each[member]) for each in times), _IMAGE_METRICS)
+    for _ in range(replicates if groups else 0):
+        draw = generator.integers(len(names), size=len(names))
+        yield np.bincount(draw, minlength=len(names))[member]
 
 
 def poisson_weights(group: str, seed: int, replicates: int) -> NDArray[np.float64]:

@@ -87,11 +87,11 @@ def region_weights(mask: NDArray[np.bool_]) -> Array:
 
 
 def threshold_metrics(curve: Curve, kind: str) -> dict[str, float | None]:
-    """The metrics of image or pixel scores; all None, with a warning, where a class is missing.
+    """The metrics of scores of one level; all None, with a warning, where a class is missing.
 
     Args:
         curve: Any curve; without a single element there is no warning.
-        kind: ``image`` or ``pixel``, the prefix of the names.
+        kind: ``image``, ``pixel``, ``volume`` or ``patient``, the prefix of the names.
     """
     names = ("auroc", "ap", "f1_max", "f1_threshold", "sensitivity_at_95_specificity")
     values: tuple[float | None, ...] = (None,) * len(names)

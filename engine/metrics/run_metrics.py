@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets.folders.find import ANOMALOUS, Split
-from engine.metrics.bootstrap import image_intervals
+from engine.metrics.bootstrap import score_intervals
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import confusion, image_metrics
 
@@ -40,7 +40,7 @@ def run_metrics(
     return {
         **image_metrics(labels, scores),
         **pixel.compute(),
-        "intervals_95": image_intervals(labels, scores, groups, seed=seed) | pixel.intervals(),
+        "intervals_95": score_intervals(labels, scores, groups, seed=seed) | pixel.intervals(),
         "num_images": len(labels),
         "num_normal": len(labels) - num_anomalous,
         "num_anomalous": num_anomalous,

@@ -31,8 +31,14 @@ _EXPLANATIONS = {
         "share of the anomalous found where at most 5 % of the normal are called anomalous",
     ),
     "dice_max": ("best Dice", "over all pixels of the set, at the threshold that suits it best"),
+    "dice": (
+        "Dice",
+        "of what lies above the pixel threshold with the mask, mean over anomalous volumes",
+    ),
     "aupro": ("AUPRO", "overlap of each anomalous region, up to 30 % false positives"),
 }
+
+_LEVELS = ("image", "pixel", "volume", "patient")
 
 # The three metrics that matter, on the first screen.
 _WITH_MASKS = ("image_auroc", "pixel_auroc", "pixel_aupro")
@@ -282,7 +288,9 @@ def _metric_rows(
     rows = {}
     for key, value in metrics.items():
         kind, _, name = key.partition("_")
-        if kind in ("image", "pixel") and name in _EXPLANATIONS:
+        # Most sets have neither volumes nor known patients.
+        absent = value is None and kind in ("volume", "patient")
+        if kind in _LEVELS and name in _EXPLANATIONS and not absent:
             title, explanation = _EXPLANATIONS[name]
             interval = metrics["intervals_95"].get(key)
             rows[key] = (f"{kind.title()} {title}", value, interval, explanation)
@@ -292,6 +300,8 @@ def _metric_rows(
 def _metrics_note(metrics: Metrics, *, has_masks: bool) -> str:
     unit = metrics["interval_unit"]
     note = f"95 % intervals come from drawing the test set's {unit}s anew (bootstrap by {unit})."
+    if metrics["num_volumes"]:
+        note += f" Those of volumes come from drawing {metrics['interval_unit_volumes']}s."
     if not (metrics["num_normal"] and metrics["num_anomalous"]):
         note += " Metrics that compare normal with anomalous images need both."
     elif not has_masks:

@@ -103,8 +103,14 @@ class TestingConfig(SectionConfig):
         "no anomalous images; elsewhere the threshold is the one of best F1",
         0.95,
     )
+    pixel_quantile: values.Fraction = key(
+        "score",
+        "the quantile of normal validation pixels that becomes the threshold of pixels where "
+        "validation has no masks; elsewhere it is the one of best Dice",
+        0.999,
+    )
     volume_reduction: values.VolumeReductionName = key(
-        "data",
+        "score",
         "from the scores of slices to one score per volume: `max`, `mean`, or `top_k_mean`, the "
         "mean of the five highest",
         "max",

@@ -143,7 +143,7 @@ def test_slices_of_volumes_are_compared(data):
     write_nifti(data / "test/good/p7.nii", other)
     report = check_dataset(places_of_folder(data))
     assert [each.normal for each in report.splits] == [5, 1, 5]
-    assert report.findings == []
+    assert [each.kind for each in report.findings] == ["volume_grid"] * 2  # 3 slices, and 4
     write_nifti(data / "test/good/p7.nii", volume)
     leaks = [text for _, kind, text in found(data) if kind == "leak"]
     assert len(leaks) == 3
@@ -201,6 +201,11 @@ def test_the_command_on_a_folder(data, tmp_path, capsys):
         "num_with_alpha": 0,
         "sizes": {"8x6": 3},
         "mask_levels": [0, 255],
+        "num_volumes": 0,
+        "num_slices": 0,
+        "volume_grids": {},
+        "volume_spacings": {},
+        "volume_orientations": {},
         "in_bmad": None,
     }
     assert content == {"clean": False, "dataset": None}

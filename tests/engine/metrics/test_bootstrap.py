@@ -7,7 +7,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from engine.metrics.bins import ordered_keys
-from engine.metrics.bootstrap import PixelBootstrap, image_intervals, poisson_weights
+from engine.metrics.bootstrap import (
+    PixelBootstrap,
+    mean_interval,
+    poisson_weights,
+    score_intervals,
+)
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import region_weights
 from utils.patients import patient_of
@@ -41,7 +46,7 @@ def test_intervals_cover_the_true_auroc_about_95_times_in_100():
     hits = 0
     for trial in range(120):
         labels, scores, names = make_images(80, seed=trial)
-        intervals = image_intervals(labels, scores, names, seed=trial, replicates=200)
+        intervals = score_intervals(labels, scores, names, seed=trial, replicates=200)
         low, high = intervals["image_auroc"]
         hits += low <= true_auroc <= high
     assert 104 <= hits <= 119
@@ -49,7 +54,7 @@ def test_intervals_cover_the_true_auroc_about_95_times_in_100():
 
 def test_intervals_are_percentiles_of_resampled_scikit_learn_values():
     labels, scores, names = make_images()
-    low, high = image_intervals(labels, scores, names, seed=1, replicates=500)["image_auroc"]
+    low, high = score_intervals(labels, scores, names, seed=1, replicates=500)["image_auroc"]
     generator = np.random.default_rng(99)
     draws = (generator.integers(40, size=40) for _ in range(500))
     values = [roc_auc_score(labels[draw], scores[draw]) for draw in draws]
@@ -58,32 +63,32 @@ def test_intervals_are_percentiles_of_resampled_scikit_learn_values():
 
 def test_image_intervals_name_their_metrics_and_follow_seed_not_order():
     labels, scores, names = make_images()
-    first = image_intervals(labels, scores, names, seed=7, replicates=100)
+    first = score_intervals(labels, scores, names, seed=7, replicates=100)
     assert list(first) == ["image_auroc", "image_ap", "image_f1_max"]
     assert all(0 <= low < high <= 1 for low, high in first.values())
     order = np.random.default_rng(0).permutation(40)
-    moved = image_intervals(
+    moved = score_intervals(
         labels[order], scores[order], [names[i] for i in order], seed=7, replicates=100
     )
     for name in first:
         assert moved[name] == pytest.approx(first[name], abs=1e-12)
-    assert image_intervals(labels, scores, names, seed=8, replicates=100) != first
+    assert score_intervals(labels, scores, names, seed=8, replicates=100) != first
 
 
 def test_images_of_one_patient_are_drawn_together():
     labels, scores, names = make_images()
     twice = [np.tile(array, 2) for array in (labels, scores)]
-    single = image_intervals(labels, scores, names, seed=3, replicates=300)
-    grouped = image_intervals(*twice, names * 2, seed=3, replicates=300)
+    single = score_intervals(labels, scores, names, seed=3, replicates=300)
+    grouped = score_intervals(*twice, names * 2, seed=3, replicates=300)
     assert grouped["image_auroc"] == pytest.approx(single["image_auroc"], abs=1e-12)
-    apart = image_intervals(*twice, [f"{i}" for i in range(80)], seed=3, replicates=300)
+    apart = score_intervals(*twice, [f"{i}" for i in range(80)], seed=3, replicates=300)
     widths = [high - low for low, high in (single["image_auroc"], apart["image_auroc"])]
     assert widths[1] < 0.85 * widths[0]
 
 
 @pytest.mark.parametrize("names", ["abcd", "aaaa"])
 def test_replicates_without_a_class_are_left_out(names):
-    intervals = image_intervals([0, 0, 0, 1], [0.1, 0.2, 0.3, 0.9], list(names), replicates=50)
+    intervals = score_intervals([0, 0, 0, 1], [0.1, 0.2, 0.3, 0.9], list(names), replicates=50)
     assert intervals["image_auroc"] == [1.0, 1.0]
 
 
@@ -180,3 +185,32 @@ def test_patient_of_names_the_file_and_the_pattern(pattern):
     with pytest.raises(ValueError, match="BraTS2021_00012_flair_61") as error:
         patient_of("BraTS2021_00012_flair_61", pattern)
     assert repr(pattern) in str(error.value)
+
+
+def test_the_interval_of_a_mean_is_that_of_resampled_means():
+    values = np.random.default_rng(0).uniform(size=30)
+    interval = mean_interval(values, [f"v{i}" for i in range(30)], seed=1, replicates=2000)
+    generator = np.random.default_rng(99)
+    means = [values[generator.integers(30, size=30)].mean() for _ in range(2000)]
+    assert interval == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.01)
+    assert mean_interval([], []) is None
+
+
+def test_values_of_one_patient_are_drawn_together():
+    values, patients = [0.0, 0.0, 1.0, 1.0], ["a", "a", "b", "b"]
+    # Of two patients, each replicate holds one twice or both: its mean is 0, 0.5 or 1.
+    assert mean_interval(values, patients, replicates=200) == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("level", "names"),
+    [("volume", ["volume_auroc", "volume_ap"]), ("patient", ["patient_auroc"])],
+)
+def test_intervals_of_volumes_and_patients(level, names):
+    labels, scores, groups = make_images()
+    of_images = score_intervals(labels, scores, groups, seed=1, replicates=100)
+    found = score_intervals(labels, scores, groups, level=level, seed=1, replicates=100)
+    assert list(found) == names
+    for name in names:
+        assert found[name] == of_images[name.replace(level, "image")]
+    assert score_intervals([], [], [], level=level) == dict.fromkeys(names)

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
 
 from engine.metrics.bins import ordered_keys
-from engine.metrics.bootstrap import image_intervals
+from engine.metrics.bootstrap import score_intervals
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import (
     auroc,
@@ -217,7 +217,7 @@ def test_a_missing_class_gives_none_and_a_warning(label, missing, caplog):
     pixel.update(maps, np.full(maps.shape, bool(label)), [0, 1])
     with caplog.at_level(logging.WARNING):
         found = [image_metrics([label] * 3, [0.1, 0.2, 0.3]), pixel.compute()]
-    intervals = [image_intervals([label] * 3, [0.1, 0.2, 0.3], list("abc")), pixel.intervals()]
+    intervals = [score_intervals([label] * 3, [0.1, 0.2, 0.3], list("abc")), pixel.intervals()]
     assert all(set(each.values()) == {None} for each in (*found, *intervals))
     assert f"no {missing} image" in caplog.text
     assert f"no {missing} pixel" in caplog.text

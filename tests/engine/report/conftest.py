@@ -48,6 +48,7 @@ def make_run(
     calibration |= {"num_normal": 39, "num_anomalous": 44}
     metrics |= {
         "interval_unit": unit,
+        "num_volumes": 0,
         "calibration": calibration if threshold is not None else None,
         "checkpoint": "last_ckpt.pth",
         "seed": 0,

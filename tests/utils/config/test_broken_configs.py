@@ -38,6 +38,7 @@ VALUES: list[Row] = [
     ("TRAINING.JUNCTION_MLP_RATIO", "64", ("'64'", "below 64")),
     ("TESTING.DECODER_MLP_RATIO", "0", ("'0'", "above 0")),
     ("TESTING.THRESHOLD_QUANTILE", "1", ("'1'", "between 0 and 1")),
+    ("TESTING.PIXEL_QUANTILE", "0", ("'0'", "between 0 and 1")),
     # Choices.
     ("TRAINING.SAVE_MODEL_CKPT", "perhaps", ("'perhaps'", "0 or 1")),
     ("TRAINING.SAVE_MODEL_CKPT", "2", ("'2'", "0 or 1")),
@@ -48,6 +49,7 @@ VALUES: list[Row] = [
     ("TRAINING.DEVICE", "cuda:", ("'cuda:'",)),
     ("TRAINING.DEVICE", "cuda:-1", ("'cuda:-1'",)),
     ("TRAINING.REDUCTION", "median", ("'median'", "pixelwise_mean_max")),
+    ("TESTING.VOLUME_REDUCTION", "top_5", ("'top_5'", "max, mean, top_k_mean")),
     ("TRAINING.MULTI_HSTATE_REDUCTION", "pixelwise_mean_max", ("mean or max",)),
     ("TESTING.IMAGE_REDUCTION", "Mean", ("'Mean'", "mean, max")),
     ("TESTING.PIXEL_MULTI_HSTATE_REDUCTION", "min", ("'min'", "empty, mean or max")),

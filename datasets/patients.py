@@ -1,0 +1,56 @@
+"""Whose an image is: told by its name, or by the PatientID of a DICOM file.
+
+A PatientID is kept as a digest alone, and neither it nor the digest is ever written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.folders.samples import Sample
+from datasets.readers.base import optional_package
+from datasets.readers.formats import kind_of
+from utils.errors import UserError
+from utils.patients import patient_of
+
+
+def patients_of(samples: Sequence[Sample], pattern: str | None) -> list[str] | None:
+    """One name per sample; None where not all of them tell whose they are.
+
+    Args:
+        samples: Images.
+        pattern: PATIENT_PATTERN; None to ask the headers of DICOM files.
+
+    Raises:
+        UserError: PATIENT_PATTERN does not match a file name.
+    """
+    if pattern is not None:
+        try:
+            return [patient_of(sample.stem, pattern) for sample in samples]
+        except ValueError as error:
+            raise UserError(f"PATIENT_PATTERN: {error}") from error
+    patients: dict[Path, str] = {}
+    for sample in samples:
+        if sample.path not in patients:
+            patient = dicom_patient(sample.path)
+            if patient is None:
+                return None
+            patients[sample.path] = patient
+    return [patients[sample.path] for sample in samples]
+
+
+def dicom_patient(path: Path) -> str | None:
+    """A digest of the PatientID of a DICOM file; None of other files, and where there is none."""
+    if kind_of(path) != "dicom":
+        return None
+    try:
+        header = optional_package("pydicom").dcmread(
+            path, stop_before_pixels=True, specific_tags=["PatientID"]
+        )
+        patient = str(header.get("PatientID") or "").strip()
+    # Damaged headers raise anything; reading the picture says what is wrong.
+    except Exception:
+        return None
+    return hashlib.sha256(patient.encode()).hexdigest() if patient else None

@@ -1,0 +1,115 @@
+"""The thresholds of pixels and volumes: from validation, against written-out twins."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from datasets.dataset import AnomalyDataset
+from datasets.folders.find import find_split
+from engine.evaluate.calibration import Calibration, calibration_for, calibration_path
+from engine.evaluate.scorer import create_scorer
+from engine.train.start import train
+from tests.volume_sets import write_volumes
+
+
+@pytest.fixture
+def trained(tiny):
+    train(tiny("N_EPOCHS=1"))
+    return tiny
+
+
+def calibrated(config) -> Calibration:
+    scorer = create_scorer(config.testing, file=config.file)
+    return calibration_for(config, scorer)
+
+
+def scored(config):
+    """(N, H, W) maps and masks, labels, and scores of each validation image."""
+    scorer = create_scorer(config.testing, file=config.file)
+    split = find_split(config.training.val_data_path, key="VAL_DATA_PATH")
+    dataset = AnomalyDataset.of(split, config.testing)
+    items = [dataset[index] for index in range(len(dataset))]
+    batches = [scorer.score(item["image"][None], ["x"]) for item in items]
+    maps = np.stack([batch.anomaly_maps[0].numpy() for batch in batches])
+    masks = np.stack([item["mask"].numpy() for item in items])
+    return maps, masks, np.array(split.labels), [float(batch.scores[0]) for batch in batches]
+
+
+def dice(found: np.ndarray, marked: np.ndarray) -> float:
+    return 2 * (found & marked).sum() / (found.sum() + marked.sum())
+
+
+def test_the_pixel_threshold_has_the_best_dice_on_validation_masks(trained):
+    config = trained()
+    calibration = calibrated(config)
+    maps, masks, *_ = scored(config)
+    best = max(dice(maps >= each, masks) for each in np.unique(maps))
+    # Scored one by one, the last digits of maps may differ from those of a batch.
+    threshold = calibration.pixel_threshold - 1e-6
+    assert dice(maps >= threshold, masks) == pytest.approx(best, abs=2e-3)
+    assert calibration.pixel_method == "best Dice"
+
+
+def test_without_masks_the_pixel_threshold_is_a_quantile_of_normal_pixels(
+    trained, tmp_path, phantoms
+):
+    shutil.copytree(phantoms / "valid", tmp_path / "maskless")
+    shutil.rmtree(tmp_path / "maskless" / "Ungood" / "label")
+    config = trained(f"VAL_DATA_PATH={tmp_path / 'maskless'}", "PIXEL_QUANTILE=0.9")
+    calibration = calibrated(config)
+    maps, _, labels, _ = scored(config)
+    expected = np.quantile(maps[labels == 0], 0.9)
+    assert calibration.pixel_threshold == pytest.approx(expected, rel=1e-3)
+    assert calibration.pixel_method == "0.9 quantile of normal pixels"
+
+
+def test_masks_that_mark_nothing_give_the_quantile_too(trained, tmp_path, phantoms):
+    shutil.copytree(phantoms / "valid" / "good", tmp_path / "normals" / "good")
+    calibration = calibrated(trained(f"VAL_DATA_PATH={tmp_path / 'normals'}"))
+    assert calibration.pixel_method == "0.999 quantile of normal pixels"
+    # The default quantile is that of the upper end of the colour scale.
+    assert calibration.pixel_threshold == calibration.colours.high
+
+
+@pytest.mark.parametrize("reduction", ["max", "mean", "top_k_mean"])
+def test_the_volume_threshold_has_the_best_f1_over_validation_volumes(trained, tmp_path, reduction):
+    folder = write_volumes(tmp_path / "volumes")
+    config = trained(f"VAL_DATA_PATH={folder}", f"VOLUME_REDUCTION={reduction}")
+    calibration = calibrated(config)
+    *_, labels, scores = scored(config)
+    slices = np.array(scores).reshape(6, 6)
+    volumes = {
+        "max": slices.max(axis=1),
+        "mean": slices.mean(axis=1),
+        "top_k_mean": np.sort(slices, axis=1)[:, 1:].mean(axis=1),
+    }[reduction]
+    anomalous = labels.reshape(6, 6).any(axis=1)
+    assert anomalous.tolist() == [True] * 3 + [False] * 3
+    best = max(dice(volumes >= each, anomalous) for each in volumes)
+    highest = max(each for each in volumes if dice(volumes >= each, anomalous) == best)
+    assert calibration.volume_threshold == pytest.approx(highest, rel=1e-5)
+
+
+def test_volumes_of_one_class_and_pictures_have_no_volume_threshold(trained, tmp_path):
+    assert calibrated(trained()).volume_threshold is None
+    folder = write_volumes(tmp_path / "volumes", anomalous=0)
+    assert calibrated(trained(f"VAL_DATA_PATH={folder}")).volume_threshold is None
+
+
+def test_a_calibration_of_before_is_made_anew(trained):
+    config = trained()
+    new = calibrated(config)
+    path = calibration_path(config.testing)
+    old = json.loads(path.read_text())
+    for name in ("pixel_threshold", "pixel_method", "volume_threshold"):
+        del old[name]
+    path.write_text(json.dumps(old | {"fingerprint": "of before these keys"}))
+    assert calibrated(config) == new
+    assert json.loads(path.read_text())["pixel_threshold"] == new.pixel_threshold
+
+
+@pytest.mark.parametrize("key", ["PIXEL_QUANTILE=0.5", "VOLUME_REDUCTION=mean"])
+def test_other_thresholds_are_another_calibration(trained, key):
+    assert calibrated(trained()).fingerprint != calibrated(trained(key)).fingerprint
