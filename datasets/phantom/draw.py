@@ -35,8 +35,8 @@ DRAWING_VERSION = 2
 _OVERSAMPLING = 3
 MIN_SIZE = 16
 _LESION_ATTEMPTS = 100
-_SMALLEST_LESION = 0.003  # share of the image's area
-_FAINTEST_LESION = 0.15  # mean change of signal, of the full range of 1
+_SMALLEST_LESION = 0.0015  # share of the image's area
+_FAINTEST_LESION = 0.08  # mean change of signal, of the full range of 1
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _draw_lesion(
     size = phantom.signal.shape[0]
     distance = _lesion_distance(rng, phantom.tissue)
     extent = below(distance, 1, rng.uniform(0.15, 0.45)) * phantom.tissue
-    contrast = log_uniform(rng, 0.25, 0.5)
+    contrast = log_uniform(rng, 0.17, 0.45)
     if kind == "ring":
         core = below(distance, rng.uniform(0.5, 0.7), 0.2)
         profile = 1 - 1.7 * core
@@ -140,7 +140,7 @@ def _lesion_distance(rng: np.random.Generator, tissue: Field) -> Field:
     across = (math.cos(turn) * x + math.sin(turn) * y) * stretch
     along = (math.cos(turn) * y - math.sin(turn) * x) / stretch
     outline = 1 + 0.14 * periodic_noise(rng, np.arctan2(along, across), 5)
-    half_size = log_uniform(rng, 0.12, 0.32)
+    half_size = log_uniform(rng, 0.1, 0.3)
     return np.hypot(across, along) / (half_size * outline)
 
 
