@@ -18,8 +18,10 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "Python 3.11 or newer is needed: make setup PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "Python's venv module is missing: on Debian, apt install python3-venv"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[medical,dev]"
+	@echo "Setting up $(VENV), once: PyTorch, readers of DICOM and NIfTI, tools for tests;"
+	@echo "about 6 GB and some minutes, most of it the download of PyTorch."
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[medical,dev]"
 	@touch $@
 
 demo: setup  ## Draw phantoms, train on them, score unseen ones (about 5 minutes on two cores)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from datasets.folders.samples import Sample
 from datasets.readers.base import optional_package
 from datasets.readers.formats import kind_of
+from datasets.readers.image import Source
+from datasets.volumes.series import Series
 from utils.errors import UserError
 from utils.patients import patient_of
 
@@ -31,26 +32,32 @@ def patients_of(samples: Sequence[Sample], pattern: str | None) -> list[str] | N
             return [patient_of(sample.stem, pattern) for sample in samples]
         except ValueError as error:
             raise UserError(f"PATIENT_PATTERN: {error}") from error
-    patients: dict[Path, str] = {}
+    patients: dict[Source, str] = {}
     for sample in samples:
-        if sample.path not in patients:
-            patient = dicom_patient(sample.path)
+        if sample.source not in patients:
+            patient = dicom_patient(sample.source)
             if patient is None:
                 return None
-            patients[sample.path] = patient
-    return [patients[sample.path] for sample in samples]
+            patients[sample.source] = patient
+    return [patients[sample.source] for sample in samples]
 
 
-def dicom_patient(path: Path) -> str | None:
-    """A digest of the PatientID of a DICOM file; None of other files, and where there is none."""
-    if kind_of(path) != "dicom":
+def dicom_patient(source: Source) -> str | None:
+    """A digest of the PatientID of a DICOM file or series; None of others, and without one."""
+    if isinstance(source, Series):
+        return _digest(source.patient)
+    if kind_of(source) != "dicom":
         return None
     try:
         header = optional_package("pydicom").dcmread(
-            path, stop_before_pixels=True, specific_tags=["PatientID"]
+            source, stop_before_pixels=True, specific_tags=["PatientID"]
         )
         patient = str(header.get("PatientID") or "").strip()
     # Damaged headers raise anything; reading the picture says what is wrong.
     except Exception:
         return None
+    return _digest(patient)
+
+
+def _digest(patient: str) -> str | None:
     return hashlib.sha256(patient.encode()).hexdigest() if patient else None

@@ -26,6 +26,7 @@ from engine.evaluate.calibration import Calibration, calibration_for
 from engine.evaluate.cases import Case
 from engine.evaluate.reductions import volume_score
 from engine.evaluate.scorer import Scorer, create_scorer
+from engine.evaluate.volumes import is_anomalous
 from engine.prediction.volume_map import VolumeMap, shows_enough
 from models.criteria import resize_maps
 from utils.config.load import Config, load_config
@@ -111,6 +112,10 @@ class Predictor:
         self.calibration = calibration
         learnt = calibration.threshold if calibration else None
         self.threshold = learnt if threshold is None else threshold
+        # One's own threshold is of slices: a volume is called by its worst one then.
+        self.volume_threshold = (
+            calibration.volume_threshold if calibration and threshold is None else None
+        )
 
     @classmethod
     def from_config(
@@ -193,15 +198,19 @@ class Predictor:
             for each, prediction in self.score_readable(batch):
                 if prediction is not None:
                     volume.add(each.sample, prediction.score, prediction.anomaly_map)
-        worst, threshold = volume.worst_slice, self.threshold
-        highest = 0.0 if worst is None else volume.scores[worst]
+        score = volume_score(volume.scores.values(), settings.volume_reduction)
         return VolumePrediction(
-            score=volume_score(volume.scores.values(), settings.volume_reduction),
-            predicted=None if threshold is None else highest >= threshold,
+            score=score,
+            predicted=is_anomalous(
+                score,
+                list(volume.scores.values()),
+                volume_threshold=self.volume_threshold,
+                threshold=self.threshold,
+            ),
             slices=volume.scores,
             anomaly_map=volume.on_grid(),
             affine=volume.grid.affine,
-            worst_slice=worst,
+            worst_slice=volume.worst_slice,
         )
 
     def score_readable(

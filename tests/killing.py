@@ -13,77 +13,41 @@ from typing import Any
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 
-class _Clock:
-    """Counts moments, and kills the process with SIGKILL at the chosen one."""
+def _arm(moment: int) -> None:
+    """Make each step of writing a file a moment, the chosen one the last.
 
-    def __init__(self, moment: int) -> None:
-        self.moment = moment
-        self.passed = 0
+    For each file: half of its bytes are written, all are written but not yet on the disk, it is on
+    the disk but not yet renamed, it is renamed. For TensorBoard: half of a record.
+    """
+    fsync, replace, write = os.fsync, Path.replace, RecordWriter.write
+    passed = 0
 
-    def tick(self, last_words: Callable[[], Any] = lambda: None) -> None:
-        self.passed += 1
-        if self.passed == self.moment:
+    def tick(last_words: Callable[[], Any] = lambda: None) -> None:
+        nonlocal passed
+        passed += 1
+        if passed == moment:
             last_words()
             os.kill(os.getpid(), signal.SIGKILL)
 
-
-def _arm(moment: int) -> None:
-    """Make each step of writing a file a moment.
-
-    For each file: half of its first bytes are written, all is written but not yet on the disk,
-    it is on the disk but not yet renamed, it is renamed. For TensorBoard: half of a record.
-    """
-    clock = _Clock(moment)
-    fsync, replace, open_, write = os.fsync, Path.replace, Path.open, RecordWriter.write
-
-    def deadly_open(self: Path, *arguments: Any, **options: Any) -> Any:
-        file = open_(self, *arguments, **options)
-        return _DeadlyFile(file, clock) if self.name.startswith(".tmp-") else file
-
     def deadly_fsync(descriptor: int) -> None:
-        clock.tick()
+        tick(lambda: os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2))
+        tick()
         fsync(descriptor)
 
     def deadly_replace(self: Path, target: Path) -> Path:
-        clock.tick()
+        tick()
         result = replace(self, target)
-        clock.tick()
+        tick()
         return result
 
     def deadly_record(self: Any, data: bytes) -> None:
         half = data[: len(data) // 2]
-        clock.tick(lambda: (self._writer.write(half), self._writer.flush()))
+        tick(lambda: (self._writer.write(half), self._writer.flush()))
         write(self, data)
 
     os.fsync = deadly_fsync
     Path.replace = deadly_replace
-    Path.open = deadly_open
     RecordWriter.write = deadly_record
-
-
-class _DeadlyFile:
-    """A file whose first write is a moment."""
-
-    def __init__(self, inner: Any, clock: _Clock) -> None:
-        self._inner = inner
-        self._clock = clock
-        self._begun = False
-
-    def write(self, data: Any) -> Any:
-        if not self._begun:
-            self._begun = True
-            half = bytes(data)[: len(data) // 2]
-            self._clock.tick(lambda: (self._inner.write(half), self._inner.flush()))
-        return self._inner.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def __enter__(self) -> _DeadlyFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._inner.close()
 
 
 def _child(moment: int, function: Callable[[], Any]) -> None:

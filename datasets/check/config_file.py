@@ -28,6 +28,7 @@ PERCEPTUAL_MODEL_NAME = vit_base_patch16_224.mae
 TRAIN_DATA_PATH = {train_path}
 # {valid}: the threshold is learnt here.
 VAL_DATA_PATH = {valid_path}
+# Checkpoints, curves and config.ini go here.
 RESULTS_PATH = results/{name}
 # Images per step; where memory runs out, lower it and raise ACCUMULATE.
 BATCH_SIZE_TRAIN = {batch_size}
@@ -37,16 +38,16 @@ N_EPOCHS = {epochs}
 [TESTING]
 # {test}
 TEST_DATA_PATH = {test_path}
+# Scores, maps, metrics and report.html go here.
 RESULTS_PATH = results/{name}/test
-BATCH_SIZE_TEST = {batch_size}
 """
 _NO_TEST = "There is no folder test: the validation images again, to which no threshold is applied."
 _VOLUMES = """\
 # More than 8 bits: auto takes a DICOM file's own window, else the 0.5th and 99.5th percentile. A
 # fixed range, such as -160,240 for soft tissue in CT, makes equal tissue look equal in all images.
-INTENSITY_WINDOW = auto
+# INTENSITY_WINDOW = auto
 # Volumes are cut into axial, coronal or sagittal slices.
-SLICE_AXIS = axial
+# SLICE_AXIS = axial
 """
 
 
@@ -91,12 +92,15 @@ def _text(name: str, data: Path, splits: dict[str, SplitSummary]) -> str:
     batch_size = min(_BATCH_SIZE, train.normal)
     steps_per_epoch = train.normal // batch_size
     epochs = min(max(_STEPS // steps_per_epoch, _FEWEST_EPOCHS), _MOST_EPOCHS)
-    examples = [path for each in splits.values() for path in each.examples.values()]
-    is_volume = any(kind_of(path) in ("dicom", "nifti") for path in examples)
+    # Slices of volumes are called path#frame.
+    examples = [str(path) for each in splits.values() for path in each.examples.values()]
+    is_volume = any(
+        kind_of(Path(path.partition("#")[0])) in ("dicom", "nifti") for path in examples
+    )
     return _TEXT.format(
         name=name,
         data=shown(data),
-        volumes=_VOLUMES if is_volume else "",
+        volumes=_VOLUMES if kinds - {"picture"} else "",
         batch_size=batch_size,
         epochs=epochs,
         steps=f"{_STEPS:,}",

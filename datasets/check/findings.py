@@ -18,6 +18,7 @@ from datasets.folders.splits import Place
 from datasets.folders.volumes import AXIAL, Slicing
 from datasets.patients import dicom_patient
 from datasets.readers.formats import shown
+from datasets.readers.image import name_of
 from utils.errors import UserError
 from utils.patients import patient_of
 
@@ -128,11 +129,11 @@ class _Check:
             self._note("patient_pattern", unmatched[0] + more)
 
     def _add_dicom_patients(self, place: Place, split: Split) -> None:
-        paths = list(dict.fromkeys(sample.path for sample in split.samples))
-        for path, patient in zip(paths, scan(paths, dicom_patient, "patients"), strict=True):
+        sources = list(dict.fromkeys(sample.source for sample in split.samples))
+        for source, patient in zip(sources, scan(sources, dicom_patient, "patients"), strict=True):
             if patient is not None:
                 key = (patient, "one patient, by PatientID,")
-                self._patients[key].setdefault(place.name, path)
+                self._patients[key].setdefault(place.name, name_of(source))
 
     def _sum_up(self, summary: SplitSummary) -> None:
         name, kinds = summary.place.name, summary.kinds

@@ -26,6 +26,7 @@ from engine.metrics.histogram import SortedScores
 from utils.checkpoints import file_digest, write_text
 from utils.config.load import Config, ini_values
 from utils.config.schema import TestingConfig, keys_of
+from utils.config.values import VolumeReduction
 from utils.errors import UserError
 from utils.hub import HubFile
 from utils.run_files import TrainingFiles, same_folder
@@ -208,7 +209,9 @@ def _pixel_threshold(
     return normal.quantile(quantile), f"{quantile:g} quantile of normal pixels"
 
 
-def _volume_threshold(split: Split, scores: Sequence[float], reduction: str) -> float | None:
+def _volume_threshold(
+    split: Split, scores: Sequence[float], reduction: VolumeReduction
+) -> float | None:
     """The threshold of best F1 over the volumes of a split; None where a class is missing."""
     volumes = volumes_of(split)
     labels = [volume.label for volume in volumes]

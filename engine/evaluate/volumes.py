@@ -65,4 +65,4 @@ def is_anomalous(
     """
     if volume_threshold is not None:
         return score >= volume_threshold
-    return None if threshold is None else max(slice_scores) >= threshold
+    return None if threshold is None else max(slice_scores, default=0.0) >= threshold

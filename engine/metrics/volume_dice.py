@@ -61,4 +61,4 @@ class VolumeDice:
 
 
 def _size(sample: Sample) -> tuple[int, int]:
-    return read_size(sample.path, sample.frame, axis=sample.axis, volume=sample.volume)
+    return read_size(sample.source, sample.frame, axis=sample.axis, volume=sample.volume)

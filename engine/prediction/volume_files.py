@@ -11,8 +11,9 @@ from datasets.folders.samples import Sample
 from datasets.readers.formats import shown
 from datasets.volumes.write import write_nifti, write_segmentation
 from engine.evaluate.reductions import volume_score
+from engine.evaluate.volumes import is_anomalous
 from engine.prediction.volume_map import VolumeMap
-from engine.prediction_results import PredictionFiles, verdict_of
+from engine.prediction_results import PredictionFiles
 from engine.predictor import Prediction, Predictor
 from utils.checkpoints import write_csv
 from utils.errors import UserError
@@ -43,6 +44,7 @@ class VolumeFiles:
             logger.warning("without a pixel threshold there is no DICOM SEG")
         self._files, self._maps, self._dicom_seg = files, maps, dicom_seg
         self._threshold = predictor.threshold
+        self._volume_threshold = predictor.volume_threshold
         self._reduction = predictor.settings.volume_reduction
         self._volume: VolumeMap | None = None
         self._name: Path | None = None
@@ -84,13 +86,19 @@ class VolumeFiles:
             self._note_error(error)
             return
         scores, threshold, worst = volume.scores, self._threshold, volume.worst_slice
-        highest = 0.0 if worst is None else scores[worst]
+        score = volume_score(scores.values(), self._reduction)
+        verdict = is_anomalous(
+            score,
+            list(scores.values()),
+            volume_threshold=self._volume_threshold,
+            threshold=threshold,
+        )
         anomalous = threshold is not None and sum(map(threshold.__le__, scores.values()))
         self._rows.append(
             [
                 str(self._name),
-                repr(volume_score(scores.values(), self._reduction)),
-                verdict_of(highest, threshold),
+                repr(score),
+                "" if verdict is None else str(int(verdict)),
                 str(len(scores)),
                 "" if threshold is None else str(int(anomalous)),
                 "" if worst is None else str(worst),

@@ -1,4 +1,4 @@
-"""Training ended at random moments, again and again (make soak)."""
+"""A training killed at random moments, again and again, and resumed each time (make soak)."""
 
 import os
 import random
@@ -15,7 +15,7 @@ import torch
 from tests.engine.train.test_kill_moments import check_same_run, check_that_files_load
 
 ROOT = Path(__file__).parents[2]
-KILLS = int(os.environ.get("QFAE_KILLS", "50"))
+KILLS = int(os.environ.get("QFAE_KILLS", "30"))
 EPOCHS = 40
 
 
@@ -42,60 +42,58 @@ def seconds_until(there: Path, process: subprocess.Popen[bytes]) -> float:
     return time.monotonic() - begun
 
 
+def epochs_in_table(folder: Path) -> int:
+    """Epochs that the table shows: it is written last."""
+    table = folder / "training.csv"
+    return table.read_text().count("\n") - 1 if table.exists() else 0
+
+
 def finished_epochs(folder: Path) -> int:
     path = folder / "checkpoints" / "training_state.pth"
     return torch.load(path, weights_only=True)["epoch"] if path.exists() else 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "workers", "times"),
-    [(signal.SIGKILL, 0, KILLS), (signal.SIGTERM, 2, KILLS // 2)],
-)
-def test_an_end_at_random_moments_loses_at_most_the_epoch_in_flight(
-    tiny, tmp_path, number, workers, times
-):
+def test_kills_at_random_moments_lose_at_most_the_epoch_in_flight(tiny, tmp_path):
     tiny()
     config = tmp_path / "tiny.ini"
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    key = f"NUM_WORKERS={workers}"
-    process = start(config, unbroken, "--set", key)
+    process = start(config, unbroken)
     starting = seconds_until(unbroken / "training.csv", process)
     begun = time.monotonic()
     assert process.wait() == 0
     an_epoch = (time.monotonic() - begun) / (EPOCHS - 1)
     # Now and then while it starts; mostly within its first epochs.
-    moments, ends, finished, done, with_progress = random.Random(0), 0, 0, 0, 0
+    moments, kills, runs, done, with_progress = random.Random(0), 0, 1, 0, 0
     begun = time.monotonic()
 
     def go_on() -> subprocess.Popen[bytes]:
-        has_state = (broken / "checkpoints" / "training_state.pth").exists()
-        return start(config, broken, "--resume" if has_state else "--overwrite", "--set", key)
+        return start(config, broken, "--resume" if done else "--overwrite")
 
-    while ends < times:
+    while kills < KILLS:
         process = go_on()
         time.sleep(moments.uniform(0.5 * starting, starting + 8 * an_epoch))
-        # To loader processes too, as terminals and schedulers do.
-        os.killpg(process.pid, number)
+        seen = epochs_in_table(broken)
+        os.killpg(process.pid, signal.SIGKILL)
         code = process.wait(60)
         if code == 0:
             # It was faster than the signal: one run is survived, the next one begins.
             check_same_run(broken, unbroken)
             shutil.rmtree(broken)
-            finished, done = finished + 1, 0
+            runs, done = runs + 1, 0
             continue
         log = broken.with_suffix(".log").read_text()
-        assert code == -number, log[-2000:]
+        assert code == -signal.SIGKILL, log[-2000:]
         assert "Traceback" not in log
-        ends += 1
+        kills += 1
         check_that_files_load(broken)
         reached = finished_epochs(broken)
-        assert reached >= done
+        # All that was finished before the kill is there after it.
+        assert reached >= max(done, seen)
         with_progress += reached > done
         done = reached
     seconds = time.monotonic() - begun
-    print(f"\n{number.name}: {ends} in {seconds:.0f} s, {with_progress} after progress, ", end="")
-    print(f"{finished + 1} runs")
-    assert with_progress > times / 10
+    print(f"\n{kills} kills in {seconds:.0f} s, {with_progress} after progress, {runs} runs")
+    assert with_progress > KILLS / 10
     assert go_on().wait() == 0
     check_same_run(broken, unbroken)

@@ -15,9 +15,11 @@ from datasets.dataset import AnomalyDataset
 from engine.evaluate.calibration import load_calibration
 from engine.evaluate.scorer import create_scorer
 from engine.test import test as run_test
+from engine.test_summary import summary
 from engine.train.start import train
 from tests.medical_files import write_dicom
 from tests.volume_sets import SHAPE, write_volumes
+from utils.run_files import TestFiles
 
 KEYS = ("volume_auroc", "volume_ap", "volume_dice")
 BY_PATIENT = "PATIENT_PATTERN=^(p\\d+)_"
@@ -147,10 +149,10 @@ def test_the_table_of_another_test_does_not_stay(tested, phantoms):
     assert not table.exists()
 
 
-def test_report_and_screen_show_the_metrics_of_volumes(tested, capsys):
+def test_report_and_screen_show_the_metrics_of_volumes(tested):
     run = tested(BY_PATIENT)
-    page = (run.config.testing.results_path / "report.html").read_text()
-    shown = capsys.readouterr().out
+    files = TestFiles(run.config.testing.results_path)
+    page, shown = files.report.read_text(), summary(run.metrics, files)
     for name, title in (
         *(("volume_auroc", "Volume AUROC"), ("volume_ap", "Volume average precision")),
         *(("volume_dice", "Volume Dice"), ("patient_auroc", "Patient AUROC")),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from check_dataset import main
+from tests.volume_sets import write_volumes
 from utils.config.load import load_config
 from utils.errors import UserError
 
@@ -69,3 +70,15 @@ def test_what_cannot_be_written_is_refused(data: Path) -> None:
         main(arguments)
     with pytest.raises(UserError, match="give --data"):
         main(["--config", "mine.ini", "--write-config", "other.ini"])
+
+
+def test_a_set_of_volumes_has_lines_on_windows_and_slices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, split in enumerate(("train", "valid", "test")):
+        write_volumes(Path("mine") / split, seed=number)
+    shutil.rmtree("mine/train/Ungood")
+    main(["--data", "mine", "--write-config", "mine.ini"])
+    assert "\n# SLICE_AXIS = axial\n" in Path("mine.ini").read_text(encoding="utf-8")
+    load_config("mine.ini")

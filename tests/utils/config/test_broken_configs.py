@@ -49,7 +49,7 @@ VALUES: list[Row] = [
     ("TRAINING.DEVICE", "cuda:", ("'cuda:'",)),
     ("TRAINING.DEVICE", "cuda:-1", ("'cuda:-1'",)),
     ("TRAINING.REDUCTION", "median", ("'median'", "pixelwise_mean_max")),
-    ("TESTING.VOLUME_REDUCTION", "top_5", ("'top_5'", "max, mean, top_k_mean")),
+    ("TESTING.VOLUME_REDUCTION", "top_5", ("'top_5'", "max, mean or top_k_mean")),
     ("TRAINING.MULTI_HSTATE_REDUCTION", "pixelwise_mean_max", ("mean or max",)),
     ("TESTING.IMAGE_REDUCTION", "Mean", ("'Mean'", "mean, max")),
     ("TESTING.PIXEL_MULTI_HSTATE_REDUCTION", "min", ("'min'", "empty, mean or max")),
