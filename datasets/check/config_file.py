@@ -93,10 +93,8 @@ def _text(name: str, data: Path, splits: dict[str, SplitSummary]) -> str:
     steps_per_epoch = train.normal // batch_size
     epochs = min(max(_STEPS // steps_per_epoch, _FEWEST_EPOCHS), _MOST_EPOCHS)
     # Slices of volumes are called path#frame.
-    examples = [str(path) for each in splits.values() for path in each.examples.values()]
-    is_volume = any(
-        kind_of(Path(path.partition("#")[0])) in ("dicom", "nifti") for path in examples
-    )
+    names = [str(path) for each in splits.values() for path in each.examples.values()]
+    kinds = {kind_of(Path(name.partition("#")[0])) for name in names}
     return _TEXT.format(
         name=name,
         data=shown(data),
