@@ -37,7 +37,7 @@ def test_the_config_names_what_is_there_and_the_next_commands(
     assert "grey, with masks: the threshold is learnt here." in text
     assert "SLICE_AXIS" not in text
     settings = [line for line in text.splitlines() if line and line[0] not in "#["]
-    assert len(settings) == 10
+    assert len(settings) == 9
     config = load_config(file)
     assert config.training.train_data_path == data / "train"
     assert config.testing.test_data_path == data / "test"
