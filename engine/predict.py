@@ -81,12 +81,11 @@ def predict(
     )
     files.errors += [(str(path), problem) for path, problem in problems]
     predictor = Predictor.from_config(config, threshold=threshold)
-    colours = predictor.calibration.colours if predictor.calibration else None
-    if colours is None:
+    if predictor.colours is None:
         logger.warning("without validation images there are no overlays and no report")
     highest = _Highest(settings.report_images)
     _score(predictor, samples, files, output, highest)
-    files.write_tables(colours)
+    files.write_tables(predictor.colours)
     if predictor.calibration is not None:
         write_prediction_report(
             config,
@@ -95,7 +94,7 @@ def predict(
             highest.cases(),
             files.errors,
             files.folder / "report.html",
-            pixel_threshold=predictor.calibration.pixel_threshold,
+            pixel_threshold=predictor.pixel_threshold,
         )
     print(files.summary())
     return len(files.errors)
@@ -110,9 +109,6 @@ def _score(
 ) -> None:
     """Score all samples, and write what belongs to each image and each volume."""
     settings = predictor.settings
-    calibration = predictor.calibration
-    colours = calibration.colours if calibration else None
-    pixel_threshold = calibration.pixel_threshold if calibration else None
     volumes = VolumeFiles(files, predictor, maps=output.maps, dicom_seg=output.dicom_seg)
     loader = prediction_loader(
         PredictionDataset(samples, settings.resize, settings.window),
@@ -130,7 +126,9 @@ def _score(
                 if prediction is None:
                     files.write_background(each.sample, predictor.threshold)
                     continue
-                files.write_image(each.sample, prediction, colours, pixel_threshold)
+                files.write_image(
+                    each.sample, prediction, predictor.colours, predictor.pixel_threshold
+                )
                 highest.take(prediction.case)
             bar.update(len(inputs))
     volumes.write_table()

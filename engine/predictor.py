@@ -110,6 +110,8 @@ class Predictor:
         self.scorer = scorer
         self.settings = settings
         self.calibration = calibration
+        self.colours = calibration.colours if calibration else None
+        self.pixel_threshold = calibration.pixel_threshold if calibration else None
         learnt = calibration.threshold if calibration else None
         self.threshold = learnt if threshold is None else threshold
         # One's own threshold is of slices: a volume is called by its worst one then.

@@ -9,7 +9,7 @@ from itertools import chain
 from datasets.dataset import AnomalyDataset
 from engine.evaluate.cases import chosen_cases, render_cases, worst_first
 from engine.evaluate.scorer import Scorer
-from engine.evaluate.volumes import is_anomalous, volumes_of
+from engine.evaluate.volumes import volume_cells, volumes_of
 from engine.report.charts import histogram_figure, roc_figure
 from engine.report.pages import GALLERY_PART, TestRun, write_report
 from engine.report.pictures import plot_cases
@@ -76,17 +76,12 @@ def _score_rows(run: TestRun) -> Iterator[tuple[object, ...]]:
 def _volume_rows(run: TestRun) -> Iterator[tuple[object, ...]]:
     reduction, threshold = run.config.need_testing().volume_reduction, run.threshold
     for volume in volumes_of(run.split):
-        score, slices = volume.score(run.scores, reduction), volume.slice_scores(run.scores)
-        called = is_anomalous(
-            score,
+        slices = volume.slice_scores(run.scores)
+        cells = volume_cells(
             slices,
+            reduction,
             volume_threshold=run.metrics["volume_threshold"],
             threshold=threshold,
         )
         worst = volume.indices[slices.index(max(slices))]
-        yield (
-            *(volume.name, volume.label, repr(score), None if called is None else int(called)),
-            len(slices),
-            None if threshold is None else sum(each >= threshold for each in slices),
-            run.split.samples[worst].frame,
-        )
+        yield volume.name, volume.label, *cells, run.split.samples[worst].frame

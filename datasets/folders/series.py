@@ -23,7 +23,9 @@ def with_series(paths: Sequence[Path], problems: list[tuple[Path, str]]) -> list
         problems: Takes series that cannot be put in order, with a line each; their files stay.
     """
     dicom = [path for path in paths if kind_of(path) == "dicom"]
-    with tqdm(dicom, "reading DICOM headers", unit="file", leave=False, delay=2) as bar:
+    with tqdm(
+        dicom, "reading DICOM headers", unit="file", leave=False, delay=2, disable=None
+    ) as bar:
         grouped = group_series(bar)
     problems += grouped.problems
     series_of: dict[Path, list[Series]] = {}

@@ -66,3 +66,19 @@ def is_anomalous(
     if volume_threshold is not None:
         return score >= volume_threshold
     return None if threshold is None else max(slice_scores, default=0.0) >= threshold
+
+
+def volume_cells(
+    slice_scores: Sequence[float],
+    reduction: VolumeReduction,
+    *,
+    volume_threshold: float | None,
+    threshold: float | None,
+) -> tuple[str, int | None, int, int | None]:
+    """``score``, ``predicted``, ``num_slices`` and ``num_anomalous`` of a row of volumes.csv."""
+    score = volume_score(slice_scores, reduction)
+    called = is_anomalous(
+        score, slice_scores, volume_threshold=volume_threshold, threshold=threshold
+    )
+    num_anomalous = None if threshold is None else sum(each >= threshold for each in slice_scores)
+    return repr(score), None if called is None else int(called), len(slice_scores), num_anomalous

@@ -10,8 +10,7 @@ import numpy as np
 from datasets.folders.samples import Sample
 from datasets.readers.formats import shown
 from datasets.volumes.write import write_nifti, write_segmentation
-from engine.evaluate.reductions import volume_score
-from engine.evaluate.volumes import is_anomalous
+from engine.evaluate.volumes import volume_cells
 from engine.prediction.volume_map import VolumeMap
 from engine.prediction_results import PredictionFiles
 from engine.predictor import Prediction, Predictor
@@ -38,8 +37,7 @@ class VolumeFiles:
     def __init__(
         self, files: PredictionFiles, predictor: Predictor, *, maps: bool, dicom_seg: bool
     ) -> None:
-        calibration = predictor.calibration
-        self._pixel_threshold = calibration.pixel_threshold if calibration else None
+        self._pixel_threshold = predictor.pixel_threshold
         if dicom_seg and self._pixel_threshold is None:
             logger.warning("without a pixel threshold there is no DICOM SEG")
         self._files, self._maps, self._dicom_seg = files, maps, dicom_seg
@@ -48,7 +46,7 @@ class VolumeFiles:
         self._reduction = predictor.settings.volume_reduction
         self._volume: VolumeMap | None = None
         self._name: Path | None = None
-        self._rows: list[list[str]] = []
+        self._rows: list[tuple[object, ...]] = []
 
     def turn_to(self, sample: Sample | None) -> None:
         """Begin the volume of a sample, unless it is the one that is open; write that one."""
@@ -85,26 +83,13 @@ class VolumeFiles:
         except UserError as error:
             self._note_error(error)
             return
-        scores, threshold, worst = volume.scores, self._threshold, volume.worst_slice
-        score = volume_score(scores.values(), self._reduction)
-        verdict = is_anomalous(
-            score,
-            list(scores.values()),
+        cells = volume_cells(
+            list(volume.scores.values()),
+            self._reduction,
             volume_threshold=self._volume_threshold,
-            threshold=threshold,
+            threshold=self._threshold,
         )
-        anomalous = threshold is not None and sum(map(threshold.__le__, scores.values()))
-        self._rows.append(
-            [
-                str(self._name),
-                repr(score),
-                "" if verdict is None else str(int(verdict)),
-                str(len(scores)),
-                "" if threshold is None else str(int(anomalous)),
-                "" if worst is None else str(worst),
-                map_path,
-            ]
-        )
+        self._rows.append((str(self._name), *cells, volume.worst_slice, map_path))
 
     def _write_files(self, volume: VolumeMap) -> str:
         assert self._name is not None
