@@ -13,21 +13,13 @@ from PIL import Image
 
 from datasets.folders.find import find_split
 from datasets.folders.inputs import expand_names
-from engine.evaluate.calibration import calibrate_trained, load_calibration
+from engine.evaluate.calibration import load_calibration
 from engine.predict import Output, predict
 from engine.test import test as run_test
 from engine.train.start import create_trainer, train
 from utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def trained(tiny):
-    config = tiny("N_EPOCHS=1")
-    train(config)
-    calibrate_trained(config)
-    return tiny
 
 
 @pytest.fixture

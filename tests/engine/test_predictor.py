@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.evaluate.calibration import calibrate_trained, load_calibration
+from engine.evaluate.calibration import load_calibration
 from engine.predict import Output, predict
 from engine.predictor import Predictor
-from engine.train.start import train
 from tests.medical_files import write_nifti
 from utils.errors import UserError
 
@@ -22,11 +21,8 @@ def files(phantoms):
 
 
 @pytest.fixture
-def config(tiny):
-    config = tiny("N_EPOCHS=1")
-    train(config)
-    calibrate_trained(config)
-    return config
+def config(trained):
+    return trained("N_EPOCHS=1")
 
 
 @pytest.fixture
