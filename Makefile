@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV), once: PyTorch, readers of DICOM and NIfTI, tools for tests;"
 	@echo "about 6 GB and some minutes, most of it the download of PyTorch."
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[medical,dev]"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[medical,onnx,app,dev]"
 	@touch $@
 
 demo: setup  ## Draw phantoms, train on them, score unseen ones (about 3 minutes on two cores)
