@@ -6,10 +6,10 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo reproduce test soak lint clean
+.PHONY: help setup demo reproduce gpu-check test soak lint clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## Make .venv with everything in it (seconds when it is there already)
 
@@ -32,6 +32,9 @@ demo: setup  ## Draw phantoms, train on them, score unseen ones (about 3 minutes
 
 reproduce: setup  ## Test the authors' checkpoints on the BMAD sets in data/, beside their numbers
 	$(RUN) -m benchmarks.reproduce
+
+gpu-check: setup  ## Parity, speed and memory on a GPU, in eight minutes; no data, no network
+	$(RUN) -m benchmarks.gpu_check
 
 test: setup  ## Run the tests (minutes; no network, no GPU needed)
 	@# Two processes of one thread each: the tests' tensors are too small for more.

@@ -146,7 +146,7 @@ def figures(measurement: Measurement) -> dict[str, float | None]:
         "one step, ms": 1e3 * seconds,
         **milliseconds,
         "peak memory, GB": measurement.peak_bytes / 1e9,
-        "GFLOP an image": measurement.flops / measurement.batch / 1e9,
+        "GFLOP per image": measurement.flops / measurement.batch / 1e9,
         "TFLOP/s": speed / 1e12,
         "matmul TFLOP/s": measurement.matmul_flops / 1e12,
         "share of matmul": speed / measurement.matmul_flops,

@@ -101,8 +101,8 @@ def test_named_files_are_there(document: str) -> None:
 def test_named_modules_and_make_targets_are_there(document: str) -> None:
     code = "\n".join(code_of(TEXTS[document]))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
-    assert set(re.findall(r"^\s*make ([a-z]+)", code, re.MULTILINE)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    assert set(re.findall(r"^\s*make ([a-z-]+)", code, re.MULTILINE)) <= targets
     modules = set(re.findall(r"python3? -m ([\w.]+)", code))
     assert {name for name in modules if importlib.util.find_spec(name) is None} == set()
 
