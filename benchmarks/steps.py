@@ -28,7 +28,8 @@ from datasets.phantom.write import write_phantom_dataset
 from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
 from engine.evaluate.scorer import Reductions, Scorer
-from engine.runtime import computes_in_bf16, create_fabric, place
+from engine.runtime.fabric import create_fabric
+from engine.runtime.process import computes_in_bf16, place
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
 from models.onednn import OneDnnLinear

@@ -234,7 +234,7 @@ class Predictor:
         """
         images = torch.stack([each.image for each in inputs])
         names = [each.sample.name for each in inputs]
-        scored = self.scorer.score(images.to(self.scorer.fabric.device), names)
+        scored = self.scorer.score(images, names)
         reconstructions = to_bytes(scored.reconstructions)
         predictions = []
         for position, each in enumerate(inputs):

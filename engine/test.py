@@ -25,7 +25,7 @@ from engine.metrics.run_metrics import Metrics, run_metrics
 from engine.metrics.volume_dice import VolumeDice
 from engine.report.pages import TestRun
 from engine.run_folder import check_results_folder
-from engine.runtime import versions
+from engine.runtime.versions import versions
 from engine.test_results import write_test_results
 from engine.test_summary import summary
 from utils.checkpoints import file_digest
@@ -64,7 +64,7 @@ def test(config: Config) -> TestRun:
     scores = evaluate(
         scorer,
         dataset,
-        create_batches(scorer.fabric, dataset, settings),
+        create_batches(scorer.runtime, dataset, settings),
         description="test",
         collectors=collectors,
     )
@@ -80,7 +80,7 @@ def test(config: Config) -> TestRun:
     colours = calibration.colours if calibration else _own_scale(normal_pixels, split)
     pixel_threshold = metrics["pixel_threshold"]
     run = TestRun(config, split, scores, metrics, threshold, colours, pixel_threshold)
-    if scorer.fabric.is_global_zero:
+    if scorer.runtime.is_global_zero:
         write_test_results(run, scorer, dataset, files)
         logger.info(summary(metrics, files))
     return run

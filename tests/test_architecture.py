@@ -22,6 +22,7 @@ ROOMS = {
 }
 # Folder in engine → folders of engine that it may not import.
 FLOORS = {
+    "runtime": {"metrics", "evaluate", "train", "report"},
     "metrics": {"evaluate", "train", "report"},
     "evaluate": {"train", "report"},
     "report": {"train"},
@@ -43,6 +44,14 @@ else:
     raise AssertionError("--help did not end the script")
 heavy = {"torch", "torchvision", "timm", "lightning_fabric", "cv2"} & set(sys.modules)
 assert not heavy, heavy
+"""
+
+# What training, metrics and reports need: prediction from Python does not wait for it.
+PREDICTOR = """
+import sys
+import engine.predictor
+heavy = {"lightning_fabric", "matplotlib", "pandas", "scipy", "sklearn", "tensorboard"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
 
 LIBRARIES = """
@@ -142,6 +151,11 @@ def test_help_is_there_and_waits_for_nothing_heavy(script: Path) -> None:
     run = python("-c", HELP, script.name)
     assert run.returncode == 0, run.stderr
     assert "usage:" in run.stdout
+
+
+def test_prediction_from_python_imports_no_more_than_it_needs() -> None:
+    run = python("-c", PREDICTOR)
+    assert run.returncode == 0, run.stderr
 
 
 def test_libraries_that_look_for_a_package_named_datasets_take_no_harm() -> None:

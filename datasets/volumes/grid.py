@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from datasets.volumes.series import Series
 
@@ -103,6 +102,9 @@ def _margins(series: Series) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def _straightened(stack: NDArray[np.float32], series: Series) -> NDArray[np.float32]:
+    # Here, because few series lean, and every use of a predictor would wait for the import.
+    from scipy import ndimage
+
     grid, (low, high) = grid_of(series), _margins(series)
     around = [(0, int(each)) for each in high - low]
     heights, distance = series.heights, series.distance

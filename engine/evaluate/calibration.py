@@ -158,7 +158,7 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
     scores = evaluate(
         scorer,
         dataset,
-        create_batches(scorer.fabric, dataset, config),
+        create_batches(scorer.runtime, dataset, config),
         description="calibration",
         collectors=[normal_pixels, marked_pixels] if dataset.split.has_masks else [normal_pixels],
     )
@@ -178,7 +178,7 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
         pixel_method=pixel_method,
         volume_threshold=_volume_threshold(dataset.split, scores, config.volume_reduction),
     )
-    if scorer.fabric.is_global_zero:
+    if scorer.runtime.is_global_zero:
         logger.info("threshold %.6g (%s of %s)", threshold, method, dataset.split.folder)
         _store(calibration, calibration_path(config))
     return calibration

@@ -108,7 +108,7 @@ def render_cases(
         items = [dataset[index] for index in chosen]
         images = torch.stack([item["image"] for item in items])
         names = [split.samples[index].name for index in chosen]
-        scored = scorer.score(images.to(scorer.fabric.device), names)
+        scored = scorer.score(images, names)
         reconstructions = to_bytes(scored.reconstructions)
         for position, index in enumerate(chosen):
             cases[index] = Case(

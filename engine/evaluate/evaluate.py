@@ -5,36 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lightning_fabric import Fabric
 from tqdm import tqdm
 
 from datasets.dataset import AnomalyDataset, Item, create_loader
 from engine.evaluate.scorer import Scorer
 from engine.metrics.collectors import Collector
-from engine.runtime import gather, shard
+from engine.runtime.process import Runtime, gather, shard
 from utils.config.schema import SectionConfig
 
 
 def create_batches(
-    fabric: Fabric, dataset: AnomalyDataset, config: SectionConfig, *, persistent: bool = False
+    runtime: Runtime, dataset: AnomalyDataset, config: SectionConfig, *, persistent: bool = False
 ) -> Any:
-    """This process's share of a split, in batches on the device, for :func:`evaluate`.
+    """This process's share of a split, in batches, for :func:`evaluate`.
 
     Args:
-        fabric: Device and processes.
+        runtime: Device and processes.
         dataset: The split.
         config: Says how many images a batch has, and how many processes read.
         persistent: Whether those processes stay, for splits that are scored more than once.
     """
-    loader = create_loader(
+    return create_loader(
         dataset,
         batch_size=config.batch_size_test,
-        sampler=list(shard(len(dataset), fabric)),
+        sampler=list(shard(len(dataset), runtime)),
         num_workers=config.num_workers,
-        pin_memory=fabric.device.type == "cuda",
+        pin_memory=runtime.device.type == "cuda",
         persistent_workers=persistent,
     )
-    return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
 
 def evaluate(
@@ -60,24 +58,24 @@ def evaluate(
     Raises:
         UserError: A file cannot be read, or a score is not finite.
     """
-    fabric = scorer.fabric
+    runtime = scorer.runtime
     scores: dict[int, float] = {}
     with tqdm(
-        total=len(shard(len(dataset), fabric)),
+        total=len(shard(len(dataset), runtime)),
         desc=description,
         unit="img",
-        disable=None if fabric.is_global_zero else True,
+        disable=None if runtime.is_global_zero else True,
         leave=False,
     ) as bar:
         for batch in batches:
             scores |= _score_batch(scorer, dataset, batch, collectors)
             bar.update(len(batch["index"]))
     merged: dict[int, float] = {}
-    for part in gather(fabric, scores):
+    for part in gather(runtime, scores):
         merged |= part
     for collector in collectors:
-        for rank, other in enumerate(gather(fabric, collector)):
-            if rank != fabric.global_rank:
+        for rank, other in enumerate(gather(runtime, collector)):
+            if rank != runtime.global_rank:
                 collector.merge(other)
     return [merged[index] for index in range(len(dataset))]
 
@@ -89,7 +87,7 @@ def _score_batch(
     names = [dataset.split.samples[index].name for index in indices]
     scored = scorer.score(batch["image"], names)
     if collectors:
-        anomaly_maps, masks = scored.anomaly_maps.cpu().numpy(), batch["mask"].cpu().numpy()
+        anomaly_maps, masks = scored.anomaly_maps.cpu().numpy(), batch["mask"].numpy()
         for collector in collectors:
             collector.update(anomaly_maps, masks, indices)
     return dict(zip(indices, scored.scores.tolist(), strict=True))

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
 from engine.evaluate.reductions import image_scores, pixel_scores
 from engine.hub_files import checkpoint_file
-from engine.runtime import create_fabric, place
+from engine.runtime.process import Runtime, create_runtime, place
 from engine.snapshot import check_snapshot
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria, resize_maps
@@ -68,7 +67,7 @@ class Scorer:
     the same model sets training mode at the start of each epoch.
 
     Attributes:
-        fabric: Device and precision.
+        runtime: Device and precision.
         model: The autoencoder on its device, without Fabric's wrapper: under DDP a forward pass
             of the wrapper waits for the other processes, which may have fewer images.
         criterion: The test criterion.
@@ -77,7 +76,7 @@ class Scorer:
             code is made for one size.
     """
 
-    fabric: Fabric
+    runtime: Runtime
     model: QFormerAutoencoder
     criterion: WeightedCriteria
     reductions: Reductions
@@ -88,19 +87,20 @@ class Scorer:
         """Score a batch.
 
         Args:
-            images: (B, 3, H, W) uint8 on the device.
+            images: (B, 3, H, W) uint8, on any device.
             names: What to call each image in an error.
 
         Raises:
             UserError: A score or a map is not finite; names the image.
         """
+        images = images.to(self.runtime.device)
         count = len(images)
         if self.static_batch is not None and count < self.static_batch:
             filling = images[-1:].expand(self.static_batch - count, -1, -1, -1)
             images = torch.cat([images, filling])
         self.model.eval()
         normalised = normalise(images)
-        with self.fabric.autocast():
+        with self.runtime.autocast():
             reconstructions = self.model(normalised)
         # A perceptual network in bf16 would change scores by two percent (docs/performance.md).
         maps = self.criterion(normalised, reconstructions.float())
@@ -133,14 +133,14 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
             f"run_training.py --config {file}, or put a released checkpoint there"
         )
     check_snapshot(config, checkpoint, file=file, section="TESTING")
-    fabric = create_fabric(config)
+    runtime = create_runtime(config)
     model = build_autoencoder(config, checkpoint)
     model.drop_unused_blocks()
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
-    place(fabric, model)
-    place(fabric, criterion, keep_frozen=True)
+    place(runtime, model)
+    place(runtime, criterion, keep_frozen=True)
     return Scorer(
-        fabric,
+        runtime,
         model,
         criterion,
         Reductions.of(config),

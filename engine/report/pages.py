@@ -16,7 +16,7 @@ from engine.metrics.run_metrics import Metrics
 from engine.report.charts import NAMES, chart_svg, histogram_figure, precision_recall_figure
 from engine.report.pictures import map_layer, outline_path, picture
 from engine.report.render import render
-from engine.runtime import versions
+from engine.runtime.versions import versions
 from utils.checkpoints import write_text
 from utils.config.load import Config, ini_text
 from utils.config.schema import TestingConfig

@@ -19,7 +19,7 @@ from engine.evaluate.evaluate import evaluate
 from engine.evaluate.scorer import Scorer
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import image_metrics
-from engine.runtime import gather
+from engine.runtime.process import gather
 from engine.train.loss_watch import LossWatch, check_weights
 from engine.train.screen import HEADER, epoch_line
 from engine.train.state import COLUMNS, VALIDATION_COLUMNS, Progress, Row, load_state, save_state

@@ -18,7 +18,8 @@ from engine.build import build_autoencoder, build_criteria
 from engine.evaluate.evaluate import create_batches
 from engine.evaluate.scorer import Reductions, Scorer
 from engine.run_folder import check_results_folder, one_trainer_in
-from engine.runtime import create_fabric, place
+from engine.runtime.fabric import create_fabric
+from engine.runtime.process import place
 from engine.snapshot import check_sections, check_snapshot
 from engine.train.loop import Trainer
 from engine.train.optimizer import create_optimizer

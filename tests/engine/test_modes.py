@@ -7,7 +7,7 @@ from torch._dynamo.utils import counters
 
 from engine.build import build_autoencoder, build_criteria
 from engine.evaluate.scorer import Reductions, Scorer
-from engine.runtime import create_fabric, place
+from engine.runtime.process import create_runtime, place
 from engine.train.loop import Trainer
 from engine.train.start import train
 from models.autoencoder import is_frozen_name
@@ -29,14 +29,14 @@ DEVICES = [
 def scored(golden, config, batch_size=None, *, keep_frozen=False):
     """Reconstructions, scores and maps of the golden images, in a config's mode."""
     settings = config.testing
-    fabric = create_fabric(settings)
+    runtime = create_runtime(settings)
     model = build_autoencoder(settings, settings.checkpoint_path).eval()
     (criterion,) = build_criteria(settings, [CriterionSpec.of(settings, "VAL")])
-    place(fabric, model, keep_frozen=keep_frozen)
-    place(fabric, criterion, keep_frozen=True)
-    scorer = Scorer(fabric, model, criterion, Reductions.of(settings), batch_size)
+    place(runtime, model, keep_frozen=keep_frozen)
+    place(runtime, criterion, keep_frozen=True)
+    scorer = Scorer(runtime, model, criterion, Reductions.of(settings), batch_size)
     # Back to the bytes that the golden images were made of.
-    images = ((golden["x"] * 0.226 + 0.449) * 255).round().byte().to(fabric.device)
+    images = ((golden["x"] * 0.226 + 0.449) * 255).round().byte()
     size = batch_size or len(images)
     batches = [scorer.score(part, [""] * len(part)) for part in images.split(size)]
     found = [(each.reconstructions, each.scores, each.anomaly_maps) for each in batches]

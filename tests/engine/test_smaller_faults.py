@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from engine import runtime
-from engine.runtime import create_fabric
+from engine.runtime.device import choose_precision
+from engine.runtime.process import create_runtime
 from engine.train.start import create_trainer, train
 from utils.errors import ConfigError, UserError, run_script
 
@@ -71,5 +71,6 @@ def test_auto_takes_bf16_only_where_the_card_has_it(tiny, monkeypatch, in_hardwa
         return including_emulation or in_hardware
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    assert runtime._precision("auto", "cuda") == ("bf16" if in_hardware else "fp32")
-    assert create_fabric(tiny("PRECISION=auto").training).device.type == "cpu"
+    expected = "bf16" if in_hardware else "fp32"
+    assert choose_precision("auto", torch.device("cuda")) == expected
+    assert create_runtime(tiny("PRECISION=auto").training).device.type == "cpu"

@@ -6,7 +6,6 @@ import csv
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import highdicom
@@ -41,8 +40,6 @@ CENTRE = (AFFINE @ (6.5, 14, 6.5, 1))[:3]
 
 class Brightness:
     """A scorer whose map is the image itself."""
-
-    fabric = SimpleNamespace(device="cpu")
 
     def score(self, images: torch.Tensor, names: Sequence[str]) -> ScoredBatch:
         pixels = images.float() / 255

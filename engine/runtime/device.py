@@ -1,0 +1,61 @@
+"""The device and the precision that a config means on this machine."""
+
+from __future__ import annotations
+
+import torch
+
+from utils.errors import UserError
+
+
+def choose_device(name: str, processes: int) -> torch.device:
+    """The device of DEVICE, with an index where it names one GPU.
+
+    Args:
+        name: DEVICE.
+        processes: DEVICES.
+
+    Raises:
+        UserError: It is not there, or not as many times.
+    """
+    if name == "auto":
+        mps = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else mps
+    kind, _, index = name.partition(":")
+    if kind == "cuda":
+        count = torch.cuda.device_count()
+        if int(index or 0) >= count:
+            raise UserError(
+                f"DEVICE = {name}: this machine has {count} CUDA devices; set DEVICE = auto, or "
+                "pass --set DEVICE=auto"
+            )
+        if index and processes > 1:
+            raise UserError(
+                f"DEVICE = {name}: is one GPU, and DEVICES = {processes}; set DEVICE = cuda, or "
+                "DEVICES = 1"
+            )
+        if processes > count:
+            raise UserError(f"DEVICES = {processes}: this machine has {count}; give at most that")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError("DEVICE = mps: there is no such device; set DEVICE = auto")
+    return torch.device(name)
+
+
+def set_precision(name: str, device: torch.device) -> str:
+    """Set PyTorch's own switches to PRECISION, and say what it is on a device."""
+    precision = choose_precision(name, device)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if precision != "fp32" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    return precision
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """``bf16``, ``tf32`` or ``fp32``: PRECISION, or what ``auto`` is on a device."""
+    if name != "auto":
+        return name
+    return "bf16" if device.type == "cuda" and _bf16_in_hardware() else "fp32"
+
+
+def _bf16_in_hardware() -> bool:
+    # Older cards emulate it, slower than fp32.
+    return torch.cuda.is_bf16_supported(including_emulation=False)
