@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress, islice
+from itertools import chain, compress, islice
 from pathlib import Path
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from utils.config.schema import TestingConfig
 from utils.errors import UserError
 
 Picture = str | Path | Image.Image | NDArray[np.generic]
+AnyInput = TypeVar("AnyInput", Input, Input | Unreadable)
 
 
 @dataclass(frozen=True)
@@ -188,18 +189,47 @@ class Predictor:
         Raises:
             UserError: There is no volume, or more than one, or a slice cannot be read.
         """
-        settings = self.settings
-        found = find_inputs([Path(path)], recursive=True, axis=settings.slice_axis)
-        samples = choose_volume(found, settings.volume_index)
+        samples = self.samples([Path(path)])
         names = {each.volume_name for each in samples}
         if len(names) > 1 or None in names:
             raise UserError(f"{shown(Path(path))}: does not hold one volume and nothing else")
-        volume = VolumeMap(samples[0])
+        return self.join(self.slices(samples))
+
+    def samples(self, paths: Sequence[Path]) -> tuple[Sample, ...]:
+        """The images of files and folders, subfolders included; volumes as their slices.
+
+        Raises:
+            UserError: A path does not exist, a folder holds no image, or a DICOM series cannot be
+                put in order.
+        """
+        settings = self.settings
+        problems: list[tuple[Path, str]] = []
+        found = find_inputs(paths, recursive=True, axis=settings.slice_axis, problems=problems)
+        samples = choose_volume(found, settings.volume_index)
+        for path, problem in problems:
+            # Its end tells that they are scored as pictures.
+            raise UserError(f"{shown(path)}: {problem.rpartition(';')[0]}")
+        return samples
+
+    def slices(self, samples: Sequence[Sample]) -> Iterator[tuple[Input, Prediction | None]]:
+        """Read and score samples in batches as they are asked for; None for slices of background.
+
+        Raises:
+            UserError: One cannot be read.
+        """
+        settings = self.settings
         inputs = (read_input(each, settings.resize, settings.window) for each in samples)
         while batch := list(islice(inputs, settings.batch_size_test)):
-            for each, prediction in self.score_readable(batch):
-                if prediction is not None:
-                    volume.add(each.sample, prediction.score, prediction.anomaly_map)
+            yield from self.score_readable(batch)
+
+    def join(self, slices: Iterable[tuple[Input, Prediction | None]]) -> VolumePrediction:
+        """What is said of a volume by all its slices, of which there is at least one."""
+        settings, pairs = self.settings, iter(slices)
+        first = next(pairs)
+        volume = VolumeMap(first[0].sample)
+        for each, prediction in chain([first], pairs):
+            if prediction is not None:
+                volume.add(each.sample, prediction.score, prediction.anomaly_map)
         score = volume_score(volume.scores.values(), settings.volume_reduction)
         return VolumePrediction(
             score=score,
@@ -216,8 +246,8 @@ class Predictor:
         )
 
     def score_readable(
-        self, inputs: Sequence[Input | Unreadable]
-    ) -> Iterator[tuple[Input | Unreadable, Prediction | None]]:
+        self, inputs: Sequence[AnyInput]
+    ) -> Iterator[tuple[AnyInput, Prediction | None]]:
         """Score a batch of what was read; None for what was not, and for slices of background."""
         least = self.settings.min_foreground
         counted = [isinstance(each, Input) and shows_enough(each, least) for each in inputs]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,16 @@ from datasets.folders.find import ANOMALOUS, NORMAL, Split, find_split
 from datasets.folders.volumes import Slicing
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import Scorer, create_scorer
-from engine.evaluate.volumes import volumes_of
+from engine.evaluate.thresholds import (
+    find_pixel_threshold,
+    find_threshold,
+    find_volume_threshold,
+)
 from engine.hub_files import checkpoint_file
 from engine.metrics.collectors import NormalPixels, PixelMetrics
-from engine.metrics.curves import best_f1, image_metrics
-from engine.metrics.histogram import SortedScores
 from utils.checkpoints import file_digest, write_text
 from utils.config.load import Config, ini_values
 from utils.config.schema import TestingConfig, keys_of
-from utils.config.values import VolumeReduction
 from utils.errors import UserError
 from utils.hub import HubFile
 from utils.run_files import TrainingFiles, same_folder
@@ -34,6 +34,7 @@ from utils.run_files import TrainingFiles, same_folder
 logger = logging.getLogger(__name__)
 
 _LOW_QUANTILE, _HIGH_QUANTILE = 0.5, 0.999
+_HISTOGRAM_BINS = 40
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,23 @@ class ColourScale:
 
 
 @dataclass(frozen=True)
+class ScoreHistogram:
+    """How the scores of validation images are spread, in bins of equal width.
+
+    Attributes:
+        low: Where the first bin begins.
+        high: Where the last one ends.
+        normal: Normal images in each bin.
+        anomalous: Anomalous images in each bin.
+    """
+
+    low: float
+    high: float
+    normal: list[int]
+    anomalous: list[int]
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What validation images taught.
 
@@ -67,6 +85,7 @@ class Calibration:
         pixel_method: How it was found.
         volume_threshold: A volume with this score or above is predicted anomalous; None where
             validation has not both normal and anomalous volumes.
+        histogram: Of the scores; None in files of earlier versions.
     """
 
     threshold: float
@@ -79,6 +98,7 @@ class Calibration:
     pixel_threshold: float | None = None
     pixel_method: str = ""
     volume_threshold: float | None = None
+    histogram: ScoreHistogram | None = None
 
     def is_of(self, split: Split) -> bool:
         """Whether it was learnt on a split: its folder, and as many images of both classes."""
@@ -120,7 +140,10 @@ def load_calibration(config: TestingConfig) -> Calibration | None:
         return None
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        calibration = Calibration(**content | {"colours": ColourScale(**content["colours"])})
+        content["colours"] = ColourScale(**content["colours"])
+        if histogram := content.get("histogram"):
+            content["histogram"] = ScoreHistogram(**histogram)
+        calibration = Calibration(**content)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: is damaged ({error}); delete it to have it made anew") from error
     if calibration.fingerprint == fingerprint(config):
@@ -162,8 +185,8 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
         description="calibration",
         collectors=[normal_pixels, marked_pixels] if dataset.split.has_masks else [normal_pixels],
     )
-    threshold, method = _threshold(labels, np.asarray(scores), config.threshold_quantile)
-    pixel_threshold, pixel_method = _pixel_threshold(
+    threshold, method = find_threshold(labels, np.asarray(scores), config.threshold_quantile)
+    pixel_threshold, pixel_method = find_pixel_threshold(
         marked_pixels, normal_pixels, config.pixel_quantile
     )
     calibration = Calibration(
@@ -176,7 +199,8 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
         fingerprint=fingerprint(config),
         pixel_threshold=pixel_threshold,
         pixel_method=pixel_method,
-        volume_threshold=_volume_threshold(dataset.split, scores, config.volume_reduction),
+        volume_threshold=find_volume_threshold(dataset.split, scores, config.volume_reduction),
+        histogram=_histogram(labels, np.asarray(scores)),
     )
     if scorer.runtime.is_global_zero:
         logger.info("threshold %.6g (%s of %s)", threshold, method, dataset.split.folder)
@@ -191,34 +215,12 @@ def _store(calibration: Calibration, path: Path) -> None:
         logger.warning("%s; the threshold is learnt anew next time", error)
 
 
-def _threshold(labels: np.ndarray, scores: np.ndarray, quantile: float) -> tuple[float, str]:
-    normal = scores[labels == NORMAL]
-    if len(normal) == len(scores):
-        return float(np.quantile(normal, quantile)), f"{quantile:g} quantile"
-    best = image_metrics(labels, scores)["image_f1_threshold"]
-    assert best is not None
-    return best, "best F1"
-
-
-def _pixel_threshold(
-    marked: PixelMetrics, normal: NormalPixels, quantile: float
-) -> tuple[float, str]:
-    best_dice = marked.compute()["pixel_f1_threshold"]
-    if best_dice is not None:
-        return best_dice, "best Dice"
-    return normal.quantile(quantile), f"{quantile:g} quantile of normal pixels"
-
-
-def _volume_threshold(
-    split: Split, scores: Sequence[float], reduction: VolumeReduction
-) -> float | None:
-    """The threshold of best F1 over the volumes of a split; None where a class is missing."""
-    volumes = volumes_of(split)
-    labels = [volume.label for volume in volumes]
-    if len(set(labels)) < 2:
-        return None
-    curve = SortedScores(labels, [volume.score(scores, reduction) for volume in volumes]).curve()
-    return best_f1(curve)[1]
+def _histogram(labels: np.ndarray, scores: np.ndarray) -> ScoreHistogram:
+    edges = np.histogram_bin_edges(scores, _HISTOGRAM_BINS)
+    normal, anomalous = (
+        np.histogram(scores[labels == each], edges)[0].tolist() for each in (NORMAL, ANOMALOUS)
+    )
+    return ScoreHistogram(float(edges[0]), float(edges[-1]), normal, anomalous)
 
 
 def colour_scale(pixels: NormalPixels, source: str) -> ColourScale:
@@ -238,8 +240,8 @@ def colour_scale(pixels: NormalPixels, source: str) -> ColourScale:
 def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
     """The stored calibration, or a new one from the section [TRAINING]'s validation split.
 
-    A stored one of other images is used only where the split cannot be read. None, with a warning,
-    where neither is to be had.
+    A stored one of other images, or of an earlier version, is used only where the split cannot be
+    read. None, with a warning, where neither is to be had.
     """
     testing = config.need_testing()
     stored = load_calibration(testing)
@@ -256,7 +258,7 @@ def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
             logger.warning("no threshold is learnt: %s", error)
         return stored
     split = split.cut(config.training.max_samples_val, testing.seed)
-    if stored is not None and stored.is_of(split):
+    if stored is not None and stored.histogram and stored.is_of(split):
         return stored
     # Each image is read once here: to keep them pays where training has done so, or another test.
     create = checked_dataset if testing.cache_images == "disk" else AnomalyDataset.of

@@ -12,6 +12,7 @@ from engine.evaluate.calibration import load_calibration
 from engine.predict import Output, predict
 from engine.predictor import Predictor
 from tests.medical_files import write_nifti
+from tests.series_files import write_series
 from utils.errors import UserError
 
 
@@ -107,3 +108,24 @@ def test_a_volume_has_the_map_and_scores_of_the_script(predictor, config, tmp_pa
     write_nifti(tmp_path / "two/c.nii", volume)
     with pytest.raises(UserError, match="two: does not hold one volume"):
         predictor.volume(tmp_path / "two")
+
+
+def test_the_slices_of_a_volume_come_one_by_one(config, tmp_path):
+    own = Predictor.from_config(config.file, MIN_FOREGROUND=0.5)
+    volume = np.random.default_rng(0).integers(100, 255, (12, 10, 4)).astype(np.uint8)
+    volume[..., 2] = 0
+    path = write_nifti(tmp_path / "a.nii", volume)
+    slices = list(own.slices(own.samples([path])))
+    assert [each.sample.frame for each, _ in slices] == [0, 1, 2, 3]
+    assert [prediction is None for _, prediction in slices] == [False, False, True, False]
+    whole = own.volume(path)
+    joined = own.join(slices)
+    assert (joined.score, joined.slices) == (whole.score, whole.slices)
+    assert np.array_equal(joined.anomaly_map, whole.anomaly_map)
+
+
+def test_a_series_that_cannot_be_put_in_order_says_why(predictor, tmp_path):
+    stack = np.zeros((3, 8, 6), np.uint16)
+    write_series(tmp_path / "scan", stack, heights=[0, 0, 2])
+    with pytest.raises(UserError, match=r"scan: doubled .* tells which is of this volume$"):
+        predictor.volume(tmp_path / "scan")
