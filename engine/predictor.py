@@ -19,6 +19,7 @@ from PIL import Image
 from datasets.folders.inputs import find_inputs
 from datasets.folders.samples import Sample
 from datasets.folders.volumes import choose_volume
+from datasets.foreground import shows_enough
 from datasets.prediction_dataset import Input, Unreadable, read_input
 from datasets.readers.formats import shown
 from datasets.transforms import resize_image, to_bytes
@@ -27,7 +28,7 @@ from engine.evaluate.cases import Case
 from engine.evaluate.reductions import volume_score
 from engine.evaluate.scorer import Scorer, create_scorer
 from engine.evaluate.volumes import is_anomalous
-from engine.prediction.volume_map import VolumeMap, shows_enough
+from engine.prediction.volume_map import VolumeMap
 from models.criteria import resize_maps
 from utils.config.load import Config, load_config
 from utils.config.schema import TestingConfig
@@ -250,7 +251,10 @@ class Predictor:
     ) -> Iterator[tuple[AnyInput, Prediction | None]]:
         """Score a batch of what was read; None for what was not, and for slices of background."""
         least = self.settings.min_foreground
-        counted = [isinstance(each, Input) and shows_enough(each, least) for each in inputs]
+        counted = [
+            isinstance(each, Input) and shows_enough(each.sample, each.pixels, least)
+            for each in inputs
+        ]
         chosen = [each for each in compress(inputs, counted) if isinstance(each, Input)]
         predictions = iter(self.score(chosen) if chosen else [])
         for each, counts in zip(inputs, counted, strict=True):

@@ -7,6 +7,7 @@ import logging
 from datasets.cache import checked_dataset
 from datasets.folders.find import NORMAL, Split, find_split
 from datasets.folders.volumes import Slicing
+from datasets.foreground import without_background
 from datasets.patients import patients_of
 from engine.evaluate.calibration import (
     Calibration,
@@ -96,7 +97,7 @@ def _find_split(settings: TestingConfig) -> Split:
             settings.max_samples_test,
             split.num_left_out,
         )
-    return split
+    return without_background(split, settings)
 
 
 def _volume_dice(split: Split, calibration: Calibration | None) -> list[VolumeDice]:
@@ -107,7 +108,7 @@ def _volume_dice(split: Split, calibration: Calibration | None) -> list[VolumeDi
     }
     if threshold is None or not split.has_masks or not slices:
         return []
-    return [VolumeDice(split.samples, slices, threshold)]
+    return [VolumeDice(split.samples, slices, threshold, split.background)]
 
 
 def _own_scale(normal_pixels: NormalPixels, split: Split) -> ColourScale:

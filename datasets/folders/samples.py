@@ -105,6 +105,7 @@ class Split:
         unread: What the folder holds beside the samples, one line for each place.
         problems: What is wrong with masks, one line each.
         normal_masks: Image → mask of normal images, which only a check of the data set reads.
+        background: Slices of its volumes that do not count, see :mod:`datasets.foreground`.
     """
 
     folder: Path
@@ -114,6 +115,7 @@ class Split:
     unread: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     normal_masks: Mapping[Path, Source] = field(default_factory=dict)
+    background: tuple[Sample, ...] = ()
 
     @property
     def labels(self) -> list[int]:

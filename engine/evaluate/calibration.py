@@ -15,6 +15,7 @@ from datasets.cache import checked_dataset
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import ANOMALOUS, NORMAL, Split, find_split
 from datasets.folders.volumes import Slicing
+from datasets.foreground import without_background
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import Scorer, create_scorer
 from engine.evaluate.thresholds import (
@@ -78,8 +79,8 @@ class Calibration:
         method: How the threshold was found.
         colours: The colour scale of anomaly maps.
         val_data_path: The validation folder.
-        num_normal: Its normal images.
-        num_anomalous: Its anomalous images.
+        num_normal: Its normal images, those of background included, which are not learnt on.
+        num_anomalous: Its anomalous images, likewise.
         fingerprint: Of checkpoint and scoring keys; another one needs another calibration.
         pixel_threshold: A pixel with this score or above is part of what is found.
         pixel_method: How it was found.
@@ -102,9 +103,14 @@ class Calibration:
 
     def is_of(self, split: Split) -> bool:
         """Whether it was learnt on a split: its folder, and as many images of both classes."""
-        counts = (split.labels.count(NORMAL), split.labels.count(ANOMALOUS))
-        same_counts = counts == (self.num_normal, self.num_anomalous)
+        same_counts = _counts(split) == (self.num_normal, self.num_anomalous)
         return same_counts and same_folder(Path(self.val_data_path), split.folder)
+
+
+def _counts(split: Split) -> tuple[int, int]:
+    """Normal and anomalous images, those of background included."""
+    labels = [sample.label for sample in (*split.samples, *split.background)]
+    return labels.count(NORMAL), labels.count(ANOMALOUS)
 
 
 def calibration_path(config: TestingConfig) -> Path:
@@ -172,38 +178,39 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
     Raises:
         UserError: As for :func:`engine.evaluate.evaluate.evaluate`.
     """
-    labels = np.asarray(dataset.split.labels)
-    num_normal, num_anomalous = (int((labels == each).sum()) for each in (NORMAL, ANOMALOUS))
-    if not num_normal:
-        logger.warning("%s has no normal images: no threshold is learnt", dataset.split.folder)
+    split = dataset.split
+    if NORMAL not in split.labels:
+        logger.warning("%s has no normal images: no threshold is learnt", split.folder)
         return None
-    normal_pixels, marked_pixels = NormalPixels(dataset.split.labels), PixelMetrics()
+    normal_pixels, marked_pixels = NormalPixels(split.labels), PixelMetrics()
     scores = evaluate(
         scorer,
         dataset,
         create_batches(scorer.runtime, dataset, config),
         description="calibration",
-        collectors=[normal_pixels, marked_pixels] if dataset.split.has_masks else [normal_pixels],
+        collectors=[normal_pixels, marked_pixels] if split.has_masks else [normal_pixels],
     )
+    labels = np.asarray(split.labels)
     threshold, method = find_threshold(labels, np.asarray(scores), config.threshold_quantile)
     pixel_threshold, pixel_method = find_pixel_threshold(
         marked_pixels, normal_pixels, config.pixel_quantile
     )
+    num_normal, num_anomalous = _counts(split)
     calibration = Calibration(
         threshold=threshold,
         method=method,
-        colours=colour_scale(normal_pixels, f"normal images of {dataset.split.folder}"),
-        val_data_path=str(dataset.split.folder),
+        colours=colour_scale(normal_pixels, f"normal images of {split.folder}"),
+        val_data_path=str(split.folder),
         num_normal=num_normal,
         num_anomalous=num_anomalous,
         fingerprint=fingerprint(config),
         pixel_threshold=pixel_threshold,
         pixel_method=pixel_method,
-        volume_threshold=find_volume_threshold(dataset.split, scores, config.volume_reduction),
+        volume_threshold=find_volume_threshold(split, scores, config.volume_reduction),
         histogram=_histogram(labels, np.asarray(scores)),
     )
     if scorer.runtime.is_global_zero:
-        logger.info("threshold %.6g (%s of %s)", threshold, method, dataset.split.folder)
+        logger.info("threshold %.6g (%s of %s)", threshold, method, split.folder)
         _store(calibration, calibration_path(config))
     return calibration
 
@@ -260,6 +267,7 @@ def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
     split = split.cut(config.training.max_samples_val, testing.seed)
     if stored is not None and stored.histogram and stored.is_of(split):
         return stored
+    split = without_background(split, testing)
     # Each image is read once here: to keep them pays where training has done so, or another test.
     create = checked_dataset if testing.cache_images == "disk" else AnomalyDataset.of
     return calibrate(scorer, create(split, testing), testing)

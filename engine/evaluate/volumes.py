@@ -19,7 +19,7 @@ class Volume:
     Attributes:
         name: Its path.
         indices: Positions of its slices in the split, in the order of the split.
-        label: 1 where any slice is anomalous, else 0.
+        label: 1 where any slice is anomalous, one of background too, else 0.
     """
 
     name: Path
@@ -41,10 +41,10 @@ def volumes_of(split: Split) -> list[Volume]:
     for index, sample in enumerate(split.samples):
         if sample.volume_name is not None:
             slices[sample.volume_name].append(index)
-    labels = split.labels
+    everything = (*split.samples, *split.background)
+    anomalous = {each.volume_name for each in everything if each.label == ANOMALOUS}
     return [
-        Volume(name, tuple(indices), int(any(labels[each] == ANOMALOUS for each in indices)))
-        for name, indices in slices.items()
+        Volume(name, tuple(indices), int(name in anomalous)) for name, indices in slices.items()
     ]
 
 

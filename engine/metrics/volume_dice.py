@@ -24,12 +24,18 @@ class VolumeDice:
         samples: Of the split.
         volumes: Position in the split → volume, for the slices of the volumes that are measured.
         threshold: Pixels with this score or above are found.
+        background: Slices in which nothing is found, since they are not scored.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], volumes: Mapping[int, Path], threshold: float
+        self,
+        samples: Sequence[Sample],
+        volumes: Mapping[int, Path],
+        threshold: float,
+        background: Sequence[Sample] = (),
     ) -> None:
         self._samples, self._volumes, self._threshold = samples, volumes, threshold
+        self._background = background
         self._common, self._sizes = Counter[Path](), Counter[Path]()
 
     def update(self, anomaly_maps: Maps, masks: Masks, indices: Sequence[int]) -> None:
@@ -55,9 +61,12 @@ class VolumeDice:
 
     def compute(self) -> dict[Path, float]:
         """Volume → Dice, 0 to 1; volumes in which nothing is marked or found are left out."""
-        return {
-            volume: 2 * self._common[volume] / size for volume, size in self._sizes.items() if size
-        }
+        sizes = self._sizes.copy()
+        for sample in self._background:
+            volume = sample.volume_name
+            if volume is not None and volume in sizes and sample.mask is not None:
+                sizes[volume] += int(sample.read_mask().sum())
+        return {volume: 2 * self._common[volume] / size for volume, size in sizes.items() if size}
 
 
 def _size(sample: Sample) -> tuple[int, int]:

@@ -6,26 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.folders.samples import Sample
-from datasets.prediction_dataset import Input
 from datasets.readers.image import open_image
 from datasets.readers.volume import VolumeFile
 from datasets.volumes.grid import Grid, grid_of
 from datasets.volumes.series_file import SeriesFile
-
-# Pixels above this grey level show something: 5 % of white.
-_BACKGROUND = 0.05 * 255
-
-
-def shows_enough(image: Input, least: float) -> bool:
-    """Whether an image counts: a picture always, a slice by the share of it that is no background.
-
-    Args:
-        image: The image.
-        least: MIN_FOREGROUND.
-    """
-    if image.sample.volume_name is None or least == 0:
-        return True
-    return bool(np.mean(image.pixels > _BACKGROUND) >= least)
 
 
 class VolumeMap:

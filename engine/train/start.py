@@ -14,6 +14,7 @@ from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_l
 from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.samples import Split
 from datasets.folders.volumes import Slicing
+from datasets.foreground import without_background
 from engine.build import build_autoencoder, build_criteria
 from engine.evaluate.evaluate import create_batches
 from engine.evaluate.scorer import Reductions, Scorer
@@ -90,7 +91,7 @@ def _find_splits(settings: TrainingConfig) -> tuple[Split, Split]:
     validation = find_split(settings.val_data_path, key="VAL_DATA_PATH", slicing=slicing)
     return (
         training.cut(settings.max_samples_train, seed),
-        validation.cut(settings.max_samples_val, seed),
+        without_background(validation.cut(settings.max_samples_val, seed), settings),
     )
 
 

@@ -115,12 +115,6 @@ class TestingConfig(SectionConfig):
         "mean of the five highest",
         "max",
     )
-    min_foreground: values.Share = key(
-        "data",
-        "in a prediction, slices of volumes of which a smaller share of pixels is above 5 % of "
-        "white get score and map 0 and are not counted",
-        0.0,
-    )
     report_images: values.CountOrZero = key("run", "images in the gallery of `report.html`", 200)
     patient_pattern: values.PatientPattern = key(
         "data",

@@ -125,6 +125,13 @@ class ImageKeys(Keys):
         "which volume of a 4-D NIfTI file is read; a warning tells that the others are left out",
         0,
     )
+    min_foreground: values.Share = key(
+        "score",
+        "in validation, test and prediction, slices of volumes of which a smaller share of pixels "
+        "is above 5 % of white get score and map 0 and are not counted; each is read once more to "
+        "find them in validation and test",
+        0.0,
+    )
     cache_images: values.ImageCache = key(
         "run",
         "where decoded, windowed and resized images are kept, so that an epoch reads no files: in "
