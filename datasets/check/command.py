@@ -35,6 +35,10 @@ def run(options: argparse.Namespace) -> int:
     _check_pattern(options.patient_pattern)
     if options.write_config and not options.data:
         raise UserError("--write-config: is for the folder of a data set; give --data")
+    if options.write_config and options.write_config.exists():
+        raise UserError(
+            f"--write-config: {shown(options.write_config)} is there already; give another name"
+        )
     report = _check_config(options) if options.config else _check_folder(options)
     print(as_text(report))
     if options.json:
@@ -42,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     if options.write_config:
         text = config_text(options.write_config, options.data, report)
         _write("--write-config", options.write_config, text)
-        print(next_commands(options.write_config))
+        print(next_commands(options.write_config, report))
     return 0 if report.clean else 1
 
 

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from datasets.check.report import Report, SplitSummary
-from datasets.readers.formats import kind_of, shown
+from datasets.readers.formats import shown
 from utils.errors import UserError
 
 _BATCH_SIZE = 16
@@ -22,7 +22,7 @@ _TEXT = """\
 # The frozen encoder and the frozen network that compares image and reconstruction.
 MODEL_NAME = vit_small_patch14_reg4_dinov2.lvd142m
 PERCEPTUAL_MODEL_NAME = vit_base_patch16_224.mae
-{volumes}
+{images}
 [TRAINING]
 # {train}
 TRAIN_DATA_PATH = {train_path}
@@ -41,11 +41,19 @@ TEST_DATA_PATH = {test_path}
 # Scores, maps, metrics and report.html go here.
 RESULTS_PATH = results/{name}/test
 """
-_NO_TEST = "There is no folder test: the validation images again, to which no threshold is applied."
-_VOLUMES = """\
+_NO_TEST = """\
+There is no folder test: these are the validation images again. Metrics on them flatter, and no
+# threshold is applied. Put images of other patients into {} and name it here."""
+_TESTS_ON_VALIDATION = """\
+There is no folder test: TEST_DATA_PATH names the validation images, and metrics on them flatter.
+Put images of other patients into a folder test, and name it there.
+"""
+_DEEP = """\
 # More than 8 bits: auto takes a DICOM file's own window, else the 0.5th and 99.5th percentile. A
 # fixed range, such as -160,240 for soft tissue in CT, makes equal tissue look equal in all images.
-# INTENSITY_WINDOW = auto
+INTENSITY_WINDOW = auto
+"""
+_VOLUMES = """\
 # Volumes are cut into axial, coronal or sagittal slices.
 # SLICE_AXIS = axial
 """
@@ -60,10 +68,8 @@ def config_text(path: Path, data: Path, report: Report) -> str:
         report: What its check found.
 
     Raises:
-        UserError: The file is there already, something must be fixed first, or a split is missing.
+        UserError: Something must be fixed first, or a split is missing.
     """
-    if path.exists():
-        raise UserError(f"--write-config: {shown(path)} is there already; give another name")
     if not report.clean:
         raise UserError(f"--write-config: {shown(path)} is not written; fix the above first")
     splits = {each.place.name: each for each in report.splits}
@@ -76,11 +82,12 @@ def config_text(path: Path, data: Path, report: Report) -> str:
     return _text(path.stem, data, splits)
 
 
-def next_commands(path: Path) -> str:
-    """What to run next, with a config."""
+def next_commands(path: Path, report: Report) -> str:
+    """What to run next, with the config that was written for what a check found."""
     command = f"--config {shlex.quote(str(path))}"
+    tested = any(each.place.name == "test" for each in report.splits)
     return (
-        f"{shown(path)} is written. Next:\n"
+        f"{'' if tested else _TESTS_ON_VALIDATION}{shown(path)} is written. Next:\n"
         f"  python run_training.py {command}\n"
         f"  python run_test.py {command}\n"
         f"  python run_predict.py {command} --input NEW_IMAGES"
@@ -92,13 +99,12 @@ def _text(name: str, data: Path, splits: dict[str, SplitSummary]) -> str:
     batch_size = min(_BATCH_SIZE, train.normal)
     steps_per_epoch = train.normal // batch_size
     epochs = min(max(_STEPS // steps_per_epoch, _FEWEST_EPOCHS), _MOST_EPOCHS)
-    # Slices of volumes are called path#frame.
-    names = [str(path) for each in splits.values() for path in each.examples.values()]
-    kinds = {kind_of(Path(name.partition("#")[0])) for name in names}
+    deep = any(each.deep for each in splits.values())
+    volumes = any(each.volumes.slices for each in splits.values())
     return _TEXT.format(
         name=name,
         data=shown(data),
-        volumes=_VOLUMES if kinds - {"picture"} else "",
+        images=_DEEP * deep + _VOLUMES * volumes,
         batch_size=batch_size,
         epochs=epochs,
         steps=f"{_STEPS:,}",
@@ -108,7 +114,7 @@ def _text(name: str, data: Path, splits: dict[str, SplitSummary]) -> str:
         train_path=train.place.folder,
         valid=_described(splits["valid"]),
         valid_path=splits["valid"].place.folder,
-        test=_described(test) if "test" in splits else _NO_TEST,
+        test=_described(test) if "test" in splits else _NO_TEST.format(shown(data / "test")),
         test_path=test.place.folder,
     )
 

@@ -68,6 +68,7 @@ class Observation:
             the image cannot be read, or all its pixels are alike.
         coloured: Whether the channels differ.
         alpha: Whether there is transparency, which reading drops.
+        deep: Whether it may have more than 8 bits, which INTENSITY_WINDOW makes 8.
         mask_levels: The values that occur in its mask, none where they are many.
     """
 
@@ -76,6 +77,7 @@ class Observation:
     digest: bytes | None = None
     coloured: bool = False
     alpha: bool = False
+    deep: bool = False
     mask_levels: Sequence[float] = ()
 
 
@@ -84,7 +86,7 @@ def observe(sample: Sample) -> Observation:
     name = shown(Path(sample.name))
     try:
         pixels = sample.read(IntensityWindow())
-        alpha = _has_alpha(sample.source)
+        alpha, deep = _header_of(sample.source)
     except UserError as error:
         return Observation([Finding("unreadable", str(error))])
     coloured = pixels.ndim == 3 and bool((pixels != pixels[..., :1]).any())
@@ -101,7 +103,7 @@ def observe(sample: Sample) -> Observation:
     levels: list[float] = []
     if sample.mask is not None:
         levels = _look_at_mask(sample, (height, width), findings)
-    return Observation(findings, (height, width), digest, coloured, alpha, levels)
+    return Observation(findings, (height, width), digest, coloured, alpha, deep, levels)
 
 
 def _look_at_mask(sample: Sample, size: tuple[int, int], findings: list[Finding]) -> list[float]:
@@ -134,6 +136,6 @@ def _look_at_mask(sample: Sample, size: tuple[int, int], findings: list[Finding]
     return levels
 
 
-def _has_alpha(source: Source) -> bool:
+def _header_of(source: Source) -> tuple[bool, bool]:
     with open_image(source) as file:
-        return file.has_alpha
+        return file.has_alpha, file.is_deep

@@ -38,6 +38,7 @@ class SplitSummary:
         kinds: Coloured (True) and grey images.
         examples: The first of each.
         alpha: Images with transparency.
+        deep: Images that may have more than 8 bits.
         volumes: The volumes that images are slices of.
         expected: What BMAD has of (normal, anomalous), None where it is no set of BMAD.
     """
@@ -51,6 +52,7 @@ class SplitSummary:
     kinds: Counter[bool] = field(default_factory=Counter)
     examples: dict[bool, Path] = field(default_factory=dict)
     alpha: int = 0
+    deep: int = 0
     volumes: VolumeSummary = field(default_factory=VolumeSummary)
     expected: bmad.Counts | None = None
 
@@ -70,6 +72,7 @@ class SplitSummary:
         self.kinds[seen.coloured] += 1
         self.examples.setdefault(seen.coloured, Path(sample.name))
         self.alpha += seen.alpha
+        self.deep += seen.deep
         self.mask_levels.update(seen.mask_levels)
 
 

@@ -60,6 +60,11 @@ class ImageFile:
         """Whether there is transparency, which reading drops."""
         return False
 
+    @property
+    def is_deep(self) -> bool:
+        """Whether intensities may have more than 8 bits, by the header."""
+        return True
+
     def size(self, frame: int) -> tuple[int, int]:
         """(height, width) of a frame."""
         raise NotImplementedError

@@ -40,6 +40,11 @@ class PictureFile(ImageFile):
         """Whether there is transparency, which reading drops."""
         return self._image.mode in _ALPHA_MODES or "transparency" in self._image.info
 
+    @property
+    def is_deep(self) -> bool:
+        """Whether it is grey of 16 bits."""
+        return self._image.mode in _DEEP_MODES or self._deep_with_alpha
+
     def size(self, frame: int) -> tuple[int, int]:
         """(height, width), turned as the picture's EXIF orientation says."""
         self._image.seek(frame)

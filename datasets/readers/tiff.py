@@ -51,6 +51,13 @@ class TiffFile(ImageFile):
         """Whether there is transparency, which reading drops."""
         return _has_alpha(self._page(0))
 
+    @property
+    def is_deep(self) -> bool:
+        """Whether it is grey of more than 8 bits."""
+        page = self._page(0)
+        bits = page.bitspersample
+        return page.photometric in _GREY and isinstance(bits, int) and bits > 8
+
     def size(self, frame: int) -> tuple[int, int]:
         """(height, width), turned as the page's orientation says."""
         page = self._page(frame)

@@ -21,7 +21,7 @@ from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import image_metrics
 from engine.runtime.process import gather
 from engine.train.loss_watch import LossWatch, check_weights
-from engine.train.screen import HEADER, epoch_line
+from engine.train.screen import HEADER, epoch_line, forecast, plan
 from engine.train.state import COLUMNS, VALIDATION_COLUMNS, Progress, Row, load_state, save_state
 from engine.train.tensorboard import TensorboardLog
 from models.autoencoder import QFormerAutoencoder
@@ -81,9 +81,10 @@ class Trainer:
         zero = self.fabric.is_global_zero
         opened = closing(TensorboardLog(self.files.tensorboard, first)) if zero else nullcontext()
         with opened as log:
-            logger.info(HEADER)
+            counts = (len(each.split.samples) for each in (self.dataset, self.validation))
+            logger.info(plan(self.settings, *counts, len(self.loader)))
             for epoch in range(first, last + 1):
-                row = self._train_epoch(epoch)
+                row = self._train_epoch(epoch, foretold=epoch > first)
                 if epoch == last or epoch % self.settings.eval_stepsize == 0:
                     row |= self._validate()
                 # Before the state, which ends the epoch: what is written twice is shown once.
@@ -91,9 +92,11 @@ class Trainer:
                     log.add(row)
                 self._finish_epoch(row)
                 left = (time.perf_counter() - started) / (epoch + 1 - first) * (last - epoch)
+                if epoch == first:
+                    logger.info(HEADER)
                 logger.info(epoch_line(row, last, left, self.progress.best_auroc))
 
-    def _train_epoch(self, epoch: int) -> Row:
+    def _train_epoch(self, epoch: int, *, foretold: bool) -> Row:
         fabric, settings = self.fabric, self.settings
         losses = LossWatch(epoch, self.dataset.split, self.files.last, fabric.device)
         self.sampler.epoch = epoch
@@ -102,7 +105,7 @@ class Trainer:
         self.forward.train()
         # What batches at the end of an epoch left over when they were too few for a step.
         self.optimizer.zero_grad(set_to_none=True)
-        started = time.perf_counter()
+        started, looks = time.perf_counter(), list[tuple[int, float]]()
         with tqdm(
             self.loader, f"epoch {epoch}/{settings.n_epochs}", leave=False, unit=" images",
             unit_scale=settings.batch_size_train, disable=None if fabric.is_global_zero else True,
@@ -122,6 +125,12 @@ class Trainer:
                 losses.add(loss.detach(), batch["index"])
                 if losses.look():
                     bar.set_postfix_str(f"loss {losses.latest:.4f}", refresh=False)
+                    looks.append((number, time.perf_counter()))
+                    if len(looks) == 2 and not foretold:
+                        # The first steps start processes and kernels.
+                        (before, then), (_, now) = looks
+                        left = len(self.loader) * (settings.n_epochs - epoch + 1) - number
+                        logger.info(forecast((now - then) / (number - before) * left))
         mean_losses = gather(fabric, losses.mean())
         seconds = time.perf_counter() - started
         check_weights(self.model.trained_state_dict(), epoch, self.files.last)

@@ -1,13 +1,30 @@
-"""What a training says: a header, then one line per epoch in columns."""
+"""What a training says: what is to be done, how long it takes, then one line per epoch."""
 
 from __future__ import annotations
 
 from tqdm import tqdm
 
 from engine.train.state import Row
+from utils.config.schema import TrainingConfig
 
 _COLUMNS = "{:>9}{:>9}{:>9}{:>10}{:>10}{:>11}{:>8}"
 HEADER = _COLUMNS.format("epoch", "loss", "lr", "images/s", "time left", "val AUROC", "best")
+
+
+def plan(settings: TrainingConfig, num_training: int, num_validation: int, num_batches: int) -> str:
+    """What is to be done; ``num_batches`` are those of an epoch."""
+    return (
+        f"{num_training} training and {num_validation} validation images\n"
+        f"{settings.n_epochs} epochs (N_EPOCHS) of {num_batches // settings.accumulate} steps with "
+        f"{settings.batch_size_train * settings.accumulate} images, validation every "
+        f"{settings.eval_stepsize} (EVAL_STEPSIZE)"
+    )
+
+
+def forecast(seconds: float) -> str:
+    """How long the training will take, as its first steps show."""
+    hours, minutes = divmod(max(round(seconds / 60), 1), 60)
+    return f"about {f'{hours} h ' * (hours > 0)}{minutes} min to go, validation not counted"
 
 
 def epoch_line(row: Row, num_epochs: int, seconds_left: float, best_auroc: float | None) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from check_dataset import main
 from tests.volume_sets import write_volumes
@@ -36,6 +38,7 @@ def test_the_config_names_what_is_there_and_the_next_commands(
     assert f"# {num_train} normal images, " in text
     assert "grey, with masks: the threshold is learnt here." in text
     assert "SLICE_AXIS" not in text
+    assert "INTENSITY_WINDOW" not in text
     settings = [line for line in text.splitlines() if line and line[0] not in "#["]
     assert len(settings) == 9
     config = load_config(file)
@@ -46,14 +49,24 @@ def test_the_config_names_what_is_there_and_the_next_commands(
     assert config.testing.checkpoint_path == Path("results/mine/checkpoints/last_ckpt.pth")
 
 
-def test_without_a_test_folder_the_validation_images_are_named_with_a_warning(data: Path) -> None:
+def test_without_a_test_folder_the_validation_images_are_named_with_a_warning(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.rmtree(data / "test")
     main(["--data", str(data), "--write-config", "mine.ini"])
     assert load_config("mine.ini").testing.test_data_path == data / "valid"
-    assert "# There is no folder test" in Path("mine.ini").read_text(encoding="utf-8")
+    text = Path("mine.ini").read_text(encoding="utf-8")
+    assert "# There is no folder test" in text
+    assert "Put images of other patients into mine/test and name it here." in text
+    assert capsys.readouterr().out.splitlines()[-6:-3] == [
+        "There is no folder test: TEST_DATA_PATH names the validation images, and metrics on them "
+        "flatter.",
+        "Put images of other patients into a folder test, and name it there.",
+        "mine.ini is written. Next:",
+    ]
 
 
-def test_what_cannot_be_written_is_refused(data: Path) -> None:
+def test_what_cannot_be_written_is_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--data", str(data), "--write-config", "mine.ini"]
     shutil.move(data / "valid", "valid")
     with pytest.raises(UserError, match="mine has no folder valid; add valid/good"):
@@ -66,8 +79,10 @@ def test_what_cannot_be_written_is_refused(data: Path) -> None:
         main(arguments)
     image.write_bytes(content)
     main(arguments)
+    capsys.readouterr()
     with pytest.raises(UserError, match=r"mine\.ini is there already"):
         main(arguments)
+    assert capsys.readouterr().out == "", "said before anything is read"
     with pytest.raises(UserError, match="give --data"):
         main(["--config", "mine.ini", "--write-config", "other.ini"])
 
@@ -80,5 +95,21 @@ def test_a_set_of_volumes_has_lines_on_windows_and_slices(
         write_volumes(Path("mine") / split, seed=number)
     shutil.rmtree("mine/train/Ungood")
     main(["--data", "mine", "--write-config", "mine.ini"])
-    assert "\n# SLICE_AXIS = axial\n" in Path("mine.ini").read_text(encoding="utf-8")
-    load_config("mine.ini")
+    text = Path("mine.ini").read_text(encoding="utf-8")
+    assert "\nINTENSITY_WINDOW = auto\n" in text
+    assert "\n# SLICE_AXIS = axial\n" in text
+    assert load_config("mine.ini").training.slice_axis == "axial"
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_pictures_of_16_bits_have_a_line_on_windows(data: Path, suffix: str) -> None:
+    for path in [path for path in data.rglob("*.png") if path.parent.name != "label"]:
+        pixels = np.asarray(Image.open(path)).astype(np.uint16)
+        Image.fromarray(pixels * 16).save(path.with_suffix(f".{suffix}"))
+        if suffix != "png":
+            path.unlink()
+    main(["--data", str(data), "--write-config", "mine.ini"])
+    text = Path("mine.ini").read_text(encoding="utf-8")
+    assert "\nINTENSITY_WINDOW = auto\n" in text
+    assert "SLICE_AXIS" not in text
+    assert load_config("mine.ini").testing.intensity_window == "auto"

@@ -128,7 +128,12 @@ def test_the_size_of_images_decides(
         (["BATCH_SIZE_TRAIN=16"], {"lr": 4e-5}),
         (
             ["MODEL_NAME=test_vit, vit_tiny_patch16_224"],
-            {"junction_dim": 144, "patch_size": (16, 16), "final_proj_in_features": (64, 192)},
+            {
+                "junction_dim": 144,
+                "junction_heads": 2,
+                "patch_size": (16, 16),
+                "final_proj_in_features": (64, 192),
+            },
         ),
     ],
 )

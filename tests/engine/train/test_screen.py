@@ -1,0 +1,101 @@
+"""What a training says on the screen, in a terminal and in a log file."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from engine.train.screen import HEADER, forecast
+from tests.engine.train.test_stopping import LAUNCHER
+from utils.config.load import Config
+
+ROOT = Path(__file__).parents[3]
+EPOCH = re.compile(r" +(\d)/2 +0\.\d{4} +\S+e-\d\d +[\d.]+ +[\d:]+ +(?:-|[01]\.\d{4}) +\S+")
+
+
+def command(config: Path, *settings: str) -> list[str]:
+    sets = [part for each in ("N_EPOCHS=2", *settings) for part in ("--set", each)]
+    return [sys.executable, str(ROOT / "run_training.py"), "--config", str(config), *sets]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0, "1 min"), (149, "2 min"), (3600, "1 h 0 min"), (359_999, "100 h 0 min")],
+)
+def test_the_forecast(seconds: float, told: str) -> None:
+    assert forecast(seconds) == f"about {told} to go, validation not counted"
+
+
+def test_a_log_file_has_plain_lines_one_for_each_epoch(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
+    file = Path(tiny().file)
+    # Loader processes have nothing to say of their own.
+    run = subprocess.run(
+        command(file, "NUM_WORKERS=2"), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "\r" not in run.stdout
+    assert "\x1b" not in run.stdout
+    # What random weights are good for is told as well.
+    lines = [line for line in run.stdout.splitlines() if not line.startswith("warning: ")]
+    assert lines[:5] == [
+        f"training {file} into {tmp_path}/results",
+        "device cpu, precision fp32",
+        "18 training and 6 validation images",
+        "2 epochs (N_EPOCHS) of 4 steps with 4 images, validation every 2 (EVAL_STEPSIZE)",
+        "about 1 min to go, validation not counted",
+    ]
+    assert lines[5] == HEADER
+    assert [found[1] for line in lines[6:8] if (found := EPOCH.fullmatch(line))] == ["1", "2"]
+    assert len(lines) == 11
+    assert lines[8].startswith("threshold ")
+    assert lines[9].startswith("trained: checkpoints, training.csv and curves.png are in ")
+    assert lines[10].startswith("test it with: python run_test.py --config ")
+
+
+def test_a_terminal_has_one_bar_and_ctrl_c_is_answered_in_one_line(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
+    master, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (40, 100))
+    launcher = tmp_path / "slow.py"
+    script = str(ROOT / "run_training.py")
+    launcher.write_text(LAUNCHER.format(root=str(ROOT), script=script), encoding="utf-8")
+    words = command(Path(tiny().file), "NUM_WORKERS=2")
+    process = subprocess.Popen(
+        [words[0], str(launcher), *words[2:]],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    os.close(terminal)
+    said, stopped = b"", False
+    with suppress(OSError):  # how Linux says that nobody writes any more
+        while part := os.read(master, 4096):
+            said += part
+            if b"about 1 min" in said and not stopped:
+                stopped = True
+                os.killpg(process.pid, signal.SIGINT)
+    os.close(master)
+    assert process.wait(60) == 130
+    screen = said.decode()
+    assert "epoch 1/2" in screen
+    assert screen.splitlines()[-1] == (
+        "stopped by Ctrl-C; go on with --resume, or, where no epoch is finished, give the same "
+        "command again"
+    )
+    assert "Traceback" not in screen
