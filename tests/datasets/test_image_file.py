@@ -38,12 +38,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_file_is_made_anew(
-    source: Path,
-    decoded: list[str],
-    caplog: pytest.LogCaptureFixture,
-    damage: Callable[[bytes], bytes],
-) -> None:
+def test_a_damaged_file_is_made_anew(source, decoded, caplog, damage):
     cache = source.parent / "cache"
     keep_images(dataset_of(source), "disk", cache)
     (file,) = files_in(cache)
@@ -106,7 +101,7 @@ def total_of(cache: Path, source: Path) -> int:
     return sum(int(kept.resized(index).sum()) for index in range(len(kept)))
 
 
-def test_of_two_processes_one_builds_and_one_waits(source: Path) -> None:
+def test_of_two_processes_one_builds_and_one_waits(source):
     cache = source.parent / "cache"
     first = Builder(source, cache, "decoding\n")
     second = Builder(source, cache, "waiting for another process that reads the same images\n")
@@ -116,7 +111,7 @@ def test_of_two_processes_one_builds_and_one_waits(source: Path) -> None:
     assert len(files_in(cache)) == 1
 
 
-def test_a_killed_process_blocks_nobody_and_leaves_nothing(source: Path) -> None:
+def test_a_killed_process_blocks_nobody_and_leaves_nothing(source):
     cache = source.parent / "cache"
     killed = Builder(source, cache, "decoding\n").process
     killed.send_signal(signal.SIGKILL)
@@ -126,7 +121,7 @@ def test_a_killed_process_blocks_nobody_and_leaves_nothing(source: Path) -> None
     assert [path.name for path in files_in(cache)] == ["images.npy"]
 
 
-def test_a_full_disk_leaves_no_part(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_part(source, monkeypatch):
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -136,9 +131,7 @@ def test_a_full_disk_leaves_no_part(source: Path, monkeypatch: pytest.MonkeyPatc
     assert files_in(source.parent / "cache") == []
 
 
-def test_a_disk_without_room_is_found_before_reading(
-    source: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_without_room_is_found_before_reading(source, decoded, monkeypatch):
     room = image_cache.shutil.disk_usage("/")._replace(free=255)
     monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda path: room)
     with pytest.raises(UserError, match=r"CACHE_IMAGES = disk: needs 2\.56e-07 GB.* 2\.55e-07 GB"):
@@ -146,13 +139,13 @@ def test_a_disk_without_room_is_found_before_reading(
     assert decoded == []
 
 
-def test_a_folder_that_cannot_be_made(source: Path) -> None:
+def test_a_folder_that_cannot_be_made(source):
     (source.parent / "cache").write_text("a file")
     with pytest.raises(UserError, match=r"CACHE_IMAGES = disk: .*cache.*CACHE_IMAGES = none"):
         keep_images(dataset_of(source), "disk", source.parent / "cache")
 
 
-def test_a_folder_that_may_not_be_written(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_written(source, monkeypatch):
     cache = source.parent / "cache"
     kept = keep_images(dataset_of(source), "disk", cache)
 

@@ -14,15 +14,13 @@ from utils.errors import UserError
 
 
 @pytest.fixture
-def data(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data(phantoms, tmp_path, monkeypatch):
     shutil.copytree(phantoms, tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
     return Path("mine")
 
 
-def test_the_config_names_what_is_there_and_the_next_commands(
-    data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_config_names_what_is_there_and_the_next_commands(data, capsys):
     file = Path("configs/mine.ini")
     assert main(["--data", str(data), "--write-config", str(file)]) == 0
     assert capsys.readouterr().out.splitlines()[-4:] == [
@@ -46,14 +44,14 @@ def test_the_config_names_what_is_there_and_the_next_commands(
     assert config.testing.checkpoint_path == Path("results/mine/checkpoints/last_ckpt.pth")
 
 
-def test_without_a_test_folder_the_validation_images_are_named_with_a_warning(data: Path) -> None:
+def test_without_a_test_folder_the_validation_images_are_named_with_a_warning(data):
     shutil.rmtree(data / "test")
     main(["--data", str(data), "--write-config", "mine.ini"])
     assert load_config("mine.ini").testing.test_data_path == data / "valid"
     assert "# There is no folder test" in Path("mine.ini").read_text(encoding="utf-8")
 
 
-def test_what_cannot_be_written_is_refused(data: Path) -> None:
+def test_what_cannot_be_written_is_refused(data):
     arguments = ["--data", str(data), "--write-config", "mine.ini"]
     shutil.move(data / "valid", "valid")
     with pytest.raises(UserError, match="mine has no folder valid; add valid/good"):
@@ -72,9 +70,7 @@ def test_what_cannot_be_written_is_refused(data: Path) -> None:
         main(["--config", "mine.ini", "--write-config", "other.ini"])
 
 
-def test_a_set_of_volumes_has_lines_on_windows_and_slices(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_set_of_volumes_has_lines_on_windows_and_slices(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number, split in enumerate(("train", "valid", "test")):
         write_volumes(Path("mine") / split, seed=number)

@@ -7,12 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from engine.metrics.bins import ordered_keys
-from engine.metrics.bootstrap import (
-    PixelBootstrap,
-    mean_interval,
-    poisson_weights,
-    score_intervals,
-)
+from engine.metrics.bootstrap import PixelBootstrap, mean_interval, poisson_weights, score_intervals
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import region_weights
 from utils.patients import patient_of
@@ -173,8 +168,7 @@ def test_pixel_interval_holds_the_metric_and_memory_is_flat():
 
 
 @pytest.mark.parametrize(
-    ("pattern", "patient"),
-    [(r"BraTS2021_(\d+)", "00012"), (r"BraTS\d+_\d+", "BraTS2021_00012")],
+    ("pattern", "patient"), [(r"BraTS2021_(\d+)", "00012"), (r"BraTS\d+_\d+", "BraTS2021_00012")]
 )
 def test_patient_of_takes_the_group_or_the_match(pattern, patient):
     assert patient_of("BraTS2021_00012_flair_61", pattern) == patient
@@ -203,8 +197,7 @@ def test_values_of_one_patient_are_drawn_together():
 
 
 @pytest.mark.parametrize(
-    ("level", "names"),
-    [("volume", ["volume_auroc", "volume_ap"]), ("patient", ["patient_auroc"])],
+    ("level", "names"), [("volume", ["volume_auroc", "volume_ap"]), ("patient", ["patient_auroc"])]
 )
 def test_intervals_of_volumes_and_patients(level, names):
     labels, scores, groups = make_images()
