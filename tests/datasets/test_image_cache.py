@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,6 @@ from datasets.cache import keep_images
 from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
 from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.volumes import Slicing
-from engine.evaluate.calibration import fingerprint
 from engine.test import test as run_test
 from engine.train.start import create_trainer, train
 from tests.image_sets import (
@@ -51,14 +48,10 @@ def test_the_same_bytes(tmp_path, write, channels, mode):
         for index in range(len(plain)):
             assert torch.equal(kept[index]["image"], plain[index]["image"])
             assert len(kept.resized(index)) == channels
-
-
-@pytest.mark.parametrize("mode", ["ram", "disk"])
-def test_what_is_given_out_may_be_changed(source, mode):
-    kept = keep_images(dataset_of(source), mode, source.parent / "cache")
-    before = kept.resized(0).clone()
-    kept.resized(0).zero_()
-    assert torch.equal(kept.resized(0), before)
+        # What is given out may be changed.
+        before = kept.resized(0).clone()
+        kept.resized(0).zero_()
+        assert torch.equal(kept.resized(0), before)
 
 
 @pytest.mark.parametrize("mode", ["ram", "disk"])
@@ -111,49 +104,43 @@ def test_a_hit_decodes_nothing_and_is_said(source, decoded, caplog):
     ]
 
 
-def touch(folder: Path) -> None:
-    file = folder / "a.png"
+def touch(file: Path) -> None:
     os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
 
 
-def grow(folder: Path) -> None:
-    file = folder / "a.png"
+def grow(file: Path) -> None:
     times = file.stat()
     file.write_bytes(file.read_bytes() + b"\0")
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def add(folder: Path) -> None:
-    Image.fromarray(GREY).save(folder / "d.png")
+def add(file: Path) -> None:
+    Image.fromarray(GREY).save(file.with_name("d.png"))
 
 
-@pytest.mark.parametrize("change", [touch, grow, add])
-def test_changed_files_are_read_anew(source, decoded, change):
-    cache = source.parent / "cache"
-    keep_images(dataset_of(source), "disk", cache)
-    decoded.clear()
-    change(source)
-    plain = dataset_of(source)
-    kept = keep_images(plain, "disk", cache)
-    assert len(set(decoded)) == len(plain)
-    for index in range(len(plain)):
-        assert torch.equal(kept.resized(index).expand(3, -1, -1), plain[index]["image"])
-
-
-def test_changed_settings_and_versions_are_read_anew(source, decoded, monkeypatch):
+def test_changed_files_settings_and_versions_are_read_anew(source, decoded, monkeypatch):
     cache = source.parent / "cache"
 
     def count(size: int = 8, window: IntensityWindow = AUTO) -> int:
         decoded.clear()
-        keep_images(dataset_of(source, size, window), "disk", cache)
-        return len(set(decoded))
+        plain = dataset_of(source, size, window)
+        kept = keep_images(plain, "disk", cache)
+        for index in range(len(plain)):
+            assert torch.equal(kept[index]["image"], plain[index]["image"])
+        # The comparison decodes each image once more.
+        return len(decoded) - len(plain)
 
     narrow = IntensityWindow("range", 0, 900)
-    assert [count(), count()] == [4, 0]
-    assert [count(size=9), count(window=narrow), count(9, narrow)] == [4, 4, 4]
+    # The first grey ones are read again where the one in colour is met.
+    assert count() >= 4
     assert count() == 0
+    assert all(each >= 4 for each in (count(size=9), count(window=narrow), count(9, narrow)))
+    assert count() == 0
+    for change in (touch, grow, add):
+        change(source / "a.png")
+        assert count() >= 4
     monkeypatch.setattr(image_cache, "CACHE_VERSION", image_cache.CACHE_VERSION + 1)
-    assert count() == 4
+    assert count() >= 4
 
 
 def test_another_slice_axis_is_another_cache(tmp_path):
@@ -239,40 +226,9 @@ def test_training_and_test_end_with_the_same_numbers(tiny, tmp_path, mode, decod
     assert len(files_in(tmp_path / "cache")) == (3 if mode == "disk" else 0)
 
 
-def test_resuming_may_change_where_images_are_kept(tiny, tmp_path):
-    cache = f"CACHE_DIR={tmp_path}/cache"
-    train(tiny(cache, "N_EPOCHS=1"))
-    train(tiny(cache, "N_EPOCHS=1", "CACHE_IMAGES=ram"), resume=True)
-
-
 def test_loader_processes_stay(tiny):
     trainer = create_trainer(tiny("NUM_WORKERS=2"))
     assert trainer.loader.persistent_workers
     assert trainer.validation_batches.persistent_workers
     without = create_trainer(tiny("NUM_WORKERS=0"))
     assert not without.validation_batches.persistent_workers
-
-
-def test_a_calibration_counts_wherever_images_are_kept(tiny, tmp_path):
-    (tmp_path / "last.pth").write_bytes(b"any")
-    checkpoint = f"CHECKPOINT_PATH={tmp_path}/last.pth"
-    configs = tiny(checkpoint), tiny(checkpoint, "CACHE_IMAGES=disk")
-    assert len({fingerprint(config.need_testing()) for config in configs}) == 1
-
-
-@pytest.mark.slow
-def test_of_two_training_processes_one_builds(tiny, tmp_path):
-    tiny()
-    overrides = ["DEVICES=2", "N_EPOCHS=1", "CACHE_IMAGES=disk", f"CACHE_DIR={tmp_path}/cache"]
-    command = [sys.executable, ROOT / "run_training.py", "--config", tmp_path / "tiny.ini"]
-    for override in overrides:
-        command += ["--set", override]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    found = subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=240, check=False
-    )
-    assert found.returncode == 0, found.stderr
-    printed = found.stdout + found.stderr
-    assert printed.count(f"kept in {tmp_path}/cache") == 2
-    # The other process finds both splits, and so does the calibration after the training.
-    assert printed.count(f"found in {tmp_path}/cache") >= 2

@@ -120,33 +120,21 @@ def test_keys_take_addresses(tmp_path, place):
 
 
 def test_a_file_is_downloaded_once_and_kept(hub, tmp_path):
-    file = fetched(hub, ADDRESS, tmp_path)
+    file = fetched(hub, ADDRESS, Path("~/cache"), HOME=str(tmp_path))
     assert file.read_bytes() == CONTENT
-    assert tmp_path in file.parents
-    assert fetched(hub, ADDRESS, tmp_path) == file
+    assert tmp_path / "cache" in file.parents
+    assert fetched(hub, ADDRESS, tmp_path / "cache") == file
     assert [method for method, path, _ in hub.requests if "resolve" in path].count("GET") == 1
     # A commit never changes: nobody is asked.
     hub.requests.clear()
-    assert fetched(hub, f"{ADDRESS}@{hub.commit}", tmp_path) == file
+    assert fetched(hub, f"{ADDRESS}@{hub.commit}", tmp_path / "cache") == file
     assert hub.requests == []
-
-
-def test_the_cache_may_lie_in_the_home_folder(hub, tmp_path):
-    file = fetched(hub, ADDRESS, Path("~/cache"), HOME=str(tmp_path))
-    assert tmp_path / "cache" in file.parents
-
-
-def test_without_network_the_cached_file_is_used(hub, tmp_path):
-    file = fetched(hub, ADDRESS, tmp_path)
     hub.mute = True
-    assert fetched(hub, ADDRESS, tmp_path, HF_HUB_ETAG_TIMEOUT="1") == file
-    assert fetched(hub, ADDRESS, tmp_path, HF_HUB_OFFLINE="1") == file
-
-
-def test_a_file_that_is_gone_is_not_taken_from_the_cache(hub, tmp_path):
-    fetched(hub, ADDRESS, tmp_path)
+    for variable in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_OFFLINE"):
+        assert fetched(hub, ADDRESS, tmp_path / "cache", **{variable: "1"}) == file
+    hub.mute = False
     del hub.files[REPO][PATH]
-    assert "has no file 'brain/last.pth'" in refusal(hub, ADDRESS, tmp_path)
+    assert "has no file 'brain/last.pth'" in refusal(hub, ADDRESS, tmp_path / "cache")
 
 
 def test_a_download_that_broke_off_is_gone_on_with(hub, tmp_path):
@@ -249,9 +237,7 @@ def test_a_test_and_a_prediction_with_a_checkpoint_of_the_hub(served, tmp_path):
     # The second test meets the results of the first.
     run = python(served, SCRIPTS, json.dumps([test, predict, test]))
     assert run.returncode == 0, run.stderr
-    assert len(re.findall(r"\(best F1 of .*\)$", run.stdout, re.MULTILINE)) == 1, (
-        "learnt once, for all three"
-    )
+    assert calibrations(run.stdout) == 1, "learnt once, for all three"
     results = tmp_path / "results" / "test"
     metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
     pinned = f"{ADDRESS}@{served.commit}"
@@ -276,9 +262,7 @@ def test_a_training_with_weights_of_the_hub(served, tmp_path):
     test = call(tmp_path, "run_test.py", *settings[:2])
     run = python(served, SCRIPTS, json.dumps([train, resume, test]))
     assert run.returncode == 0, run.stderr
-    assert len(re.findall(r"\(best F1 of .*\)$", run.stdout, re.MULTILINE)) == 1, (
-        "the test takes the training's"
-    )
+    assert calibrations(run.stdout) == 1, "the test takes the training's"
     config = tmp_path / "results" / "config.ini"
     pinned = {
         "MODEL_WEIGHTS": f"{weights}@{served.commit}",
@@ -296,19 +280,12 @@ def test_published_and_measured_stand_side_by_side(served, tmp_path):
         data = f"{tmp_path}/data/test" if name == "brain" else f"{tmp_path}/{name}"
         text = tiny.replace(f"{tmp_path}/data/test", data)
         (tmp_path / f"{name}.ini").write_text(text, encoding="utf-8")
-    module = [
-        "benchmarks.reproduce",
-        "--set",
-        f"CACHE_DIR={tmp_path}",
-        "--configs",
-        tmp_path,
-        "--output",
-        tmp_path / "reproduced",
-    ]
-    code = f"import runpy, sys; sys.argv = {[str(each) for each in module]}"
-    run = python(
-        served, f"{code}; runpy.run_module(sys.argv[0], run_name='__main__')",
-    )  # fmt: skip
+    code = (
+        f"import runpy, sys; sys.argv[1:] = '--set CACHE_DIR={tmp_path} --configs {tmp_path} "
+        f"--output {tmp_path}/reproduced'.split()\n"
+        "runpy.run_module('benchmarks.reproduce', run_name='__main__')"
+    )
+    run = python(served, code)
     assert run.returncode == 0, run.stderr
     metrics = tmp_path / "reproduced" / "brain" / "metrics.json"
     measured = 100 * json.loads(metrics.read_text(encoding="utf-8"))["image_auroc"]

@@ -153,8 +153,7 @@ def test_what_is_missing_or_left_over_is_told_with_the_three_nearest_names(tmp_p
 def test_three_names_at_most(tmp_path):
     content = state_dict_of("test_vit", num_classes=0)
     del content["blocks.1.attn.qkv.bias"]
-    message = refusal(saved(tmp_path, content))
-    (near,) = re.findall(r"\(nearest: (.*?)\)", message)
+    (near,) = re.findall(r"\(nearest: (.*?)\)", refusal(saved(tmp_path, content)))
     assert len(near.split(", ")) == 3
     assert all(name.endswith("attn.qkv.bias") for name in near.split(", "))
 

@@ -122,6 +122,7 @@ def test_a_new_key_counts_by_its_role(tmp_path, role):
         ("TEST_DATA_PATH=other", False),
         ("BATCH_SIZE_TEST=2", False),
         ("COMPILE=1", False),
+        ("CACHE_IMAGES=disk", False),
         ("DEVICE=cuda", False),
         ("RESULTS_PATH=other", False),
     ],
