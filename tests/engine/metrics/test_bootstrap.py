@@ -10,7 +10,6 @@ from engine.metrics.bins import ordered_keys
 from engine.metrics.bootstrap import PixelBootstrap, mean_interval, poisson_weights, score_intervals
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import region_weights
-from utils.patients import patient_of
 
 
 def make_images(count=40, seed=0):
@@ -165,20 +164,6 @@ def test_pixel_interval_holds_the_metric_and_memory_is_flat():
     bootstrap = bootstrap_of(wild * 1e-10, masks[:1], ["wild"])
     bootstrap.merge(bootstrap_of(-wild, masks[:1], ["other"]))
     assert bootstrap._bins.counts.nbytes <= 3 * 200 * 4096 * 8
-
-
-@pytest.mark.parametrize(
-    ("pattern", "patient"), [(r"BraTS2021_(\d+)", "00012"), (r"BraTS\d+_\d+", "BraTS2021_00012")]
-)
-def test_patient_of_takes_the_group_or_the_match(pattern, patient):
-    assert patient_of("BraTS2021_00012_flair_61", pattern) == patient
-
-
-@pytest.mark.parametrize("pattern", [r"(x)?flair", "patient_"])
-def test_patient_of_names_the_file_and_the_pattern(pattern):
-    with pytest.raises(ValueError, match="BraTS2021_00012_flair_61") as error:
-        patient_of("BraTS2021_00012_flair_61", pattern)
-    assert repr(pattern) in str(error.value)
 
 
 def test_the_interval_of_a_mean_is_that_of_resampled_means():
