@@ -13,12 +13,10 @@ from models.compilation import compile_in_place
 from models.criteria import (
     Criterion,
     MultiPatchPerceptual,
-    MultiScaleDissimilarity,
     PatchEmbeddingDistance,
     PixelDistance,
     ResNetPerceptual,
     SinglePatchPerceptual,
-    StructuralDissimilarity,
     WeightedCriteria,
 )
 from models.decoder import PixelDecoder
@@ -33,7 +31,10 @@ from utils.config.rules import of_encoder
 from utils.config.schema import SectionConfig
 from utils.weights import native_state_dict, read_tensors
 
-_PIXEL_METRICS = {"MSE": "L2", "MAE": "L1", "COSSIM": "cosine"}
+_PIXEL_METRICS = {
+    **{"MSE": "L2", "MAE": "L1", "COSSIM": "cosine"},
+    **{"SSIM": "SSIM", "MS_SSIM": "MS_SSIM"},
+}
 
 
 def build_autoencoder(config: SectionConfig, checkpoint: Path | None = None) -> QFormerAutoencoder:
@@ -123,10 +124,6 @@ def build_criteria(config: SectionConfig, specs: Sequence[CriterionSpec]) -> lis
             return ResNetPerceptual(resnets[name], spec.hidden_states, spec.metric)
         if name in _PIXEL_METRICS:
             return PixelDistance(_PIXEL_METRICS[name])
-        if name == "SSIM":
-            return StructuralDissimilarity()
-        if name == "MS_SSIM":
-            return MultiScaleDissimilarity()
         assert network is not None
         if name == "EMBED_MSE":
             return PatchEmbeddingDistance(network, SINGLE_PATCH_SIZE)

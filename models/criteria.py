@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from math import prod
 
 import torch
-from pytorch_msssim import ms_ssim, ssim
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.distances import feature_distance, in_full_precision
+from models.distances import feature_distance
 from models.perceptual import PerceptualResNet, PerceptualViT
-
-_SSIM_WINDOW = 7
 
 
 class Criterion(nn.Module):
@@ -101,8 +98,9 @@ class PatchEmbeddingDistance(Criterion):
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """(B, 3, H, W) twice → (1, B, 1, H/patch_size, W/patch_size)."""
-        both = (self.network.embed(each, self.patch_size) for each in (images, reconstructions))
-        return feature_distance(*both, "L2")[None, :, None]
+        target = self.network.embed(images, self.patch_size)
+        found = self.network.embed(reconstructions, self.patch_size)
+        return feature_distance(target, found, "L2")[None, :, None]
 
 
 class ResNetPerceptual(Criterion):
@@ -134,7 +132,7 @@ class ResNetPerceptual(Criterion):
 
 
 class PixelDistance(Criterion):
-    """A distance over the three channels of each pixel.
+    """A distance of the normalised images themselves.
 
     Args:
         metric: A key of :data:`models.distances.DISTANCES`.
@@ -147,40 +145,6 @@ class PixelDistance(Criterion):
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """(B, 3, H, W) twice → (1, B, 1, H, W)."""
         return feature_distance(images, reconstructions, self.metric)[None, :, None]
-
-
-class StructuralDissimilarity(Criterion):
-    """1 − SSIM (Wang et al. 2004) of the normalised tensors: one number per image, spread.
-
-    ``data_range`` is 1 although normalised values span more, as in published configs' runs.
-    """
-
-    def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
-        """(B, 3, H, W) twice → (1, B, 1, H, W)."""
-        return _spread(1 - _ssim(images, reconstructions), images)
-
-
-class MultiScaleDissimilarity(Criterion):
-    """1 − MS-SSIM of the normalised tensors: one number per image, spread over its map."""
-
-    def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
-        """(B, 3, H, W) twice, H and W above 160 → (1, B, 1, H, W)."""
-        return _spread(1 - _ms_ssim(images, reconstructions), images)
-
-
-@in_full_precision
-def _ssim(images: Tensor, others: Tensor) -> Tensor:
-    return ssim(images, others, data_range=1.0, size_average=False, win_size=_SSIM_WINDOW)
-
-
-@in_full_precision
-def _ms_ssim(images: Tensor, others: Tensor) -> Tensor:
-    return ms_ssim(images, others, data_range=1.0, size_average=False)
-
-
-def _spread(per_image: Tensor, images: Tensor) -> Tensor:
-    """(B,) → (1, B, 1, H, W)."""
-    return per_image[None, :, None, None, None].expand(-1, -1, -1, *images.shape[-2:])
 
 
 class WeightedCriteria(Criterion):

@@ -1,11 +1,11 @@
-"""Distances between two feature tensors along their channels."""
+"""Distances between two images or feature tensors, for each place or for the whole."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import torch
+from pytorch_msssim import ms_ssim, ssim
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -50,6 +50,16 @@ def _cosine_total(features: Tensor, other: Tensor) -> Tensor:
     return _spread(per_image, features)
 
 
+def _ssim(images: Tensor, others: Tensor) -> Tensor:
+    """Wang et al. 2004; normalised values span more than 1, as in published configs' runs."""
+    similarity = ssim(images, others, data_range=1.0, size_average=False, win_size=7)
+    return _spread(1 - similarity, images)
+
+
+def _ms_ssim(images: Tensor, others: Tensor) -> Tensor:
+    return _spread(1 - ms_ssim(images, others, data_range=1.0, size_average=False), images)
+
+
 def _spread(per_image: Tensor, features: Tensor) -> Tensor:
     """(B,) → (B, h, w), the same number everywhere."""
     return per_image[:, None, None].expand(-1, *features.shape[-2:])
@@ -63,38 +73,29 @@ DISTANCES: dict[str, Distance] = {
     "L2tot": _squared_total,
     "cosinetot": _cosine_total,
     "content+style": _content_and_style,
+    "SSIM": _ssim,
+    "MS_SSIM": _ms_ssim,
 }
 
 
-def in_full_precision(distance: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Have a distance of two tensors computed in fp32 or better, under autocast too.
+def feature_distance(features: Tensor, other: Tensor, metric: str) -> Tensor:
+    """Distance map of two feature maps or images, computed in fp32 or better, autocast or not.
 
     In bf16 the difference of two close tensors is noise.
-    """
-
-    @functools.wraps(distance)
-    def computed(features: Tensor, other: Tensor, *arguments: str) -> Tensor:
-        with torch.autocast(features.device.type, enabled=False):
-            return distance(_at_least_fp32(features), _at_least_fp32(other), *arguments)
-
-    return computed
-
-
-@in_full_precision
-def feature_distance(features: Tensor, other: Tensor, metric: str) -> Tensor:
-    """Distance map of two feature maps, computed in fp32 or better whatever comes in.
 
     Args:
         features: (B, C, h, w).
         other: (B, C, h, w).
         metric: ``cosine`` (1 − cos over channels), ``L2`` or ``L1`` (mean over channels); or one
-            number per image, spread over its map: ``cosinetot``, ``L2tot``, ``L1tot``, and
-            ``content+style``, L2tot plus the mean squared difference of the Gram matrices.
+            number per image, spread over its map: ``cosinetot``, ``L2tot``, ``L1tot``,
+            ``content+style`` (L2tot plus the mean squared difference of the Gram matrices), and
+            ``SSIM`` and ``MS_SSIM`` (1 − the similarity; the latter of sides above 160).
 
     Returns:
         (B, h, w), from 0 up.
     """
-    return DISTANCES[metric](features, other)
+    with torch.autocast(features.device.type, enabled=False):
+        return DISTANCES[metric](_at_least_fp32(features), _at_least_fp32(other))
 
 
 def _at_least_fp32(values: Tensor) -> Tensor:

@@ -126,15 +126,5 @@ def use_onednn(module: nn.Module) -> None:
             part.__class__ = OneDnnLinear
         elif type(part) is Mlp and type(part.act) is nn.GELU and type(part.norm) is nn.Identity:
             part.__class__ = OneDnnMlp
-        elif isinstance(part, PatchEmbed) and _is_linear(part.proj):
+        elif isinstance(part, PatchEmbed) and type(part.proj) is nn.Conv2d:
             part.proj.__class__ = OneDnnPatchProjection
-
-
-def _is_linear(projection: nn.Module) -> bool:
-    """Whether a convolution takes each pixel once."""
-    return (
-        type(projection) is nn.Conv2d
-        and projection.kernel_size == projection.stride
-        and projection.padding == (0, 0)
-        and projection.groups == 1
-    )

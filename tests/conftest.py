@@ -92,13 +92,18 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def tiny_in(folder: Path, phantoms: Path) -> Callable[..., Config]:
+    """What builds tiny configs on the phantoms; results go under ``folder``."""
+    (folder / "data").symlink_to(phantoms)
+    file = folder / "tiny.ini"
+    file.write_text(TINY.format(folder=folder), encoding="utf-8")
+    return lambda *overrides: load_config(file, overrides)
+
+
 @pytest.fixture
 def tiny(tmp_path: Path, phantoms: Path) -> Callable[..., Config]:
     """Builds tiny configs on the phantoms; results go under ``tmp_path``."""
-    (tmp_path / "data").symlink_to(phantoms)
-    file = tmp_path / "tiny.ini"
-    file.write_text(TINY.format(folder=tmp_path), encoding="utf-8")
-    return lambda *overrides: load_config(file, overrides)
+    return tiny_in(tmp_path, phantoms)
 
 
 @pytest.fixture

@@ -15,10 +15,7 @@ from datasets.folders.splits import places_of_folder
 
 
 def put(
-    root: Path,
-    *names: str,
-    levels: Iterable[int] | None = None,
-    shape: tuple[int, ...] = (6, 8),
+    root: Path, *names: str, levels: Iterable[int] | None = None, shape: tuple[int, ...] = (6, 8)
 ) -> None:
     """Pictures that all differ, or that hold the given levels."""
     for name in names:

@@ -99,48 +99,56 @@ def inspect_split(
     samples: list[Sample] = []
     problems: list[str] = []
     twins: list[str] = []
-    normal_masks: dict[Path, Source] = {}
-    all_masks: dict[Path, Source] = {}
+    # By label: masks of normal images are empty by definition, and their files are not read.
+    masks: dict[int, dict[Path, Source]] = {NORMAL: {}, ANOMALOUS: {}}
     read, files = [], set[Path]()
     for each in class_folders(folder, normal_only=normal_only):
         images = sources_of(each.images)
         if not images:
             continue
         read.append(each)
-        masks = paired_masks(each, images, problems)
-        files |= {file for source in (*images, *masks.values()) for file in files_of(source)}
-        twins += _twins(each, images, masks)
-        if each.label == NORMAL:
-            # Masks of normal images are empty by definition: the files are not read.
-            normal_masks, masks = masks, {}
-        all_masks |= masks
+        paired = paired_masks(each, images, problems)
+        masks[each.label] |= paired
+        files |= {file for source in (*images, *paired.values()) for file in files_of(source)}
+        twins += _twins(each, images, paired)
         samples += [
-            Sample.of(source, each.label, masks.get(name_of(source)), axis=slicing.axis)
+            Sample.of(source, each.label, masks[ANOMALOUS].get(name_of(source)), axis=slicing.axis)
             for source in images
         ]
-    samples.sort(key=lambda sample: sample.path)
     unread = unread_files(folder, read, files)
     if not samples:
-        beside = f"; {unread[0]}" if unread else ""
-        raise UserError(
-            f"{key}: {shown(folder)} holds no images; expected {shown(folder / 'good')} with "
-            f"{_SUFFIXES} files, in img/ or flat{beside}"
-        )
+        raise UserError(_no_images(folder, key, unread))
     require_packages(sample.path for sample in samples if sample.series is None)
-    has_masks = bool(all_masks)
-    with tqdm(samples, "reading headers", unit="file", leave=False, delay=2, disable=None) as bar:
-        frames = [frame for each in bar for frame in _frames(each, all_masks, problems)]
-    if has_masks:
-        without = (each for each in frames if each.label == ANOMALOUS and not each.mask)
-        problems += dict.fromkeys(_missing_mask(each, all_masks) for each in without)
+    frames = _expanded(samples, masks[ANOMALOUS], problems)
     return Split(
         folder,
         choose_volume(frames, slicing.volume),
-        has_masks,
+        has_masks=bool(masks[ANOMALOUS]),
         unread=(*unread, *twins),
         problems=tuple(problems),
-        normal_masks=normal_masks,
+        normal_masks=masks[NORMAL],
     )
+
+
+def _no_images(folder: Path, key: str, unread: Sequence[str]) -> str:
+    beside = f"; {unread[0]}" if unread else ""
+    return (
+        f"{key}: {shown(folder)} holds no images; expected {shown(folder / 'good')} with "
+        f"{_SUFFIXES} files, in img/ or flat{beside}"
+    )
+
+
+def _expanded(
+    samples: Iterable[Sample], masks: Mapping[Path, Source], problems: list[str]
+) -> list[Sample]:
+    """The frames of all samples, sorted by file; where there are masks, all anomalous have one."""
+    ordered = sorted(samples, key=lambda sample: sample.path)
+    with tqdm(ordered, "reading headers", unit="file", leave=False, delay=2, disable=None) as bar:
+        frames = [frame for each in bar for frame in _frames(each, masks, problems)]
+    if masks:
+        without = (each for each in frames if each.label == ANOMALOUS and not each.mask)
+        problems += dict.fromkeys(_missing_mask(each, masks) for each in without)
+    return frames
 
 
 def existing_folder(folder: Path, key: str) -> Path:

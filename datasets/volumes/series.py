@@ -1,7 +1,4 @@
-"""DICOM files to stacks of parallel slices, by their positions in space and never by their names.
-
-Standard: DICOM PS3.3, C.7.6.2 (image plane) and C.7.6.16.2 (functional groups of frames).
-"""
+"""DICOM files to stacks of parallel slices, by their positions in space, not by their names."""
 
 from __future__ import annotations
 
@@ -12,79 +9,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.readers.base import optional_package
 from datasets.readers.formats import shown, stem_of
+from datasets.volumes.planes import KINDS, Plane, read_planes
 
 # Slices this near to one another, in mm, lie at one position.
 _SAME_POSITION = 0.01
-# What rounding explains: of a direction or a distance, of the distance of slices, of a pixel.
-_EQUAL, _EVEN, _STRAIGHT = 1e-3, 0.02, 0.1
-# What may tell several slices of one place apart, in the order in which it is tried.
-_KINDS = {
-    "EchoNumbers": "several echoes",
-    "EchoTime": "several echoes",
-    "TemporalPositionIdentifier": "several time points",
-    "DiffusionBValue": "several diffusion weightings",
-    "AcquisitionNumber": "several acquisitions",
-    "ImageType": "several kinds of image",
-    "TriggerTime": "several time points",
-    "AcquisitionTime": "several time points",
-}
-_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-_TAGS = (
-    *("SeriesInstanceUID", "SOPInstanceUID", "PatientID", "Rows", "Columns", "NumberOfFrames"),
-    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "WindowCenter"),
-    *("WindowWidth", *_GROUPS, *_KINDS),
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Plane:
-    """One slice of a DICOM file in space; lengths in mm, directions in LPS+ as DICOM has them.
-
-    Attributes:
-        path: Its file.
-        frame: Which frame of it, from 0; None where the file holds one.
-        uid: SOPInstanceUID of the file.
-        size: Rows and columns.
-        spacing: Between rows, and between columns.
-        directions: (2, 3), unit vectors of growing column and growing row numbers.
-        position: (3,), the centre of the first pixel.
-        window: WindowCenter and WindowWidth.
-        kinds: Of what may tell slices of one place apart, each tag's value.
-    """
-
-    path: Path
-    frame: int | None
-    uid: str
-    size: tuple[int, int]
-    spacing: tuple[float, float]
-    directions: NDArray[np.float64]
-    position: NDArray[np.float64]
-    window: str
-    kinds: dict[str, str]
-
-    @property
-    def normal(self) -> NDArray[np.float64]:
-        """(3,), the unit vector across the slice."""
-        return np.cross(*self.directions)
-
-    @property
-    def height(self) -> float:
-        """Position along the normal, mm."""
-        return float(self.position @ self.normal)
-
-    def lies_along(self, other: Plane) -> bool:
-        """Whether both have the same directions, size and spacing."""
-        return self.size == other.size and all(
-            np.allclose(mine, its, rtol=_EQUAL, atol=_EQUAL)
-            for mine, its in ((self.directions, other.directions), (self.spacing, other.spacing))
-        )
+# What rounding explains: of the distance of slices, of a pixel.
+_EVEN, _STRAIGHT = 0.02, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +101,7 @@ def group_series(paths: Iterable[Path]) -> Grouped:
     found = Grouped([], [], [])
     by_series: dict[tuple[str, str], list[list[Plane]]] = defaultdict(list)
     for path in paths:
-        series, planes = _planes(path)
+        series, planes = read_planes(path)
         if not planes:
             found.pictures.append(path)
         for plane in planes:
@@ -186,57 +121,15 @@ def group_series(paths: Iterable[Path]) -> Grouped:
     return found
 
 
-def _planes(path: Path) -> tuple[tuple[str, str], list[Plane]]:
-    """SeriesInstanceUID and PatientID of a file, and its slices; none where it has no geometry."""
-    pydicom = optional_package("pydicom")
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        planes = list(_frames(path, header))
-    # Headers of others raise anything, and lack anything; reading the picture says what is wrong.
-    except Exception:
-        return ("", ""), []
-    series, patient = (str(header.get(tag) or "") for tag in ("SeriesInstanceUID", "PatientID"))
-    return (series, patient), planes if series else []
-
-
-def _frames(path: Path, header: Any) -> Iterator[Plane]:
-    per_frame = header.get("PerFrameFunctionalGroupsSequence")
-    if not per_frame and int(header.get("NumberOfFrames") or 1) > 1:
-        return
-    shared = (header.get("SharedFunctionalGroupsSequence") or [])[:1]
-    for number, group in enumerate(per_frame or [header]):
-        places = [header, *(item for part in (group, *shared) for item in _items(part))]
-
-        def value(tag: str, places: Sequence[Any] = places) -> Any:
-            found = (each.get(tag) for each in places)
-            return next((each for each in found if each not in (None, "")), None)
-
-        directions = np.array(value("ImageOrientationPatient"), float).reshape(2, 3)
-        rows, columns = (float(each) for each in value("PixelSpacing"))
-        yield Plane(
-            path=path,
-            frame=number if per_frame else None,
-            uid=str(header.SOPInstanceUID),
-            size=(int(header.Rows), int(header.Columns)),
-            spacing=(rows, columns),
-            directions=directions / np.linalg.norm(directions, axis=1, keepdims=True),
-            position=np.array(value("ImagePositionPatient"), float).reshape(3),
-            window=f"{value('WindowCenter')} {value('WindowWidth')}",
-            kinds={tag: str(value(tag)) for tag in _KINDS},
-        )
-
-
-def _items(group: Any) -> Iterator[Any]:
-    """The functional groups of one frame, or of all."""
-    for element in group:
-        if element.VR == "SQ" and element.keyword not in _GROUPS:
-            yield from element.value[:1]
-
-
 def _add_stack(
     found: Grouped, uid: str, patient: str, stack: Sequence[Plane], notes: list[str]
 ) -> None:
-    planes, copies = _without_copies(sorted(stack, key=lambda plane: plane.height))
+    kept: dict[tuple[str, int | None], Plane] = {}
+    ordered = sorted(stack, key=lambda plane: plane.height)
+    copies = [
+        plane for plane in ordered if kept.setdefault((plane.uid, plane.frame), plane) is not plane
+    ]
+    planes = list(kept.values())
     if copies:
         notes = [*notes, f"doubled position: {_count(copies)} of the same picture, left out"]
     parts, kind = _told_apart(planes)
@@ -259,21 +152,12 @@ def _add_stack(
         found.series.append(replace(series, findings=findings))
 
 
-def _without_copies(planes: Sequence[Plane]) -> tuple[list[Plane], list[Plane]]:
-    """Each picture once, and the second copies of files."""
-    kept: dict[tuple[str, int | None], Plane] = {}
-    copies = [
-        plane for plane in planes if kept.setdefault((plane.uid, plane.frame), plane) is not plane
-    ]
-    return list(kept.values()), copies
-
-
 def _told_apart(planes: list[Plane]) -> tuple[list[list[Plane]], list[str]]:
     """Stacks without doubled positions and what tells them apart; no stack where nothing does."""
     most = max(len(each) for each in _by_position(planes))
     if most == 1:
         return [planes], []
-    for tag, kind in _KINDS.items():
+    for tag, kind in KINDS.items():
         parts = defaultdict[str, list[Plane]](list)
         for plane in planes:
             parts[plane.kinds[tag]].append(plane)

@@ -17,7 +17,8 @@ from datasets.readers.dicom import DicomFile
 from datasets.readers.errors import named_errors
 from datasets.readers.volume import VolumeFile
 from datasets.volumes.grid import grid_of, laid_on_grid
-from datasets.volumes.series import Plane, Series
+from datasets.volumes.planes import Plane
+from datasets.volumes.series import Series
 from utils.errors import UserError
 from utils.intensity import IntensityWindow, Limits
 

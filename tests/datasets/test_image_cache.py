@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +16,6 @@ from datasets.cache import keep_images
 from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
 from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.volumes import Slicing
-from engine.evaluate.calibration import fingerprint
 from engine.test import test as run_test
 from engine.train.start import create_trainer, train
 from tests.image_sets import (
@@ -33,7 +29,6 @@ from tests.image_sets import (
     write_mixed,
 )
 from tests.medical_files import write_nifti
-from utils.config.load import Config
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
@@ -44,9 +39,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("write", "channels"), [(write_grey, 1), (write_mixed, 3), (write_medical, 1)]
 )
-def test_the_same_bytes(
-    tmp_path: Path, write: Callable[[Path], None], channels: int, mode: image_cache.Mode
-) -> None:
+def test_the_same_bytes(tmp_path, write, channels, mode):
     write(tmp_path / "data")
     for window in (AUTO, IntensityWindow("range", 100, 700)):
         plain = dataset_of(tmp_path / "data", window=window)
@@ -55,18 +48,14 @@ def test_the_same_bytes(
         for index in range(len(plain)):
             assert torch.equal(kept[index]["image"], plain[index]["image"])
             assert len(kept.resized(index)) == channels
+        # What is given out may be changed.
+        before = kept.resized(0).clone()
+        kept.resized(0).zero_()
+        assert torch.equal(kept.resized(0), before)
 
 
 @pytest.mark.parametrize("mode", ["ram", "disk"])
-def test_what_is_given_out_may_be_changed(source: Path, mode: image_cache.Mode) -> None:
-    kept = keep_images(dataset_of(source), mode, source.parent / "cache")
-    before = kept.resized(0).clone()
-    kept.resized(0).zero_()
-    assert torch.equal(kept.resized(0), before)
-
-
-@pytest.mark.parametrize("mode", ["ram", "disk"])
-def test_files_are_read_once(source: Path, decoded: list[str], mode: image_cache.Mode) -> None:
+def test_files_are_read_once(source, decoded, mode):
     (source / "b2.png").unlink()  # the one in colour, at which reading begins anew
     kept = keep_images(dataset_of(source), mode, source.parent / "cache")
     for path in source.iterdir():
@@ -77,9 +66,7 @@ def test_files_are_read_once(source: Path, decoded: list[str], mode: image_cache
 
 @pytest.mark.parametrize("write", [write_grey, write_mixed])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_augmented_batches_are_identical(
-    tmp_path: Path, write: Callable[[Path], None], workers: int
-) -> None:
+def test_augmented_batches_are_identical(tmp_path, write, workers):
     write(tmp_path / "data")
     plain = dataset_of(tmp_path / "data", size=16)
     found = []
@@ -95,16 +82,14 @@ def test_augmented_batches_are_identical(
     assert all(torch.equal(each, found[0]) for each in found[1:])
 
 
-def test_a_spawned_worker_maps_the_file(source: Path) -> None:
+def test_a_spawned_worker_maps_the_file(source):
     kept = keep_images(dataset_of(source, size=64), "disk", source.parent / "cache")
     content = pickle.dumps(kept)
     assert len(content) < 64 * 64
     assert torch.equal(pickle.loads(content).resized(2), kept.resized(2))
 
 
-def test_a_hit_decodes_nothing_and_is_said(
-    source: Path, decoded: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_hit_decodes_nothing_and_is_said(source, decoded, caplog):
     cache = source.parent / "cache"
     with caplog.at_level(logging.INFO):
         keep_images(dataset_of(source), "disk", cache)
@@ -119,56 +104,46 @@ def test_a_hit_decodes_nothing_and_is_said(
     ]
 
 
-def touch(folder: Path) -> None:
-    file = folder / "a.png"
+def touch(file: Path) -> None:
     os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
 
 
-def grow(folder: Path) -> None:
-    file = folder / "a.png"
+def grow(file: Path) -> None:
     times = file.stat()
     file.write_bytes(file.read_bytes() + b"\0")
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def add(folder: Path) -> None:
-    Image.fromarray(GREY).save(folder / "d.png")
+def add(file: Path) -> None:
+    Image.fromarray(GREY).save(file.with_name("d.png"))
 
 
-@pytest.mark.parametrize("change", [touch, grow, add])
-def test_changed_files_are_read_anew(
-    source: Path, decoded: list[str], change: Callable[[Path], None]
-) -> None:
-    cache = source.parent / "cache"
-    keep_images(dataset_of(source), "disk", cache)
-    decoded.clear()
-    change(source)
-    plain = dataset_of(source)
-    kept = keep_images(plain, "disk", cache)
-    assert len(set(decoded)) == len(plain)
-    for index in range(len(plain)):
-        assert torch.equal(kept.resized(index).expand(3, -1, -1), plain[index]["image"])
-
-
-def test_changed_settings_and_versions_are_read_anew(
-    source: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changed_files_settings_and_versions_are_read_anew(source, decoded, monkeypatch):
     cache = source.parent / "cache"
 
     def count(size: int = 8, window: IntensityWindow = AUTO) -> int:
         decoded.clear()
-        keep_images(dataset_of(source, size, window), "disk", cache)
-        return len(set(decoded))
+        plain = dataset_of(source, size, window)
+        kept = keep_images(plain, "disk", cache)
+        for index in range(len(plain)):
+            assert torch.equal(kept[index]["image"], plain[index]["image"])
+        # The comparison decodes each image once more.
+        return len(decoded) - len(plain)
 
     narrow = IntensityWindow("range", 0, 900)
-    assert [count(), count()] == [4, 0]
-    assert [count(size=9), count(window=narrow), count(9, narrow)] == [4, 4, 4]
+    # The first grey ones are read again where the one in colour is met.
+    assert count() >= 4
     assert count() == 0
+    assert all(each >= 4 for each in (count(size=9), count(window=narrow), count(9, narrow)))
+    assert count() == 0
+    for change in (touch, grow, add):
+        change(source / "a.png")
+        assert count() >= 4
     monkeypatch.setattr(image_cache, "CACHE_VERSION", image_cache.CACHE_VERSION + 1)
-    assert count() == 4
+    assert count() >= 4
 
 
-def test_another_slice_axis_is_another_cache(tmp_path: Path) -> None:
+def test_another_slice_axis_is_another_cache(tmp_path):
     write_nifti(tmp_path / "data/a.nii", VOLUME[:4, :4, :4])
     keys = set()
     for axis in ("axial", "coronal", "sagittal"):
@@ -178,7 +153,7 @@ def test_another_slice_axis_is_another_cache(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["ram", "disk"])
-def test_all_bad_files_are_named_and_nothing_is_kept(source: Path, mode: image_cache.Mode) -> None:
+def test_all_bad_files_are_named_and_nothing_is_kept(source, mode):
     cache = source.parent / "cache"
     for name in ("a.png", "c.png"):
         (source / name).write_bytes((source / name).read_bytes()[:60])
@@ -190,7 +165,7 @@ def test_all_bad_files_are_named_and_nothing_is_kept(source: Path, mode: image_c
     assert files_in(cache) == []
 
 
-def test_masks_are_checked_at_a_hit_as_well(tmp_path: Path) -> None:
+def test_masks_are_checked_at_a_hit_as_well(tmp_path):
     for name in ("img", "label"):
         (tmp_path / "data/Ungood" / name).mkdir(parents=True)
         Image.fromarray(GREY).save(tmp_path / f"data/Ungood/{name}/b.png")
@@ -210,14 +185,7 @@ def test_masks_are_checked_at_a_hit_as_well(tmp_path: Path) -> None:
     ("processes", "available", "said"),
     [(1, 255, "needs 2.56e-07 GB"), (1, 767, "needs 7.68e-07 GB"), (2, 1535, "needs 1.54e-06 GB")],
 )
-def test_too_little_memory(
-    source: Path,
-    decoded: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    processes: int,
-    available: int,
-    said: str,
-) -> None:
+def test_too_little_memory(source, decoded, monkeypatch, processes, available, said):
     def keep(left: int | None) -> AnomalyDataset:
         monkeypatch.setattr(image_cache, "available_memory", lambda: left)
         return keep_images(dataset_of(source), "ram", source, processes=processes)
@@ -232,13 +200,7 @@ def test_too_little_memory(
 
 
 @pytest.mark.parametrize("mode", ["ram", "disk"])
-def test_training_and_test_end_with_the_same_numbers(
-    tiny: Callable[..., Config],
-    tmp_path: Path,
-    mode: str,
-    decoded: list[str],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_training_and_test_end_with_the_same_numbers(tiny, tmp_path, mode, decoded, caplog):
     weights, scores = [], []
     for name, workers in (("none", 0), (mode, 2)):
         folder = tmp_path / name
@@ -264,44 +226,9 @@ def test_training_and_test_end_with_the_same_numbers(
     assert len(files_in(tmp_path / "cache")) == (3 if mode == "disk" else 0)
 
 
-def test_resuming_may_change_where_images_are_kept(
-    tiny: Callable[..., Config], tmp_path: Path
-) -> None:
-    cache = f"CACHE_DIR={tmp_path}/cache"
-    train(tiny(cache, "N_EPOCHS=1"))
-    train(tiny(cache, "N_EPOCHS=1", "CACHE_IMAGES=ram"), resume=True)
-
-
-def test_loader_processes_stay(tiny: Callable[..., Config]) -> None:
+def test_loader_processes_stay(tiny):
     trainer = create_trainer(tiny("NUM_WORKERS=2"))
     assert trainer.loader.persistent_workers
     assert trainer.validation_batches.persistent_workers
     without = create_trainer(tiny("NUM_WORKERS=0"))
     assert not without.validation_batches.persistent_workers
-
-
-def test_a_calibration_counts_wherever_images_are_kept(
-    tiny: Callable[..., Config], tmp_path: Path
-) -> None:
-    (tmp_path / "last.pth").write_bytes(b"any")
-    checkpoint = f"CHECKPOINT_PATH={tmp_path}/last.pth"
-    configs = tiny(checkpoint), tiny(checkpoint, "CACHE_IMAGES=disk")
-    assert len({fingerprint(config.need_testing()) for config in configs}) == 1
-
-
-@pytest.mark.slow
-def test_of_two_training_processes_one_builds(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    tiny()
-    overrides = ["DEVICES=2", "N_EPOCHS=1", "CACHE_IMAGES=disk", f"CACHE_DIR={tmp_path}/cache"]
-    command = [sys.executable, ROOT / "run_training.py", "--config", tmp_path / "tiny.ini"]
-    for override in overrides:
-        command += ["--set", override]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    found = subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=240, check=False
-    )
-    assert found.returncode == 0, found.stderr
-    printed = found.stdout + found.stderr
-    assert printed.count(f"kept in {tmp_path}/cache") == 2
-    # The other process finds both splits, and so does the calibration after the training.
-    assert printed.count(f"found in {tmp_path}/cache") >= 2

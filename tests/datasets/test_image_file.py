@@ -22,28 +22,19 @@ from utils.errors import UserError
 ROOT = Path(__file__).parents[2]
 
 
-def another_shape(content: bytes) -> bytes:
-    return content.replace(b"(4, 3, 8, 8)", b"(3, 4, 8, 8)")
-
-
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
     "header alone": lambda content: content[:128],
     "truncated": lambda content: content[:-1],
     "zeros": lambda content: b"\0" * len(content),
-    "another shape": another_shape,
+    "another shape": lambda content: content.replace(b"(4, 3, 8, 8)", b"(3, 4, 8, 8)"),
     "another type": lambda content: content.replace(b"'|u1'", b"'|i1'"),
     "no shape": lambda content: content.replace(b"(4, 3, 8, 8)", b"(4, 3, 8, )))"[:12]),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_file_is_made_anew(
-    source: Path,
-    decoded: list[str],
-    caplog: pytest.LogCaptureFixture,
-    damage: Callable[[bytes], bytes],
-) -> None:
+def test_a_damaged_file_is_made_anew(source, decoded, caplog, damage):
     cache = source.parent / "cache"
     keep_images(dataset_of(source), "disk", cache)
     (file,) = files_in(cache)
@@ -106,7 +97,7 @@ def total_of(cache: Path, source: Path) -> int:
     return sum(int(kept.resized(index).sum()) for index in range(len(kept)))
 
 
-def test_of_two_processes_one_builds_and_one_waits(source: Path) -> None:
+def test_of_two_processes_one_builds_and_one_waits(source):
     cache = source.parent / "cache"
     first = Builder(source, cache, "decoding\n")
     second = Builder(source, cache, "waiting for another process that reads the same images\n")
@@ -116,7 +107,7 @@ def test_of_two_processes_one_builds_and_one_waits(source: Path) -> None:
     assert len(files_in(cache)) == 1
 
 
-def test_a_killed_process_blocks_nobody_and_leaves_nothing(source: Path) -> None:
+def test_a_killed_process_blocks_nobody_and_leaves_nothing(source):
     cache = source.parent / "cache"
     killed = Builder(source, cache, "decoding\n").process
     killed.send_signal(signal.SIGKILL)
@@ -126,33 +117,30 @@ def test_a_killed_process_blocks_nobody_and_leaves_nothing(source: Path) -> None
     assert [path.name for path in files_in(cache)] == ["images.npy"]
 
 
-def test_a_full_disk_leaves_no_part(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: int) -> None:
+def test_a_full_disk_leaves_no_part(source, decoded, monkeypatch):
+    def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    cache, room = source.parent / "cache", image_cache.shutil.disk_usage("/")._replace(free=255)
+    with monkeypatch.context() as patch:
+        patch.setattr(image_cache.shutil, "disk_usage", lambda path: room)
+        said = r"CACHE_IMAGES = disk: needs 2\.56e-07 GB.* 2\.55e-07 GB"
+        with pytest.raises(UserError, match=said):
+            keep_images(dataset_of(source), "disk", cache)
+    assert decoded == []
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(UserError, match=r"CACHE_IMAGES = disk: .*No space left.*CACHE_DIR"):
-        keep_images(dataset_of(source), "disk", source.parent / "cache")
-    assert files_in(source.parent / "cache") == []
+        keep_images(dataset_of(source), "disk", cache)
+    assert files_in(cache) == []
 
 
-def test_a_disk_without_room_is_found_before_reading(
-    source: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    room = image_cache.shutil.disk_usage("/")._replace(free=255)
-    monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda path: room)
-    with pytest.raises(UserError, match=r"CACHE_IMAGES = disk: needs 2\.56e-07 GB.* 2\.55e-07 GB"):
-        keep_images(dataset_of(source), "disk", source.parent / "cache")
-    assert decoded == []
-
-
-def test_a_folder_that_cannot_be_made(source: Path) -> None:
+def test_a_folder_that_cannot_be_made(source):
     (source.parent / "cache").write_text("a file")
     with pytest.raises(UserError, match=r"CACHE_IMAGES = disk: .*cache.*CACHE_IMAGES = none"):
         keep_images(dataset_of(source), "disk", source.parent / "cache")
 
 
-def test_a_folder_that_may_not_be_written(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_written(source, monkeypatch):
     cache = source.parent / "cache"
     kept = keep_images(dataset_of(source), "disk", cache)
 

@@ -124,13 +124,10 @@ def test_a_mark_moves_with_its_image(shape):
     assert np.abs(centres[0] - centres[1]).max() < 0.5
 
 
-def test_shrinking_a_mask_keeps_its_grey_levels():
+def test_masks_keep_their_grey_levels_and_zeros_stay_zeros():
     image = np.full((448, 448), 9, np.uint8)
     mask = np.random.default_rng(0).choice(np.array([0, 58, 122, 255], np.uint8), image.shape)
     assert set(np.unique(preprocess_mask(mask, image))) == {0, 58, 122, 255}
-
-
-def test_an_image_of_zeros_gives_zeros():
     zeros, canvas = np.zeros((30, 400), np.uint8), np.zeros((224, 224), np.uint8)
     assert np.array_equal(preprocess_image(zeros), canvas)
     assert np.array_equal(preprocess_mask(zeros + 255, zeros), canvas)
@@ -176,20 +173,16 @@ def test_every_layout_keeps_its_folders_but_for_validation(
     assert (read(tmp_path / "out" / "test" / anomalous / masks / "3.png") > 0).sum() == 60 * 50
 
 
-def test_what_macos_leaves_in_zips_is_no_image(tmp_path):
-    write(tmp_path / "in/train/good/1.png", blob(70, 70, 0, 0))
-    for name in ("train/good/._1.png", "__MACOSX/train/good/x.png"):
-        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "in" / name).write_bytes(b"resource fork")
-    assert preprocess_liver_dataset(tmp_path / "in", tmp_path / "out") == 1
-
-
-def test_debug_takes_the_first_of_each_folder_with_their_masks(tmp_path):
+def test_debug_takes_the_first_of_each_folder_with_their_masks(tmp_path, capsys):
     for name in "cab":
         write(tmp_path / f"in/train/good/img/{name}.png", blob(70, 70, 0, 0))
         write(tmp_path / f"in/test/Ungood/img/{name}.png", blob(70, 70, 0, 0))
         write(tmp_path / f"in/test/Ungood/label/{name}.png", blob(70, 70, 0, 0))
-    assert preprocess_liver_dataset(tmp_path / "in", tmp_path / "out", debug=2) == 4
+    for name in ("train/good/img/._1.png", "__MACOSX/train/good/x.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"what macOS leaves in zips is no image")
+    script.main(["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--debug=2"])
+    assert "4 images" in capsys.readouterr().out
     folders = ("test/Ungood/img", "test/Ungood/label", "train/good/img")
     assert written(tmp_path / "out") == [f"{folder}/{n}.png" for folder in folders for n in "ab"]
 
@@ -242,15 +235,13 @@ def test_empty_and_truncated_files_are_refused(tmp_path, suffix, share):
     refused(tmp_path / "in", tmp_path / "out", path, "corrupt", "delete")
 
 
-# Files that are added to the source, and what is said of them.
+# Images that are added to the source, and what is said of them.
 MISPLACED = {
     "mask without its image": (["Ungood/label/9.png"], ["label/9.png", "add the image"]),
     "two images for one output": (["Ungood/img/1.jpg"], ["img/1.png", "img/1.jpg", "rename"]),
-    "two spellings of validation": (
-        ["val/good/1.png", "valid/good/1.png"],
-        ["val/good/1.png", "valid/good/1.png"],
-    ),
-}
+    "two spellings of validation": (["val/good/1.png", "valid/good/1.png"],
+                                    ["val/good/1.png", "valid/good/1.png"]),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("files", "mentions"), MISPLACED.values(), ids=MISPLACED)
@@ -267,30 +258,19 @@ def test_a_mask_of_another_size_is_refused(source, tmp_path):
     refused(source, tmp_path / "out", mask, image, "70×71", "70×70")
 
 
-def test_a_source_without_images_is_refused(tmp_path):
-    refused(tmp_path / "in", tmp_path / "out", tmp_path / "in", "no such folder", "--input")
-    (tmp_path / "in/train").mkdir(parents=True)
-    (tmp_path / "in/train/readme.txt").write_text("")
-    refused(tmp_path / "in", tmp_path / "out", tmp_path / "in", "no images", "--input")
-
-
-@pytest.mark.parametrize("output", [".", "out", "test/../test/Ungood"])
-def test_an_output_in_the_input_is_refused(source, output):
-    refused(source, source / output, "--output another place")
-
-
-def test_an_output_that_cannot_be_written_is_refused(source, tmp_path):
+def test_places_that_are_refused(source, tmp_path):
+    empty = tmp_path / "empty"
+    refused(empty, tmp_path / "out", empty, "no such folder", "--input")
+    (empty / "train").mkdir(parents=True)
+    (empty / "train/readme.txt").write_text("")
+    refused(empty, tmp_path / "out", empty, "no images", "--input")
+    for output in (".", "out", "test/../test/Ungood"):
+        refused(source, source / output, "--output another place")
     (tmp_path / "file").write_text("")
     refused(source, tmp_path / "file", tmp_path / "file", "is a file")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/test").write_text("")
     refused(source, tmp_path / "out", tmp_path / "out/test/Ungood/img/1.png", "cannot be written")
-
-
-def test_the_script_hands_its_options_on(source, tmp_path, capsys):
-    script.main(["--input", str(source), "--output", str(tmp_path / "out"), "--debug", "1"])
-    assert "1 images" in capsys.readouterr().out
-    assert len(written(tmp_path / "out")) == 2
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "many"])

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ needs_mount = pytest.mark.skipif(not may_mount(), reason="only root may mount")
 
 
 @pytest.fixture
-def disk(tmp_path) -> Iterator[Path]:
+def disk(tmp_path):
     """A file system of 4 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()

@@ -14,7 +14,7 @@ def test_what_changes_no_training_may_change_on_resuming(tiny, tmp_path, phantom
     (tmp_path / "moved").symlink_to(phantoms)
     changes = [f"TRAIN_DATA_PATH={tmp_path}/moved/train", f"VAL_DATA_PATH={tmp_path}/moved/valid"]
     changes += ["BATCH_SIZE_TEST=3", "TRAINING.OBJECT=brain", "NUM_WORKERS=1"]
-    changes += ["SCHEDULER_STEPS=5", "SCHEDULER_GAMMA=0.5"]
+    changes += ["SCHEDULER_STEPS=5", "SCHEDULER_GAMMA=0.5", "CACHE_IMAGES=ram"]
     assert train(tiny("N_EPOCHS=2", *changes), resume=True) == folder
 
 

@@ -151,10 +151,3 @@ def test_patches_are_projected_as_by_the_convolution(frozen, bias):
     use_onednn(twin)
     assert type(twin.proj) is OneDnnPatchProjection
     check_equal_values_and_gradients((plain, twin), torch.randn(2, 3, 24, 32))
-
-
-def test_convolutions_that_overlap_are_left_alone():
-    embedding = PatchEmbed(img_size=8, patch_size=4, embed_dim=10)
-    embedding.proj = nn.Conv2d(3, 10, 5, stride=4, padding=1)
-    use_onednn(embedding)
-    assert type(embedding.proj) is nn.Conv2d

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from utils import memory
 
 
-def test_limits_of_containers_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_of_containers_count(tmp_path, monkeypatch):
     whole = memory.available_memory()
     assert whole is not None
     inner = tmp_path / "job/step"

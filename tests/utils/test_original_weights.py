@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import timm
@@ -100,9 +98,7 @@ def assert_same(loaded: StateDict, content: StateDict, name: str) -> None:
         ("state_dict", "_orig_mod.module."),
     ],
 )
-def test_wrappers_and_prefixes_of_training_programs(
-    tmp_path: Path, wrapper: str, prefix: str
-) -> None:
+def test_wrappers_and_prefixes_of_training_programs(tmp_path, wrapper, prefix):
     content = state_dict_of("test_vit", num_classes=0)
     student = prefixed("student.", state_dict_of("test_vit", seed=5, num_classes=0))
     mae = {"mask_token": torch.ones(1, 1, 64), "decoder_pos_embed": torch.ones(1, 5, 4)}
@@ -117,13 +113,7 @@ def test_wrappers_and_prefixes_of_training_programs(
 
 @pytest.mark.parametrize(("name", "original"), [(CLIP, clip), (DINOV2, dinov2), (DINOV3, dinov3)])
 @pytest.mark.parametrize("wrapper", [None, "state_dict"])
-def test_original_names_go_through_timms_conversion(
-    tmp_path: Path,
-    name: str,
-    original: Callable[[StateDict], StateDict],
-    wrapper: str | None,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_original_names_go_through_timms_conversion(tmp_path, name, original, wrapper, capsys):
     content = state_dict_of(name, num_classes=0)
     published = original(content)
     file = saved(tmp_path, {wrapper: published} if wrapper else published)
@@ -131,9 +121,7 @@ def test_original_names_go_through_timms_conversion(
     assert capsys.readouterr().out == ""
 
 
-def test_biases_that_the_model_lacks_may_be_left_out_only_where_they_are_zero(
-    tmp_path: Path,
-) -> None:
+def test_biases_that_the_model_lacks_may_be_left_out_only_where_they_are_zero(tmp_path):
     without = "vit_small_patch16_dinov3"
     content = state_dict_of(f"{without}_qkvb", num_classes=0)
     published = dinov3(content)
@@ -145,13 +133,13 @@ def test_biases_that_the_model_lacks_may_be_left_out_only_where_they_are_zero(
     assert_same(load(saved(tmp_path, published), without), content, without)
 
 
-def test_half_floats_of_a_distributed_run(tmp_path: Path) -> None:
+def test_half_floats_of_a_distributed_run(tmp_path):
     content = {key: value.half() for key, value in state_dict_of(CLIP, num_classes=0).items()}
     file = saved(tmp_path, prefixed("module.", clip(content)), ".safetensors")
     assert_same(load(file, CLIP), content, CLIP)
 
 
-def test_what_is_missing_or_left_over_is_told_with_the_three_nearest_names(tmp_path: Path) -> None:
+def test_what_is_missing_or_left_over_is_told_with_the_three_nearest_names(tmp_path):
     published = clip(state_dict_of(CLIP, num_classes=0))
     name = "visual.transformer.resblocks.2.mlp.c_fc.bias"
     published[f"{name}es"] = published.pop(name)
@@ -162,16 +150,15 @@ def test_what_is_missing_or_left_over_is_told_with_the_three_nearest_names(tmp_p
     assert message.count(": missing") == message.count(": unknown") == 1
 
 
-def test_three_names_at_most(tmp_path: Path) -> None:
+def test_three_names_at_most(tmp_path):
     content = state_dict_of("test_vit", num_classes=0)
     del content["blocks.1.attn.qkv.bias"]
-    message = refusal(saved(tmp_path, content))
-    (near,) = re.findall(r"\(nearest: (.*?)\)", message)
+    (near,) = re.findall(r"\(nearest: (.*?)\)", refusal(saved(tmp_path, content)))
     assert len(near.split(", ")) == 3
     assert all(name.endswith("attn.qkv.bias") for name in near.split(", "))
 
 
-def test_a_file_that_timm_cannot_convert_is_told_by_its_own_names(tmp_path: Path) -> None:
+def test_a_file_that_timm_cannot_convert_is_told_by_its_own_names(tmp_path):
     content = state_dict_of("test_vit", num_classes=0)
     content["visual.class_embedding"] = torch.ones(())
     del content["cls_token"]

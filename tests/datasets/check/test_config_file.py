@@ -16,15 +16,13 @@ from utils.errors import UserError
 
 
 @pytest.fixture
-def data(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data(phantoms, tmp_path, monkeypatch):
     shutil.copytree(phantoms, tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
     return Path("mine")
 
 
-def test_the_config_names_what_is_there_and_the_next_commands(
-    data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_config_names_what_is_there_and_the_next_commands(data, capsys):
     file = Path("configs/mine.ini")
     assert main(["--data", str(data), "--write-config", str(file)]) == 0
     assert capsys.readouterr().out.splitlines()[-4:] == [
@@ -87,9 +85,7 @@ def test_what_cannot_be_written_is_refused(data: Path, capsys: pytest.CaptureFix
         main(["--config", "mine.ini", "--write-config", "other.ini"])
 
 
-def test_a_set_of_volumes_has_lines_on_windows_and_slices(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_set_of_volumes_has_lines_on_windows_and_slices(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number, split in enumerate(("train", "valid", "test")):
         write_volumes(Path("mine") / split, seed=number)

@@ -176,15 +176,9 @@ def test_faults_in_the_layout_of_mvtec(mvtec):
     put(mvtec, "test/hole/005.png", "test/hole/more/006.png")
     assert [(kind, text.split(";")[0]) for _, kind, text in found(mvtec)] == [
         ("masks", "ground_truth/crack/007_mask.png: this mask has no image"),
-        (
-            "masks",
-            "test/hole/005.png: has no mask, while other images of test/hole have one",
-        ),
+        ("masks", "test/hole/005.png: has no mask, while other images of test/hole have one"),
         ("unread", "test/hole: 1 image is not read, such as more/006.png"),
-        (
-            "unread",
-            "ground_truth: 1 image is not read, such as bent/000_mask.png",
-        ),
+        ("unread", "ground_truth: 1 image is not read, such as bent/000_mask.png"),
     ]
 
 

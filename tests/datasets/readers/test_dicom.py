@@ -75,7 +75,7 @@ def slow_linear_window(value: int, centre: float, width: float) -> float:
     return ((value - (centre - 0.5)) / (width - 1) + 0.5) * 255
 
 
-def test_the_files_window_in_rescaled_units(tmp_path: Path) -> None:
+def test_the_files_window_in_rescaled_units(tmp_path):
     elements = {"WindowCenter": [40, 300], "WindowWidth": [400, 1500]}
     path = write_dicom(tmp_path / "x.dcm", CT, RescaleSlope=2, RescaleIntercept=-1024, **elements)
     expected = [slow_linear_window(2 * int(value) - 1024, 40, 400) for value in CT.flat]
@@ -110,31 +110,26 @@ SHADES: dict[str, tuple[dict[str, Any], NDArray[Any]]] = {
 
 @pytest.mark.parametrize("inverted", [False, True])
 @pytest.mark.parametrize(("elements", "expected"), SHADES.values(), ids=SHADES)
-def test_the_files_own_shades_unless_a_window_is_asked_for(
-    tmp_path: Path, elements: dict[str, Any], expected: NDArray[Any], inverted: bool
-) -> None:
+def test_the_files_own_shades_unless_a_window_is_asked_for(tmp_path, elements, expected, inverted):
     if inverted:
         elements = elements | {"PhotometricInterpretation": "MONOCHROME1"}
     path = write_dicom(tmp_path / "x.dcm", CT, **elements)
     for window, shades in (
         (AUTO, expected),
         (IntensityWindow.parse("0,1000"), windowed(CT, 0, 1000)),
-        (
-            IntensityWindow.parse("percentiles 10,90"),
-            windowed(CT, *np.percentile(CT, (10, 90))),
-        ),
+        (IntensityWindow.parse("percentiles 10,90"), windowed(CT, *np.percentile(CT, (10, 90)))),
     ):
         wanted = 255 - shades if inverted else shades
         np.testing.assert_array_equal(read_image(path, window), wanted)
 
 
-def test_what_is_asked_for_is_in_rescaled_units(tmp_path: Path) -> None:
+def test_what_is_asked_for_is_in_rescaled_units(tmp_path):
     path = write_dicom(tmp_path / "x.dcm", CT, RescaleIntercept=-1024, WindowCenter=0)
     pixels = read_image(path, IntensityWindow.parse("-160,240"))
     np.testing.assert_array_equal(pixels, windowed(CT - 1024.0, -160, 240))
 
 
-def test_8_bits_stay_unless_the_file_names_a_window(tmp_path: Path) -> None:
+def test_8_bits_stay_unless_the_file_names_a_window(tmp_path):
     plain = write_dicom(tmp_path / "plain.dcm", GREY)
     np.testing.assert_array_equal(read_image(plain, AUTO), GREY)
     own = write_dicom(tmp_path / "own.dcm", GREY, WindowCenter=101, WindowWidth=52)
@@ -142,7 +137,7 @@ def test_8_bits_stay_unless_the_file_names_a_window(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [256, 4096])
-def test_a_modality_table_goes_before_the_window(tmp_path: Path, length: int) -> None:
+def test_a_modality_table_goes_before_the_window(tmp_path, length):
     item = table_item(np.arange(length) * 5, 16, ModalityLUTType="US")
     path = write_dicom(tmp_path / "x.dcm", GREY, ModalityLUTSequence=[item])
     pixels = read_image(path, IntensityWindow.parse("100,600"))
@@ -151,7 +146,7 @@ def test_a_modality_table_goes_before_the_window(tmp_path: Path, length: int) ->
 
 # 8 bits are often declared as 16, and stored so.
 @pytest.mark.parametrize("factor", [1, 50 * 256])
-def test_a_palette(tmp_path: Path, factor: int) -> None:
+def test_a_palette(tmp_path, factor):
     indices = GREY.astype(int) % 5
     dataset = dicom_dataset(indices.astype(np.uint8))
     dataset.PhotometricInterpretation = "PALETTE COLOR"
@@ -164,7 +159,7 @@ def test_a_palette(tmp_path: Path, factor: int) -> None:
     np.testing.assert_array_equal(read_image(saved(dataset, tmp_path / "x.dcm"), AUTO), expected)
 
 
-def test_colour_by_pixel_and_by_plane(tmp_path: Path) -> None:
+def test_colour_by_pixel_and_by_plane(tmp_path):
     path = write_dicom(tmp_path / "x.dcm", RGB)
     np.testing.assert_array_equal(read_image(path, AUTO, 1), RGB[1])
     planes = np.ascontiguousarray(np.moveaxis(RGB, 3, 1)).tobytes()
@@ -172,13 +167,13 @@ def test_colour_by_pixel_and_by_plane(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(path, AUTO, 1), RGB[1])
 
 
-def test_luminance_and_chrominance_become_rgb() -> None:
+def test_luminance_and_chrominance_become_rgb():
     pixels = read_image(packaged("SC_ybr_full_422_uncompressed.dcm"), AUTO)
     np.testing.assert_allclose(pixels[5, 50], (255, 0, 0), atol=3)
     assert pixels.shape == (100, 100, 3)
 
 
-def test_frames(tmp_path: Path) -> None:
+def test_frames(tmp_path):
     path = write_dicom(tmp_path / "x.dcm", STACK, WindowCenter=1500, WindowWidth=1000)
     assert count_frames(path) == 3
     for frame in range(3):
@@ -190,7 +185,7 @@ def test_frames(tmp_path: Path) -> None:
         read_image(path, AUTO, 3)
 
 
-def test_frames_of_a_compressed_file() -> None:
+def test_frames_of_a_compressed_file():
     path = packaged("SC_rgb_rle_2frame.dcm")
     expected = dcmread(path).pixel_array
     assert count_frames(path) == 2
@@ -198,7 +193,7 @@ def test_frames_of_a_compressed_file() -> None:
         np.testing.assert_array_equal(read_image(path, AUTO, frame), expected[frame])
 
 
-def test_frames_with_transformations_of_their_own(tmp_path: Path) -> None:
+def test_frames_with_transformations_of_their_own(tmp_path):
     def group(centre: float) -> Dataset:
         window = sequence_item(WindowCenter=centre, WindowWidth=101)
         return sequence_item(FrameVOILUTSequence=[window])
@@ -217,7 +212,7 @@ def test_frames_with_transformations_of_their_own(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_image(path, AUTO, frame), expected)
 
 
-def test_one_bit_is_black_and_white(tmp_path: Path) -> None:
+def test_one_bit_is_black_and_white(tmp_path):
     frames = RNG.integers(0, 2, (2, 8, 8), dtype=np.uint8)
     dataset = dicom_dataset(frames)
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 1, 1, 0
@@ -227,7 +222,7 @@ def test_one_bit_is_black_and_white(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_image(path, AUTO, frame), frames[frame] * 255)
 
 
-def test_signed_pixels_of_12_bits(tmp_path: Path) -> None:
+def test_signed_pixels_of_12_bits(tmp_path):
     values = RNG.integers(-2048, 2048, (5, 8), dtype=np.int16)
     # What stands above the stored bits is no part of the value.
     path = write_dicom(tmp_path / "x.dcm", values & 0x0FFF, BitsStored=12, HighBit=11)
@@ -235,7 +230,7 @@ def test_signed_pixels_of_12_bits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels, windowed(values.astype(float), -2048, 2047))
 
 
-def test_floats_and_their_padding(tmp_path: Path) -> None:
+def test_floats_and_their_padding(tmp_path):
     values = CT.astype(np.float32) / 7
     path = saved(floats_dataset(values), tmp_path / "x.dcm")
     np.testing.assert_array_equal(read_image(path, AUTO), stretched(values.astype(float)))
@@ -258,9 +253,7 @@ PADDING = {
 
 @pytest.mark.parametrize("inverted", [False, True])
 @pytest.mark.parametrize(("elements", "highest"), PADDING.values(), ids=PADDING)
-def test_padding_is_black_and_not_counted(
-    tmp_path: Path, elements: list[tuple[str, str, int]], highest: int, inverted: bool
-) -> None:
+def test_padding_is_black_and_not_counted(tmp_path, elements, highest, inverted):
     values = CT.copy()
     values[:2], values[2, 0] = -2000, -1995
     dataset = dicom_dataset(values)
@@ -278,12 +271,12 @@ def test_padding_is_black_and_not_counted(
         np.testing.assert_array_equal(read_image(path, window), expected)
 
 
-def test_nothing_but_padding_is_black(tmp_path: Path) -> None:
+def test_nothing_but_padding_is_black(tmp_path):
     path = write_dicom(tmp_path / "x.dcm", np.full((4, 4), 7, np.uint16), PixelPaddingValue=7)
     assert not read_image(path, AUTO).any()
 
 
-def test_masks_use_stored_values(tmp_path: Path) -> None:
+def test_masks_use_stored_values(tmp_path):
     mask = np.array([[0, 1], [2, 0]], np.uint16)
     path = write_dicom(
         tmp_path / "x.dcm", mask, RescaleIntercept=-1024, PhotometricInterpretation="MONOCHROME1"
@@ -291,7 +284,7 @@ def test_masks_use_stored_values(tmp_path: Path) -> None:
     assert read_mask(path).tolist() == [[False, True], [True, False]]
 
 
-def test_a_deflated_file(tmp_path: Path) -> None:
+def test_a_deflated_file(tmp_path):
     dataset = dicom_dataset(CT)
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     pixels = read_image(saved(dataset, tmp_path / "x.dcm"), AUTO)
@@ -313,7 +306,7 @@ COMPRESSED = {
 
 
 @pytest.mark.parametrize(("name", "shape"), COMPRESSED.values(), ids=COMPRESSED)
-def test_each_compression_is_unpacked(name: str, shape: tuple[int, ...]) -> None:
+def test_each_compression_is_unpacked(name, shape):
     pixels = read_image(packaged(name), AUTO)
     assert pixels.shape == shape
     assert pixels.std() > 10
@@ -322,7 +315,7 @@ def test_each_compression_is_unpacked(name: str, shape: tuple[int, ...]) -> None
 
 
 @pytest.mark.parametrize("syntax", [HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL])
-def test_high_throughput_jpeg_2000_has_its_decoder(syntax: UID) -> None:
+def test_high_throughput_jpeg_2000_has_its_decoder(syntax):
     assert get_decoder(syntax).is_available
 
 
@@ -333,9 +326,7 @@ def compressed(path: Path, syntax: UID) -> None:
     saved(dataset, path)
 
 
-def test_compression_that_is_not_installed_names_the_plugin(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compression_that_is_not_installed_names_the_plugin(tmp_path, monkeypatch):
     plugin = "pylibjpeg - requires pylibjpeg>=2.0 and pylibjpeg-libjpeg>=2.1"
     monkeypatch.setattr(Decoder, "is_available", False)
     monkeypatch.setattr(Decoder, "missing_dependencies", [plugin])
@@ -346,7 +337,7 @@ def test_compression_that_is_not_installed_names_the_plugin(
 
 
 @pytest.mark.parametrize("name", ["IM0001", "1.2.840.113619", "slice.IMA", "v1.final"])
-def test_dicom_is_known_by_its_content(tmp_path: Path, name: str) -> None:
+def test_dicom_is_known_by_its_content(tmp_path, name):
     path = write_dicom(tmp_path / "good" / name, CT)
     write_dicom(tmp_path / "good" / "dicomdir", CT)
     (tmp_path / "good" / "README").write_text("no image")
@@ -389,25 +380,19 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no pixels": (no_pixels, r"holds no image \(Segmentation Storage\)"),
     "huge": (with_elements(Rows=60_000, Columns=60_000), "over the limit"),
     "flat": (with_elements(Rows=0), "empty"),
-    "high bit": (
-        with_elements(BitsStored=12, HighBit=15),
-        r"HighBit \(0028,0102\) is 15.*12",
-    ),
+    "high bit": (with_elements(BitsStored=12, HighBit=15), r"HighBit \(0028,0102\) is 15.*12"),
     "slope": (
         with_elements(RescaleSlope=0, RescaleIntercept=0),
         r"RescaleSlope \(0028,1053\) is 0",
     ),
-    "video": (
-        lambda path: compressed(path, MPEG2MPML),
-        "is compressed as MPEG2.*decompress",
-    ),
+    "video": (lambda path: compressed(path, MPEG2MPML), "is compressed as MPEG2.*decompress"),
     "missing": (lambda path: None, "no such file"),
 }
 
 
 @pytest.mark.parametrize(("write", "reason"), BROKEN.values(), ids=BROKEN)
 @pytest.mark.filterwarnings("ignore")
-def test_broken_dicom(tmp_path: Path, write: Callable[[Path], Any], reason: str) -> None:
+def test_broken_dicom(tmp_path, write, reason):
     write(tmp_path / "x.dcm")
     with pytest.raises(UserError, match=reason) as caught:
         read_image(tmp_path / "x.dcm", AUTO)
@@ -418,9 +403,7 @@ def test_broken_dicom(tmp_path: Path, write: Callable[[Path], Any], reason: str)
 
 @given(place=st.integers(132, 700), byte=st.integers(0, 255))
 @pytest.mark.filterwarnings("ignore")
-def test_a_damaged_file_gives_pixels_or_an_error_that_names_it(
-    tmp_path_factory: pytest.TempPathFactory, place: int, byte: int
-) -> None:
+def test_a_damaged_file_gives_pixels_or_an_error_that_names_it(tmp_path_factory, place, byte):
     path = write_dicom(tmp_path_factory.mktemp("damaged") / "x.dcm", CT, WindowCenter=9)
     content = bytearray(path.read_bytes())
     content[place % len(content)] = byte

@@ -312,11 +312,7 @@ def test_what_is_no_window(text):
         IntensityWindow.parse(text)
 
 
-@given(
-    values=arrays(np.int16, (4, 5)),
-    low=st.integers(-2000, 2000),
-    width=st.integers(1, 4000),
-)
+@given(values=arrays(np.int16, (4, 5)), low=st.integers(-2000, 2000), width=st.integers(1, 4000))
 def test_a_range_is_linear_between_its_ends(values, low, width):
     pixels = IntensityWindow("range", low, low + width).apply(values)
     for value, pixel in zip(values.flat, pixels.flat, strict=True):

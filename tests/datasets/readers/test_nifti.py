@@ -51,9 +51,7 @@ ORIENTATIONS = [
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize(("axis", "number"), [("sagittal", 0), ("coronal", 1), ("axial", 2)])
-def test_slices_of_any_orientation_are_canonical(
-    tmp_path: Path, suffix: str, axis: SliceAxis, number: int
-) -> None:
+def test_slices_of_any_orientation_are_canonical(tmp_path, suffix, axis, number):
     for order, signs in ORIENTATIONS:
         affine = np.eye(4)
         affine[:3, :3] = (np.eye(3) * signs)[list(order)] * [1, 2, 3]
@@ -66,7 +64,7 @@ def test_slices_of_any_orientation_are_canonical(
             assert read_size(path, frame, axis=axis) == plane.shape
 
 
-def test_a_patient_is_shown_as_radiologists_look_at_one(tmp_path: Path) -> None:
+def test_a_patient_is_shown_as_radiologists_look_at_one(tmp_path):
     # RAS: voxel (0, 0, 0) lies to the left, at the back, at the bottom.
     volume = np.zeros((4, 5, 6), np.uint8)
     volume[3, 4, 5] = 255  # right, front, top
@@ -79,7 +77,7 @@ def test_a_patient_is_shown_as_radiologists_look_at_one(tmp_path: Path) -> None:
     assert read_size(path, 0, axis="sagittal") == (6, 5)
 
 
-def test_the_forms_of_a_headers_affine_are_resolved_as_nibabel_does(tmp_path: Path) -> None:
+def test_the_forms_of_a_headers_affine_are_resolved_as_nibabel_does(tmp_path):
     image = nibabel.Nifti1Image(VOLUME, np.eye(4))
     image.set_qform(np.diag([-1, -1, 1, 1]), 1)
     image.set_sform(np.diag([1, -1, 1, 1]), 2)
@@ -91,20 +89,20 @@ def test_the_forms_of_a_headers_affine_are_resolved_as_nibabel_does(tmp_path: Pa
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_percentiles_are_those_of_the_volume(tmp_path: Path, suffix: str) -> None:
+def test_percentiles_are_those_of_the_volume(tmp_path, suffix):
     path = write_nifti(tmp_path / f"x{suffix}", VOLUME, slope=0.25)
     expected = stretched(VOLUME[::-1, ::-1, 2].T / 4, of=VOLUME / 4)
     np.testing.assert_array_equal(read_image(path, AUTO, 2), expected)
 
 
-def test_percentiles_of_a_large_volume_are_estimated(tmp_path: Path) -> None:
+def test_percentiles_of_a_large_volume_are_estimated(tmp_path):
     volume = RNG.normal(0, 300, (100, 110, 90)).astype(np.float32)
     path = write_nifti(tmp_path / "x.nii", volume)
     found = nifti._percentiles(path, 0, 0, (0.5, 99.5))
     np.testing.assert_allclose(found, np.percentile(volume, (0.5, 99.5)), atol=15)
 
 
-def test_8_bit_volumes_and_colours_stay(tmp_path: Path) -> None:
+def test_8_bit_volumes_and_colours_stay(tmp_path):
     rgb = RNG.integers(0, 256, (8, 10, 6, 3), dtype=np.uint8)
     path = write_nifti(tmp_path / "grey.nii.gz", rgb[..., 0])
     np.testing.assert_array_equal(read_image(path, AUTO, 0), rgb[::-1, ::-1, 0, 0].T)
@@ -114,7 +112,7 @@ def test_8_bit_volumes_and_colours_stay(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "x.nii.gz", AUTO, 4), expected)
 
 
-def test_what_is_no_number_is_background(tmp_path: Path) -> None:
+def test_what_is_no_number_is_background(tmp_path):
     volume = VOLUME.astype(np.float32)
     inside = volume[2:, 2:].copy()
     volume[0], volume[1], volume[:, 0], volume[:, 1] = np.nan, np.inf, -np.inf, np.nan
@@ -132,9 +130,7 @@ def test_what_is_no_number_is_background(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
 @pytest.mark.parametrize("shape", [(8, 10), (8, 10, 1), (8, 1, 6), (1, 10, 6)])
-def test_a_file_of_one_plane_is_a_picture(
-    tmp_path: Path, shape: tuple[int, ...], axis: SliceAxis
-) -> None:
+def test_a_file_of_one_plane_is_a_picture(tmp_path, shape, axis):
     flat = shape.index(1) if 1 in shape else 2
     plane = VOLUME.take([0], flat)
     path = write_nifti(tmp_path / "x.nii.gz", plane.reshape(shape))
@@ -145,16 +141,14 @@ def test_a_file_of_one_plane_is_a_picture(
     np.testing.assert_array_equal(read_image(path, WIDE, axis=axis), expected)
 
 
-def test_dimensions_of_one_are_no_dimensions(tmp_path: Path) -> None:
+def test_dimensions_of_one_are_no_dimensions(tmp_path):
     path = write_nifti(tmp_path / "x.nii", VOLUME[..., None])
     assert count_frames(path) == 6
     assert read_image(path, AUTO, 1).shape == (10, 8)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_one_volume_of_several_is_read_and_the_others_told_of_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
-) -> None:
+def test_one_volume_of_several_is_read_and_the_others_told_of_once(tmp_path, caplog, suffix):
     volumes = np.stack([VOLUME, 3 * VOLUME[::-1], VOLUME[:, ::-1]], axis=3)
     for k in range(2):
         write_nifti(tmp_path / f"Ungood/img/{k}{suffix}", volumes)
@@ -175,9 +169,7 @@ def test_one_volume_of_several_is_read_and_the_others_told_of_once(
         check_headers(find_split(tmp_path, key="TEST_DATA_PATH", slicing=Slicing(volume=3)))
 
 
-def test_a_volume_too_large_to_keep_is_read_slice_by_slice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_volume_too_large_to_keep_is_read_slice_by_slice(tmp_path, monkeypatch):
     path = write_nifti(tmp_path / "x.nii.gz", VOLUME)
     kept = read_image(path, AUTO, 3)
     monkeypatch.setattr(nifti, "_KEPT_BYTES", 10)
@@ -186,14 +178,14 @@ def test_a_volume_too_large_to_keep_is_read_slice_by_slice(
     assert nifti._unpacked.cache_info() == before
 
 
-def test_a_replaced_volume_is_read_anew(tmp_path: Path) -> None:
+def test_a_replaced_volume_is_read_anew(tmp_path):
     path = write_nifti(tmp_path / "x.nii.gz", VOLUME)
     first = read_image(path, WIDE, 0)
     write_nifti(path, VOLUME[::-1].copy())
     assert not np.array_equal(read_image(path, WIDE, 0), first)
 
 
-def test_a_stream_of_several_members_is_whole(tmp_path: Path) -> None:
+def test_a_stream_of_several_members_is_whole(tmp_path):
     path = write_nifti(tmp_path / "x.nii", VOLUME)
     content = path.read_bytes()
     parts = tmp_path / "x.nii.gz"
@@ -211,9 +203,7 @@ def wrong_sum(content: bytes) -> bytes:
     [wrong_sum, lambda content: content[:-8], lambda content: content[:-3]],
     ids=["wrong sum", "no trailer", "half a trailer"],
 )
-def test_a_damaged_stream_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes], kept: int
-) -> None:
+def test_a_damaged_stream_is_an_error(tmp_path, monkeypatch, damage, kept):
     monkeypatch.setattr(nifti, "_KEPT_BYTES", kept)
     path = write_nifti(tmp_path / "x.nii.gz", VOLUME)
     path.write_bytes(damage(path.read_bytes()))
@@ -257,9 +247,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize(("write", "reason"), BROKEN.values(), ids=BROKEN)
 @pytest.mark.filterwarnings("ignore")
-def test_broken_nifti(
-    tmp_path: Path, write: Callable[[Path], Any], reason: str, suffix: str
-) -> None:
+def test_broken_nifti(tmp_path, write, reason, suffix):
     path = tmp_path / f"x{suffix}"
     write(path)
     with pytest.raises(UserError, match=reason) as caught:

@@ -58,7 +58,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
-def test_grey_tiff_of_every_depth(tmp_path: Path, depth: str, photometric: str) -> None:
+def test_grey_tiff_of_every_depth(tmp_path, depth, photometric):
     values = DEPTHS[depth]
     path = write(tmp_path / "x.tif", values, photometric=photometric)
     expected = stretched(values.astype(float))
@@ -67,7 +67,7 @@ def test_grey_tiff_of_every_depth(tmp_path: Path, depth: str, photometric: str) 
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_tiff_of_every_layout(tmp_path: Path, layout: str) -> None:
+def test_tiff_of_every_layout(tmp_path, layout):
     for name, values in {"grey": GREY, "deep": RAMP.astype(np.uint16), "rgb": RGB}.items():
         photometric = "rgb" if name == "rgb" else "minisblack"
         path = write(tmp_path / f"{name}.tif", values, photometric=photometric, **LAYOUTS[layout])
@@ -78,9 +78,7 @@ def test_tiff_of_every_layout(tmp_path: Path, layout: str) -> None:
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 @pytest.mark.parametrize("inverted", [False, True])
-def test_shallow_grey_tiff_reaches_from_black_to_white(
-    tmp_path: Path, bits: int, inverted: bool
-) -> None:
+def test_shallow_grey_tiff_reaches_from_black_to_white(tmp_path, bits, inverted):
     values = (np.arange(64).reshape(8, 8) % 2**bits).astype(np.uint8)
     packed = np.packbits(np.unpackbits(values[..., None], axis=2)[..., -bits:].reshape(8, -1), 1)
     path = tmp_path / "x.tif"
@@ -97,7 +95,7 @@ def test_shallow_grey_tiff_reaches_from_black_to_white(
     np.testing.assert_array_equal(read_mask(path), marked)
 
 
-def test_white_is_zero_of_8_bits_and_its_mask(tmp_path: Path) -> None:
+def test_white_is_zero_of_8_bits_and_its_mask(tmp_path):
     path = write(tmp_path / "x.tif", GREY, photometric="miniswhite")
     np.testing.assert_array_equal(read_image(path, AUTO), 255 - GREY)
     deep = np.where(GREY > 90, 65535, 7).astype(np.uint16)
@@ -108,7 +106,7 @@ def test_white_is_zero_of_8_bits_and_its_mask(tmp_path: Path) -> None:
         read_mask(path)
 
 
-def test_planar_tiff_and_colour_of_16_bits(tmp_path: Path) -> None:
+def test_planar_tiff_and_colour_of_16_bits(tmp_path):
     planes = np.moveaxis(RGB, 2, 0)
     path = write(tmp_path / "p.tif", planes, photometric="rgb", planarconfig="separate")
     np.testing.assert_array_equal(read_image(path, AUTO), RGB)
@@ -117,7 +115,7 @@ def test_planar_tiff_and_colour_of_16_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("photometric", ["rgb", "ycbcr"])
-def test_jpeg_in_tiff(tmp_path: Path, photometric: str) -> None:
+def test_jpeg_in_tiff(tmp_path, photometric):
     smooth = np.dstack([np.full_like(GREY, 60), GREY // 2 + 60, np.full_like(GREY, 200)])
     options = {"compression": "jpeg", "compressionargs": {"level": 98}, "tile": (16, 16)}
     stored = smooth
@@ -129,7 +127,7 @@ def test_jpeg_in_tiff(tmp_path: Path, photometric: str) -> None:
 
 
 @pytest.mark.parametrize("factor", [1, 256])
-def test_palettes_of_16_bits_and_those_that_hold_8(tmp_path: Path, factor: int) -> None:
+def test_palettes_of_16_bits_and_those_that_hold_8(tmp_path, factor):
     colours = np.stack([np.arange(256), 255 - np.arange(256), np.arange(256) // 3])
     path = tmp_path / "x.tif"
     tables = (colours * factor).astype(np.uint16)
@@ -138,7 +136,7 @@ def test_palettes_of_16_bits_and_those_that_hold_8(tmp_path: Path, factor: int) 
     np.testing.assert_array_equal(read_image(path, AUTO), expected)
 
 
-def test_reduced_pages_are_no_pages_and_full_ones_are_a_stack(tmp_path: Path) -> None:
+def test_reduced_pages_are_no_pages_and_full_ones_are_a_stack(tmp_path):
     pyramid = tmp_path / "pyramid.tif"
     with tifffile.TiffWriter(pyramid) as file:
         options: dict[str, Any] = {"photometric": "minisblack", "metadata": None}
@@ -156,7 +154,7 @@ def test_reduced_pages_are_no_pages_and_full_ones_are_a_stack(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_an_oriented_tiff_is_shown_as_an_oriented_png(tmp_path: Path, orientation: int) -> None:
+def test_an_oriented_tiff_is_shown_as_an_oriented_png(tmp_path, orientation):
     write(tmp_path / "x.tif", GREY, extratags=[(ORIENTATION, 3, 1, orientation, True)])
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
@@ -167,7 +165,7 @@ def test_an_oriented_tiff_is_shown_as_an_oriented_png(tmp_path: Path, orientatio
 
 
 @pytest.mark.parametrize("compression", [None, "lzw", "zlib", "packbits", "jpeg"])
-def test_a_tiff_cut_short_is_an_error(tmp_path: Path, compression: str | None) -> None:
+def test_a_tiff_cut_short_is_an_error(tmp_path, compression):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
     path = write(tmp_path / "x.tif", noise, compression=compression, tile=(32, 32))
     path.write_bytes(path.read_bytes()[:-300])
@@ -175,13 +173,13 @@ def test_a_tiff_cut_short_is_an_error(tmp_path: Path, compression: str | None) -
         read_image(path, AUTO)
 
 
-def test_a_tiff_of_many_channels_is_refused(tmp_path: Path) -> None:
+def test_a_tiff_of_many_channels_is_refused(tmp_path):
     path = write(tmp_path / "x.tif", np.dstack([GREY] * 5), planarconfig="contig")
     with pytest.raises(UserError, match="holds 5 channels; save it as grey or RGB"):
         read_image(path, AUTO)
 
 
-def test_tiff_colours_multiplied_by_alpha_are_divided_again(tmp_path: Path) -> None:
+def test_tiff_colours_multiplied_by_alpha_are_divided_again(tmp_path):
     half = np.full_like(GREY, 128)
     values = np.dstack([RGB // 2, half])
     path = write(tmp_path / "x.tif", values, photometric="rgb", extrasamples=["assocalpha"])
@@ -193,7 +191,7 @@ def png(path: Path, values: NDArray[Any], **options: Any) -> Path:
     return path
 
 
-def test_png_of_16_bits_with_alpha_is_shown_as_without(tmp_path: Path) -> None:
+def test_png_of_16_bits_with_alpha_is_shown_as_without(tmp_path):
     deep = RAMP.astype(np.uint16)
     plain = png(tmp_path / "plain.png", deep)
     clear = png(tmp_path / "clear.png", np.dstack([deep, np.full_like(deep, 65535)]))
@@ -206,7 +204,7 @@ def test_png_of_16_bits_with_alpha_is_shown_as_without(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_shallow_palettes_with_transparency(tmp_path: Path, bits: int) -> None:
+def test_shallow_palettes_with_transparency(tmp_path, bits):
     indices = (np.arange(64).reshape(8, 8) % 2**bits).astype(np.uint8)
     colours = np.random.default_rng(bits).integers(0, 256, (2**bits, 3), dtype=np.uint8)
     image = Image.fromarray(indices).copy()
@@ -216,7 +214,7 @@ def test_shallow_palettes_with_transparency(tmp_path: Path, bits: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["white", "black", "red", "grey", "deep", "palette", "tiff"])
-def test_a_mask_that_says_all_by_its_alpha(tmp_path: Path, kind: str) -> None:
+def test_a_mask_that_says_all_by_its_alpha(tmp_path, kind):
     alpha = np.where(ALPHA == 255, 255, 0).astype(np.uint8)
     flat = np.full_like(alpha, 0 if kind == "black" else 255)
     path = tmp_path / "x.png"
@@ -236,13 +234,13 @@ def test_a_mask_that_says_all_by_its_alpha(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(read_mask(path), alpha > 0)
 
 
-def test_colours_come_before_alpha_in_a_mask(tmp_path: Path) -> None:
+def test_colours_come_before_alpha_in_a_mask(tmp_path):
     marks = np.where(GREY > 90, 255, 0).astype(np.uint8)
     Image.fromarray(np.dstack([marks, marks, marks, ALPHA])).save(tmp_path / "x.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "x.png"), GREY > 90)
 
 
-def test_the_first_picture_of_a_camera_file(tmp_path: Path) -> None:
+def test_the_first_picture_of_a_camera_file(tmp_path):
     image, preview = Image.fromarray(GREY), Image.fromarray(GREY[::2, ::2])
     image.save(tmp_path / "plain.jpg", quality=95)
     image.save(tmp_path / "x.jpg", format="MPO", save_all=True, append_images=[preview], quality=95)
@@ -251,7 +249,7 @@ def test_the_first_picture_of_a_camera_file(tmp_path: Path) -> None:
     )
 
 
-def test_a_mask_beside_an_oriented_jpeg_is_not_turned(tmp_path: Path) -> None:
+def test_a_mask_beside_an_oriented_jpeg_is_not_turned(tmp_path):
     stored = np.zeros((32, 48), np.uint8)
     stored[:16, :16] = 255
     exif = Image.Exif()
@@ -263,7 +261,7 @@ def test_a_mask_beside_an_oriented_jpeg_is_not_turned(tmp_path: Path) -> None:
     assert read_size(tmp_path / "x.jpg") == mask.shape
 
 
-def test_cmyk_jpeg_is_shown_as_a_viewer_shows_it(tmp_path: Path) -> None:
+def test_cmyk_jpeg_is_shown_as_a_viewer_shows_it(tmp_path):
     colour = np.full((16, 16, 3), (200, 100, 50), np.uint8)
     Image.fromarray(colour).convert("CMYK").save(tmp_path / "x.jpg", quality=98)
     assert np.abs(read_image(tmp_path / "x.jpg", AUTO).astype(int) - colour).max() < 8
@@ -279,9 +277,7 @@ SURPRISES = [
 
 
 @pytest.mark.parametrize("error", SURPRISES, ids=repr)
-def test_an_error_is_given_whole_and_a_surprise_is_a_damaged_header(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+def test_an_error_is_given_whole_and_a_surprise_is_a_damaged_header(tmp_path, monkeypatch, error):
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
@@ -293,7 +289,7 @@ def test_an_error_is_given_whole_and_a_surprise_is_a_damaged_header(
         read_image(tmp_path / "x.png", AUTO)
 
 
-def test_a_tiff_whose_channels_differ_in_depth_is_refused(tmp_path: Path) -> None:
+def test_a_tiff_whose_channels_differ_in_depth_is_refused(tmp_path):
     path = write(tmp_path / "x.tif", RGB, photometric="rgb")
     with tifffile.TiffFile(path, mode="r+") as file:
         file.pages.first.tags["BitsPerSample"].overwrite((5, 6, 5))

@@ -55,7 +55,7 @@ def masks_of(folder: Path) -> NDArray[np.bool_]:
     return np.stack([dataset[k]["mask"].numpy() for k in frames])
 
 
-def test_a_volume_and_its_mask_become_frames(tmp_path: Path) -> None:
+def test_a_volume_and_its_mask_become_frames(tmp_path):
     split = find_split(masked_set(tmp_path, MARKS * 2), key=KEY)
     names = [sample.name.removeprefix(f"{tmp_path}/") for sample in split.samples]
     assert names == [f"Ungood/img/case.nii.gz#{k}" for k in range(6)] + [
@@ -73,7 +73,7 @@ def test_a_volume_and_its_mask_become_frames(tmp_path: Path) -> None:
     assert marked == [False, True, True, *[False] * 5]
 
 
-def test_a_plane_and_its_mask(tmp_path: Path) -> None:
+def test_a_plane_and_its_mask(tmp_path):
     write_nifti(tmp_path / "Ungood/img/x.nii", VOLUME[..., 0])
     write_nifti(tmp_path / "Ungood/label/x.nii", MARKS[..., 2])
     write_nifti(tmp_path / "good/img/y.nii", VOLUME[..., 1])
@@ -82,7 +82,7 @@ def test_a_plane_and_its_mask(tmp_path: Path) -> None:
     assert AnomalyDataset(split, 16, AUTO)[0]["mask"].any()
 
 
-def test_without_masks_all_frames_of_an_anomalous_file_are_anomalous(tmp_path: Path) -> None:
+def test_without_masks_all_frames_of_an_anomalous_file_are_anomalous(tmp_path):
     write_dicom(tmp_path / "Ungood/case.dcm", VOLUME[:3])
     split = find_split(tmp_path, key=KEY, slicing=Slicing("coronal"))
     assert split.labels == [1, 1, 1]
@@ -91,9 +91,7 @@ def test_without_masks_all_frames_of_an_anomalous_file_are_anomalous(tmp_path: P
 
 @pytest.mark.parametrize("affine", [STRAIGHT, OBLIQUE], ids=["straight", "oblique"])
 @pytest.mark.parametrize("orientation", ["LPS", "SAR", "PIR"])
-def test_a_mask_in_another_orientation_marks_the_same_places(
-    tmp_path: Path, affine: NDArray[Any], orientation: str
-) -> None:
+def test_a_mask_in_another_orientation_marks_the_same_places(tmp_path, affine, orientation):
     expected = masks_of(masked_set(tmp_path / "a", MARKS, affine, affine))
     assert expected.any()
     turned = nibabel.Nifti1Image(MARKS, affine)
@@ -105,7 +103,7 @@ def test_a_mask_in_another_orientation_marks_the_same_places(
     np.testing.assert_array_equal(masks_of(other), expected)
 
 
-def test_a_mask_of_another_resolution_marks_the_same_places(tmp_path: Path) -> None:
+def test_a_mask_of_another_resolution_marks_the_same_places(tmp_path):
     marks = np.zeros((4, 5, 3), np.uint8)
     marks[0, 1:4, 0] = 1  # at the rim of the volume, where nothing may be lost
     double = marks.repeat(2, 0).repeat(2, 1).repeat(2, 2)
@@ -114,13 +112,13 @@ def test_a_mask_of_another_resolution_marks_the_same_places(tmp_path: Path) -> N
     np.testing.assert_array_equal(masks_of(masked_set(tmp_path / "b", marks, coarse)), expected)
 
 
-def test_rounding_of_an_affine_is_no_other_grid(tmp_path: Path) -> None:
+def test_rounding_of_an_affine_is_no_other_grid(tmp_path):
     rounded = nibabel.affines.from_matvec(np.eye(3), [5e-4, 0, 0])
     expected = masks_of(masked_set(tmp_path / "a", MARKS))
     np.testing.assert_array_equal(masks_of(masked_set(tmp_path / "b", MARKS, rounded)), expected)
 
 
-def test_a_mask_apart_from_its_image_is_an_error_with_both_grids(tmp_path: Path) -> None:
+def test_a_mask_apart_from_its_image_is_an_error_with_both_grids(tmp_path):
     folder = masked_set(tmp_path, MARKS, image=np.diag([-1, -1, 1, 1]))
     message = (
         r"label/case\.nii\.gz: does not cover its image .*img/case\.nii\.gz, which reaches up to "
@@ -143,16 +141,12 @@ BAD_MASKS = {
 
 
 @pytest.mark.parametrize(("mask", "reason"), BAD_MASKS.values(), ids=BAD_MASKS)
-def test_a_mask_that_does_not_fit_is_an_error(
-    tmp_path: Path, mask: NDArray[Any], reason: str
-) -> None:
+def test_a_mask_that_does_not_fit_is_an_error(tmp_path, mask, reason):
     with pytest.raises(UserError, match=rf"label/case\.nii\.gz: .*{reason}"):
         find_split(masked_set(tmp_path, mask), key=KEY)
 
 
-def test_an_unreadable_mask_is_named_and_an_empty_one_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unreadable_mask_is_named_and_an_empty_one_warned_of(tmp_path, caplog):
     folder = masked_set(tmp_path, np.zeros_like(MARKS))
     assert find_split(folder, key=KEY).labels == [0] * 8
     assert "label/case.nii.gz: marks nothing" in caplog.text
@@ -162,9 +156,7 @@ def test_an_unreadable_mask_is_named_and_an_empty_one_warned_of(
 
 
 @pytest.mark.parametrize(("name", "package"), [("x.dcm", "pydicom"), ("x.nii.gz", "nibabel")])
-def test_without_the_extra_the_command_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str
-) -> None:
+def test_without_the_extra_the_command_is_named(tmp_path, monkeypatch, name, package):
     (tmp_path / "good").mkdir()
     (tmp_path / "good" / name).write_bytes(b"any")
     monkeypatch.setitem(sys.modules, package, None)

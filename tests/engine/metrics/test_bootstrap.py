@@ -7,15 +7,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from engine.metrics.bins import ordered_keys
-from engine.metrics.bootstrap import (
-    PixelBootstrap,
-    mean_interval,
-    poisson_weights,
-    score_intervals,
-)
+from engine.metrics.bootstrap import PixelBootstrap, mean_interval, poisson_weights, score_intervals
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import region_weights
-from utils.patients import patient_of
 
 
 def make_images(count=40, seed=0):
@@ -172,21 +166,6 @@ def test_pixel_interval_holds_the_metric_and_memory_is_flat():
     assert bootstrap._bins.counts.nbytes <= 3 * 200 * 4096 * 8
 
 
-@pytest.mark.parametrize(
-    ("pattern", "patient"),
-    [(r"BraTS2021_(\d+)", "00012"), (r"BraTS\d+_\d+", "BraTS2021_00012")],
-)
-def test_patient_of_takes_the_group_or_the_match(pattern, patient):
-    assert patient_of("BraTS2021_00012_flair_61", pattern) == patient
-
-
-@pytest.mark.parametrize("pattern", [r"(x)?flair", "patient_"])
-def test_patient_of_names_the_file_and_the_pattern(pattern):
-    with pytest.raises(ValueError, match="BraTS2021_00012_flair_61") as error:
-        patient_of("BraTS2021_00012_flair_61", pattern)
-    assert repr(pattern) in str(error.value)
-
-
 def test_the_interval_of_a_mean_is_that_of_resampled_means():
     values = np.random.default_rng(0).uniform(size=30)
     interval = mean_interval(values, [f"v{i}" for i in range(30)], seed=1, replicates=2000)
@@ -203,8 +182,7 @@ def test_values_of_one_patient_are_drawn_together():
 
 
 @pytest.mark.parametrize(
-    ("level", "names"),
-    [("volume", ["volume_auroc", "volume_ap"]), ("patient", ["patient_auroc"])],
+    ("level", "names"), [("volume", ["volume_auroc", "volume_ap"]), ("patient", ["patient_auroc"])]
 )
 def test_intervals_of_volumes_and_patients(level, names):
     labels, scores, groups = make_images()

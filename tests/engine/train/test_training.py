@@ -10,9 +10,11 @@ from tensorboard.backend.event_processing.event_accumulator import SCALARS, Even
 from tensorboard.summary.writer import event_file_writer
 
 from datasets.folders.find import Split
+from engine.build import build_autoencoder
 from engine.evaluate.scorer import Scorer
 from engine.train.loss_watch import LossWatch
 from engine.train.start import create_trainer, train
+from tests.conftest import tiny_in
 from utils.config.load import load_config
 from utils.errors import UserError
 
@@ -58,20 +60,31 @@ def check_same_training(one: Path, other: Path) -> None:
     check_same_weights(one, other)
 
 
-def test_a_run_writes_what_scripts_may_rely_on(tiny):
-    config = tiny()
-    folder = train(config)
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, phantoms):
+    """The folder of a run of four epochs that nothing has stopped."""
+    return train(tiny_in(tmp_path_factory.mktemp("unbroken"), phantoms)())
+
+
+@pytest.fixture
+def finished(tiny, tmp_path, unbroken):
+    """A copy of that run, where the configs of ``tiny`` have theirs."""
+    return shutil.copytree(unbroken, tmp_path / "results")
+
+
+def test_a_run_writes_what_scripts_may_rely_on(tiny, finished):
     for name in ("config.ini", "training.csv", "curves.png", "checkpoints/best_ckpt.pth"):
-        assert (folder / name).stat().st_size > 0
-    assert list((folder / "tensorboard").iterdir())
-    rows = read_table(folder)
+        assert (finished / name).stat().st_size > 0
+    rows = read_table(finished)
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert [bool(row["val_image_auroc"]) for row in rows] == [False, True, False, True]
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
-    assert not any(".model." in name for name in weights(folder))
-    again = load_config(folder / "config.ini")
-    assert again.training == config.training
-    assert again.testing == config.testing
+    assert not any(".model." in name for name in weights(finished))
+    # Loss, rate and two times of four epochs, seven metrics of two validations.
+    assert len(set(event_steps(finished))) == len(event_steps(finished)) == 4 * 4 + 2 * 7
+    config = tiny("N_EPOCHS=1")
+    again = load_config(train(config, overwrite=True) / "config.ini")
+    assert (again.training, again.testing) == (config.training, config.testing)
 
 
 def test_only_trained_parts_change(tiny):
@@ -94,17 +107,14 @@ def test_only_trained_parts_change(tiny):
 
 
 def test_the_full_checkpoint_needs_no_other_weights(tiny):
-    from engine.build import build_autoencoder
-
     folder = train(tiny("N_EPOCHS=1", "CHECKPOINT_CONTENT=full"))
     checkpoint = folder / "checkpoints" / "last_ckpt.pth"
     assert any(".model." in name for name in weights(folder))
-    settings = tiny("MODEL_WEIGHTS=/no/such/file.pth").testing
-    images = torch.randn(2, 3, 32, 32)
-    with torch.no_grad():
-        whole = build_autoencoder(settings, checkpoint).eval()(images)
-        from_random = build_autoencoder(tiny().testing, checkpoint).eval()(images)
-    assert torch.equal(whole, from_random)
+    models = [
+        build_autoencoder(tiny(f"MODEL_WEIGHTS={source}").testing, checkpoint).state_dict()
+        for source in ("/no/such/file.pth", "random")
+    ]
+    assert all(torch.equal(tensor, models[1][name]) for name, tensor in models[0].items())
 
 
 def press_ctrl_c(*_):
@@ -133,26 +143,24 @@ def stopped(config, step):
     return trainer
 
 
-@pytest.mark.parametrize(
-    ("keys", "step"),
-    [
-        ((), 10),
-        (("NUM_WORKERS=2",), 10),
-        # Steps of two batches; the ninth of an epoch is left over.
-        (("BATCH_SIZE_TRAIN=2", "ACCUMULATE=2"), 22),
-    ],
-)
-def test_resuming_ends_bit_identical_with_an_unbroken_run(tiny, tmp_path, keys, step):
-    unbroken = train(tiny(f"RESULTS_PATH={tmp_path / 'unbroken'}", *keys))
-    config = tiny(f"RESULTS_PATH={tmp_path / 'broken'}", *keys)
-    stopped(config, step)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resuming_ends_bit_identical_with_an_unbroken_run(tiny, unbroken, workers):
+    config = tiny(f"NUM_WORKERS={workers}")
+    stopped(config, 10)
     assert len(read_table(config.training.results_path)) == 2
     check_same_training(train(config, resume=True), unbroken)
 
 
-def test_a_stop_in_a_validation_loses_its_epoch_alone(tiny, tmp_path, monkeypatch):
-    unbroken = train(tiny(f"RESULTS_PATH={tmp_path / 'unbroken'}"))
-    config = tiny(f"RESULTS_PATH={tmp_path / 'broken'}")
+def test_resuming_steps_of_two_batches(tiny, tmp_path):
+    # The ninth batch of an epoch is left over.
+    keys = ["BATCH_SIZE_TRAIN=2", "ACCUMULATE=2", "N_EPOCHS=3"]
+    whole = train(tiny(f"RESULTS_PATH={tmp_path / 'whole'}", *keys))
+    stopped(tiny(*keys), 22)
+    check_same_training(train(tiny(*keys), resume=True), whole)
+
+
+def test_a_stop_in_a_validation_loses_its_epoch_alone(tiny, unbroken, monkeypatch):
+    config = tiny()
     with monkeypatch.context() as patch:
         patch.setattr(Scorer, "score", press_ctrl_c)
         with pytest.raises(KeyboardInterrupt):
@@ -161,48 +169,36 @@ def test_a_stop_in_a_validation_loses_its_epoch_alone(tiny, tmp_path, monkeypatc
     check_same_training(train(config, resume=True), unbroken)
 
 
-def test_tensorboard_shows_an_epoch_once_that_was_not_saved(tiny, tmp_path, monkeypatch):
-    unbroken = train(tiny(f"RESULTS_PATH={tmp_path / 'unbroken'}"))
-    # Loss, rate and two times of four epochs, seven metrics of two validations.
-    assert len(set(event_steps(unbroken))) == len(event_steps(unbroken)) == 4 * 4 + 2 * 7
-    trainer = create_trainer(tiny(f"RESULTS_PATH={tmp_path / 'broken'}"))
-    finish = trainer._finish_epoch
+def test_tensorboard_shows_an_epoch_once_that_was_not_saved(tiny, unbroken, monkeypatch):
+    trainer = create_trainer(tiny())
+    finish, folder = trainer._finish_epoch, trainer.files.folder
     monkeypatch.setattr(
         trainer, "_finish_epoch", lambda row: finish(row) if row["epoch"] < 3 else press_ctrl_c()
     )
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
-    assert ("train_loss", 3) in event_steps(trainer.files.folder)
-    check_same_training(train(tiny(f"RESULTS_PATH={tmp_path / 'broken'}"), resume=True), unbroken)
-    train(tiny("N_EPOCHS=1", f"RESULTS_PATH={tmp_path / 'broken'}"), overwrite=True)
-    assert {epoch for _, epoch in event_steps(tmp_path / "broken")} == {1}
-    assert len(list((tmp_path / "broken" / "tensorboard").iterdir())) == 1
+    assert ("train_loss", 3) in event_steps(folder)
+    check_same_training(train(tiny(), resume=True), unbroken)
+    train(tiny("N_EPOCHS=1"), overwrite=True)
+    assert {epoch for _, epoch in event_steps(folder)} == {1}
+    assert len(list((folder / "tensorboard").iterdir())) == 1
 
 
 def test_a_first_epoch_that_is_stopped_leaves_nothing_in_the_way(tiny):
-    trainer = stopped(tiny(), 3)
+    trainer = stopped(tiny("N_EPOCHS=1"), 3)
     assert not trainer.files.run_exists()
-    train(tiny())
-
-
-def test_resuming_with_another_config_names_the_differing_keys(tiny):
-    train(tiny("N_EPOCHS=1"))
-    with pytest.raises(UserError, match=r"N_EPOCHS: was '1', is '2'.*--overwrite"):
-        train(tiny("N_EPOCHS=2"), resume=True)
-
-
-def test_resuming_without_a_run_is_an_error(tiny):
     with pytest.raises(UserError, match="nothing to resume"):
-        train(tiny(), resume=True)
+        train(tiny("N_EPOCHS=1"), resume=True)
+    train(tiny("N_EPOCHS=1"))
 
 
-def test_a_run_is_not_overwritten_unasked(tiny):
-    folder = train(tiny("N_EPOCHS=1"))
-    before = (folder / "training.csv").read_bytes()
+def test_a_finished_run_is_neither_overwritten_nor_changed_unasked(tiny, finished):
+    with pytest.raises(UserError, match=r"N_EPOCHS: was '4', is '5'.*--overwrite"):
+        train(tiny("N_EPOCHS=5"), resume=True)
+    before = (finished / "training.csv").read_bytes()
     with pytest.raises(UserError, match=r"--resume.*--overwrite"):
-        train(tiny("N_EPOCHS=1"))
-    assert (folder / "training.csv").read_bytes() == before
-    train(tiny("N_EPOCHS=1"), overwrite=True)
+        train(tiny())
+    assert (finished / "training.csv").read_bytes() == before
 
 
 def test_best_checkpoint_is_not_chosen_on_the_test_split(tiny):
@@ -272,44 +268,40 @@ def test_too_few_images_for_a_batch(tiny):
         create_trainer(tiny("BATCH_SIZE_TRAIN=19"))
 
 
-def test_an_image_with_a_damaged_header_is_found_before_training(tiny, tmp_path, phantoms):
-    folder = tmp_path / "train"
-    shutil.copytree(phantoms / "train", folder)
-    bad = sorted((folder / "good" / "img").iterdir())[7]
-    bad.write_bytes(b"")
-    with pytest.raises(UserError, match=bad.name):
-        create_trainer(tiny(f"TRAIN_DATA_PATH={folder}"))
+@pytest.fixture
+def damaged(tmp_path, phantoms):
+    """One of the training images, of a copy of the phantoms."""
+    folder = shutil.copytree(phantoms / "train", tmp_path / "train")
+    return sorted((folder / "good" / "img").iterdir())[7]
+
+
+def test_an_image_with_a_damaged_header_is_found_before_training(tiny, tmp_path, damaged):
+    damaged.write_bytes(b"")
+    with pytest.raises(UserError, match=damaged.name):
+        create_trainer(tiny(f"TRAIN_DATA_PATH={tmp_path / 'train'}"))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_damaged_behind_its_header_stops_the_first_epoch(
-    tiny, tmp_path, phantoms, workers
-):
-    folder = tmp_path / "train"
-    shutil.copytree(phantoms / "train", folder)
-    bad = sorted((folder / "good" / "img").iterdir())[7]
-    bad.write_bytes(bad.read_bytes()[:90])
+def test_an_image_damaged_behind_its_header_stops_the_first_epoch(tiny, tmp_path, damaged, workers):
+    damaged.write_bytes(damaged.read_bytes()[:90])
     with pytest.raises(UserError) as caught:
-        train(tiny(f"TRAIN_DATA_PATH={folder}", f"NUM_WORKERS={workers}"))
+        train(tiny(f"TRAIN_DATA_PATH={tmp_path / 'train'}", f"NUM_WORKERS={workers}"))
     text = str(caught.value)
-    assert text.startswith(f"{bad}: cannot be read as an image")
+    assert text.startswith(f"{damaged}: cannot be read as an image")
     assert text.endswith("; check_dataset.py lists all of them")
     assert "\n" not in text
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda state: [],
-        lambda state: state | {"config": 3},
-        lambda state: {k: v for k, v in state.items() if k != "model"},
-        lambda state: {k: v for k, v in state.items() if k != "optimizer"},
-        lambda state: state | {"optimizer": {"state": {}, "param_groups": []}},
-    ],
-)
-def test_a_damaged_training_state_is_an_error_that_names_it(tiny, damage):
-    folder = train(tiny("N_EPOCHS=1"))
-    path = folder / "checkpoints" / "training_state.pth"
-    torch.save(damage(torch.load(path, weights_only=True)), path)
-    with pytest.raises(UserError, match=r"training_state\.pth"):
-        train(tiny("N_EPOCHS=1"), resume=True)
+def test_a_damaged_training_state_is_an_error_that_names_it(tiny, finished):
+    path = finished / "checkpoints" / "training_state.pth"
+    state = torch.load(path, weights_only=True)
+    for damage in (
+        [],
+        state | {"config": 3},
+        {key: value for key, value in state.items() if key != "model"},
+        {key: value for key, value in state.items() if key != "optimizer"},
+        state | {"optimizer": {"state": {}, "param_groups": []}},
+    ):
+        torch.save(damage, path)
+        with pytest.raises(UserError, match=r"training_state\.pth"):
+            train(tiny(), resume=True)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from engine.train.loop import Trainer
 from engine.train.loss_watch import LossWatch
 from engine.train.start import create_trainer
 from models.onednn import OneDnnLinear
@@ -20,19 +17,13 @@ from utils.config.load import load_config
 
 
 @pytest.fixture(scope="module")
-def published() -> dict[str, Any]:
+def published():
     """What the published code gives in 30 steps from tests/golden/checkpoint.pth."""
     return json.loads((GOLDEN / "trajectory.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(params=[1, 2])
-def trainer(
-    request: pytest.FixtureRequest,
-    published: dict[str, Any],
-    golden: dict[str, Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Trainer:
+def trainer(request, published, golden, tmp_path, monkeypatch):
     """A run on the published steps' images, each step in one batch or accumulated from two."""
     monkeypatch.chdir(GOLDEN)
     rows = [row for step in published["order"] for row in step]
@@ -57,9 +48,7 @@ def trainer(
     return trainer
 
 
-def test_training_follows_the_published_steps(
-    trainer: Trainer, published: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_follows_the_published_steps(trainer, published, monkeypatch):
     losses: list[float] = []
     rates: list[float] = []
     add = LossWatch.add

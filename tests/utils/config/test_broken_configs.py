@@ -18,9 +18,10 @@ from utils.config.load import ini_text
 from utils.config.schema import SCHEMAS, keys_of
 
 ROOT = Path(__file__).parents[3]
-Row = tuple[str, str, tuple[str, ...]]
+Row = tuple[str, str | None, tuple[str, ...]]
+REQUIRED = ("TRAIN_DATA_PATH", "VAL_DATA_PATH", "RESULTS_PATH", "MODEL_NAME")
 
-# (SECTION.KEY, value, what the message must say). Each row gives exactly one problem.
+# (SECTION.KEY, value or None to leave it out, what the message must say): one problem each.
 VALUES: list[Row] = [
     # Numbers; the properties below try their ranges.
     ("TRAINING.SEED", "9" * 5000, ("a whole number from 0",)),
@@ -120,12 +121,9 @@ VALUES: list[Row] = [
     ("TESTING.LR", "1", ("belongs into [TRAINING]",)),
     ("TRAINING.CHECKPOINT_PATH", "a.pth", ("belongs into [TESTING]",)),
     ("TRAINING.IMAGE_REDUCTION", "max", ("belongs into [TESTING]",)),
+    *((f"TRAINING.{key}", None, ("missing; give ",)) for key in REQUIRED),
+    *((f"TESTING.{key}", None, ("missing; give ",)) for key in ("TEST_DATA_PATH", "RESULTS_PATH")),
 ]
-
-REQUIRED = [
-    "TRAINING.TRAIN_DATA_PATH", "TRAINING.VAL_DATA_PATH", "TRAINING.RESULTS_PATH",
-    "TRAINING.MODEL_NAME", "TESTING.TEST_DATA_PATH", "TESTING.RESULTS_PATH",
-]  # fmt: skip
 
 
 def assert_one_problem(folder: Path, text: str, place: str, said: tuple[str, ...]) -> None:
@@ -138,21 +136,16 @@ def assert_one_problem(folder: Path, text: str, place: str, said: tuple[str, ...
         assert words in line
 
 
-def test_the_small_config_is_valid(tmp_path: Path) -> None:
+def test_the_small_config_is_valid(tmp_path):
     assert problems_of(tmp_path, small_ini()) == []
 
 
 @pytest.mark.parametrize(("place", "value", "said"), VALUES, ids=range(len(VALUES)))
-def test_broken_values(tmp_path: Path, place: str, value: str, said: tuple[str, ...]) -> None:
+def test_broken_values(tmp_path, place, value, said):
     assert_one_problem(tmp_path, small_ini({place: value}), place, said)
 
 
-@pytest.mark.parametrize("place", REQUIRED)
-def test_missing_keys(tmp_path: Path, place: str) -> None:
-    assert_one_problem(tmp_path, small_ini({place: None}), place, ("missing; give ",))
-
-
-def test_a_checkpoint_must_be_named_where_there_is_no_training(tmp_path: Path) -> None:
+def test_a_checkpoint_must_be_named_where_there_is_no_training(tmp_path):
     text = small_ini({"TESTING.CHECKPOINT_PATH": None})
     assert problems_of(tmp_path, text) == []
     assert_one_problem(
@@ -169,25 +162,25 @@ WORDS = {
 NUMBERS = [place for place, words in WORDS.items() if "number" in words and "list" not in words]
 LISTS = [place for place, words in WORDS.items() if "list of" in words and "tags" not in words]
 RANGES = [place for place in NUMBERS if re.search(r"from \d+ to \d+$", WORDS[place])]
-FEW = settings(
+PROPERTY = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
-@FEW
+@PROPERTY
 @given(
     place=st.sampled_from(NUMBERS + LISTS),
     value=st.sampled_from(["x", "1,", "nan", "inf", "%(HOME)s", "96x96", "1.5.2", "95%"]),
 )
-def test_no_number(tmp_path: Path, place: str, value: str) -> None:
+def test_no_number(tmp_path, place, value):
     (problem,) = problems_of(tmp_path, small_ini({place: value}))
     assert f"{problem.section}.{problem.key}" == place
     assert problem.text == f"found {value!r}; give {WORDS[place]}"
 
 
-@FEW
+@PROPERTY
 @given(place=st.sampled_from(RANGES), beyond=st.integers(1, 10**30))
-def test_ranges_are_what_messages_say(tmp_path: Path, place: str, beyond: int) -> None:
+def test_ranges_are_what_messages_say(tmp_path, place, beyond):
     low, high = map(int, re.findall(r"\d+", WORDS[place]))
     for value in (low - beyond, high + beyond):
         assert_one_problem(tmp_path, small_ini({place: str(value)}), place, (WORDS[place],))
@@ -196,81 +189,53 @@ def test_ranges_are_what_messages_say(tmp_path: Path, place: str, beyond: int) -
         assert all(WORDS[place] not in problem.text for problem in found)
 
 
+# Changes of [TRAINING], and the keys that are named.
 SEVERAL: list[tuple[Mapping[str, str], set[str]]] = [
     # Three encoders, and lists that were left at two entries.
-    (
-        {"TRAINING.MODEL_NAME": "test_vit, test_vit2, test_vit", "TRAINING.PATCH_SIZE": "16, 16",
-         "TRAINING.N_PATCHES": "6, 6", "TRAINING.N_REG_TOKENS": "0, 0",
-         "TRAINING.FINAL_PROJ_IN_FEATURES": "64, 64", "TRAINING.FINAL_PROJ_OUT_FEATURES": "48, 48"},
-        {"PATCH_SIZE", "N_PATCHES", "N_REG_TOKENS", "FINAL_PROJ_IN_FEATURES",
-         "FINAL_PROJ_OUT_FEATURES"},
-    ),
-    (
-        {"TRAINING.MODEL_NAME": "test_vit, test_vit2", "TRAINING.PATCH_SIZE": "16, 8",
-         "TRAINING.N_PATCHES": "6, 6", "TRAINING.N_REG_TOKENS": "0, 0",
-         "TRAINING.FINAL_PROJ_IN_FEATURES": "64, 64", "TRAINING.FINAL_PROJ_OUT_FEATURES": "48, 4"},
-        {"N_PATCHES", "FINAL_PROJ_OUT_FEATURES"},
-    ),
+    ({"MODEL_NAME": "test_vit, test_vit2, test_vit", "PATCH_SIZE": "16, 16", "N_PATCHES": "6, 6",
+      "N_REG_TOKENS": "0, 0", "FINAL_PROJ_IN_FEATURES": "64, 64",
+      "FINAL_PROJ_OUT_FEATURES": "48, 48"},
+     {"PATCH_SIZE", "N_PATCHES", "N_REG_TOKENS", "FINAL_PROJ_IN_FEATURES",
+      "FINAL_PROJ_OUT_FEATURES"}),
+    ({"MODEL_NAME": "test_vit, test_vit2", "PATCH_SIZE": "16, 8", "N_PATCHES": "6, 6",
+      "N_REG_TOKENS": "0, 0", "FINAL_PROJ_IN_FEATURES": "64, 64",
+      "FINAL_PROJ_OUT_FEATURES": "48, 4"}, {"N_PATCHES", "FINAL_PROJ_OUT_FEATURES"}),
     # An extra block: all three keys, heads that divide its width.
-    (
-        {"TRAINING.ADDITIONAL_BLOCK_DIM": "64"},
-        {"ADDITIONAL_BLOCK_NUM_HEADS", "ADDITIONAL_BLOCK_MLP_RATIO"},
-    ),
-    (
-        {"TRAINING.ADDITIONAL_BLOCK_DIM": "64", "TRAINING.ADDITIONAL_BLOCK_NUM_HEADS": "5",
-         "TRAINING.ADDITIONAL_BLOCK_MLP_RATIO": "4"},
-        {"ADDITIONAL_BLOCK_NUM_HEADS"},
-    ),
-    (
-        {"TRAINING.ADDITIONAL_BLOCK_NUM_HEADS": "0", "TRAINING.ADDITIONAL_BLOCK_MLP_RATIO": "-4"},
-        {"ADDITIONAL_BLOCK_NUM_HEADS", "ADDITIONAL_BLOCK_MLP_RATIO"},
-    ),
-    (
-        {"TRAINING.ADDITIONAL_BLOCK_DIM": "64, 64", "TRAINING.ADDITIONAL_BLOCK_NUM_HEADS": "4",
-         "TRAINING.ADDITIONAL_BLOCK_MLP_RATIO": "4"},
-        {"ADDITIONAL_BLOCK_DIM"},
-    ),
+    ({"ADDITIONAL_BLOCK_DIM": "64"}, {"ADDITIONAL_BLOCK_NUM_HEADS", "ADDITIONAL_BLOCK_MLP_RATIO"}),
+    ({"ADDITIONAL_BLOCK_DIM": "64", "ADDITIONAL_BLOCK_NUM_HEADS": "5",
+      "ADDITIONAL_BLOCK_MLP_RATIO": "4"}, {"ADDITIONAL_BLOCK_NUM_HEADS"}),
+    ({"ADDITIONAL_BLOCK_NUM_HEADS": "0", "ADDITIONAL_BLOCK_MLP_RATIO": "-4"},
+     {"ADDITIONAL_BLOCK_NUM_HEADS", "ADDITIONAL_BLOCK_MLP_RATIO"}),
+    ({"ADDITIONAL_BLOCK_DIM": "64, 64", "ADDITIONAL_BLOCK_NUM_HEADS": "4",
+      "ADDITIONAL_BLOCK_MLP_RATIO": "4"}, {"ADDITIONAL_BLOCK_DIM"}),
     # One wrong number that contradicts several others.
-    (
-        {"TRAINING.RESIZE": "100", "TRAINING.CRITERION_TRAIN": "PERCEPTUAL_VIT_mae"},
-        {"N_PATCHES", "DECODER_N_PATCHES", "PERCEPTUAL_PATCH_SIZE_VAL", "CRITERION_TRAIN"},
-    ),
-    ({"TRAINING.PATCH_SIZE": "8", "TRAINING.DECODER_PATCH_SIZE": "16"},
-     {"N_PATCHES", "DECODER_N_PATCHES"}),
-    ({"TRAINING.DECODER_DIM": "50"}, {"DECODER_DIM", "DECODER_NUM_HEADS"}),
-    (
-        {"TRAINING.DECODER_N_PATCHES": "13"},
-        {"JUNCTION_N_QUERIES", "DECODER_N_PATCHES"},
-    ),
-    (
-        {"TRAINING.N_PATCHES": "7", "TRAINING.CRITERION_TRAIN_WEIGHTS": "1, 1",
-         "TRAINING.PERCEPTUAL_METRIC_TRAIN": "content+style", "TRAINING.LRR": "1"},
-        {"N_PATCHES", "CRITERION_TRAIN_WEIGHTS", "PERCEPTUAL_METRIC_TRAIN", "LRR"},
-    ),
+    ({"RESIZE": "100", "CRITERION_TRAIN": "PERCEPTUAL_VIT_mae"},
+     {"N_PATCHES", "DECODER_N_PATCHES", "PERCEPTUAL_PATCH_SIZE_VAL", "CRITERION_TRAIN"}),
+    ({"PATCH_SIZE": "8", "DECODER_PATCH_SIZE": "16"}, {"N_PATCHES", "DECODER_N_PATCHES"}),
+    ({"DECODER_DIM": "50"}, {"DECODER_DIM", "DECODER_NUM_HEADS"}),
+    ({"DECODER_N_PATCHES": "13"}, {"JUNCTION_N_QUERIES", "DECODER_N_PATCHES"}),
+    ({"N_PATCHES": "7", "CRITERION_TRAIN_WEIGHTS": "1, 1",
+      "PERCEPTUAL_METRIC_TRAIN": "content+style", "LRR": "1"},
+     {"N_PATCHES", "CRITERION_TRAIN_WEIGHTS", "PERCEPTUAL_METRIC_TRAIN", "LRR"}),
     # Wrong values, contradictions and what a backbone says, in one round.
-    (
-        {"TRAINING.SEED": "x", "TRAINING.TRAIN_DATA_PATH": "", "TRAINING.N_PATCHES": "7",
-         "TRAINING.LRR": "1", "TRAINING.JUNCTION_DIM": "-3", "TRAINING.N_REG_TOKENS": "4",
-         "TRAINING.PERCEPTUAL_MODEL_NAME": "nonsense"},
-        {"SEED", "TRAIN_DATA_PATH", "N_PATCHES", "LRR", "JUNCTION_DIM", "N_REG_TOKENS",
-         "PERCEPTUAL_MODEL_NAME"},
-    ),
-    (
-        {"TRAINING.RESIZE": "x", "TRAINING.USE_HIDDEN_STATE": "9"},
-        {"RESIZE", "USE_HIDDEN_STATE"},
-    ),
+    ({"SEED": "x", "TRAIN_DATA_PATH": "", "N_PATCHES": "7", "LRR": "1", "JUNCTION_DIM": "-3",
+      "N_REG_TOKENS": "4", "PERCEPTUAL_MODEL_NAME": "nonsense"},
+     {"SEED", "TRAIN_DATA_PATH", "N_PATCHES", "LRR", "JUNCTION_DIM", "N_REG_TOKENS",
+      "PERCEPTUAL_MODEL_NAME"}),
+    ({"RESIZE": "x", "USE_HIDDEN_STATE": "9"}, {"RESIZE", "USE_HIDDEN_STATE"}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "keys"), SEVERAL, ids=range(len(SEVERAL)))
-def test_all_problems_at_once(tmp_path: Path, changes: dict[str, str], keys: set[str]) -> None:
-    problems = problems_of(tmp_path, small_ini(changes))
+def test_all_problems_at_once(tmp_path, changes, keys):
+    text = small_ini({f"TRAINING.{key}": value for key, value in changes.items()})
+    problems = problems_of(tmp_path, text)
     assert {problem.key for problem in problems} == keys
     assert {problem.section for problem in problems} == {"TRAINING"}
     assert len({str(problem) for problem in problems}) == len(problems)
 
 
-def test_problems_of_both_sections_names_and_overrides_at_once(tmp_path: Path) -> None:
+def test_problems_of_both_sections_names_and_overrides_at_once(tmp_path):
     text = small_ini({"TRAINING.SEED": "x", "TESTING.SEED": "y"}) + "SEDE = 3\n[X]\n"
     problems = problems_of(tmp_path, text, ["RESIZE=nine", "nonsense"])
     found = [(Path(problem.file).name, problem.section, problem.key) for problem in problems]
@@ -286,9 +251,7 @@ def test_problems_of_both_sections_names_and_overrides_at_once(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("key", "value"), [("DEVICE", "gpu"), ("JUNCTION_HEADS", "5")])
-def test_a_fault_in_default_is_said_once_and_where_it_stands(
-    tmp_path: Path, key: str, value: str
-) -> None:
+def test_a_fault_in_default_is_said_once_and_where_it_stands(tmp_path, key, value):
     changes = {f"DEFAULT.{key}": value, f"TRAINING.{key}": None, f"TESTING.{key}": None}
     (problem,) = problems_of(tmp_path, small_ini(changes))
     assert (problem.section, problem.key) == ("DEFAULT", key)
@@ -318,7 +281,7 @@ FORMS: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("text", "said"), FORMS, ids=range(len(FORMS)))
-def test_broken_forms(tmp_path: Path, text: str, said: str) -> None:
+def test_broken_forms(tmp_path, text, said):
     (problem,) = problems_of(tmp_path, text)
     assert said in problem.text
     assert str(problem).startswith(f"{tmp_path / 'case.ini'}: ")
@@ -345,7 +308,7 @@ OVERRIDES: list[tuple[str, str, str]] = [
 
 
 @pytest.mark.parametrize(("override", "place", "said"), OVERRIDES, ids=range(len(OVERRIDES)))
-def test_broken_overrides(tmp_path: Path, override: str, place: str, said: str) -> None:
+def test_broken_overrides(tmp_path, override, place, said):
     text = small_ini().split("\n\n")[0] + "\n"
     (problem,) = problems_of(tmp_path, text, [override])
     assert problem.file == "--set"
@@ -355,17 +318,14 @@ def test_broken_overrides(tmp_path: Path, override: str, place: str, said: str) 
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("script", ["run_training.py", "run_test.py"])
-def test_scripts_say_config_errors_in_lines(tmp_path: Path, script: str) -> None:
+def test_scripts_say_config_errors_in_lines(tmp_path):
     file = tmp_path / "broken.ini"
     file.write_text(small_ini({"TRAINING.LRR": "1", "TESTING.SEED": "x"}), encoding="utf-8")
-    process = run(script, "--config", str(file), "--set", "N_PATCHES=7")
+    process = run("run_training.py", "--config", str(file), "--set", "N_PATCHES=7")
     assert process.returncode == 2
     assert [line.split(": ")[:2] for line in process.stderr.splitlines()] == [
         [str(file), "[TRAINING] LRR"],
@@ -385,7 +345,7 @@ def test_scripts_say_config_errors_in_lines(tmp_path: Path, script: str) -> None
         ([], 2, "required: --config"),
     ],
 )
-def test_help_and_wrong_calls_without_torch(arguments: list[str], code: int, said: str) -> None:
+def test_help_and_wrong_calls_without_torch(arguments, code, said):
     process = run("-X", "importtime", "run_training.py", *arguments)
     assert process.returncode == code
     assert said in process.stdout + process.stderr
@@ -404,9 +364,6 @@ VALUE = st.one_of(
     st.sampled_from(["", ",", "1,", "nan", "1e400", "~x", "~", "a\n b", "\\", "(?P<", "True"]),
     st.lists(st.integers(-3, 99), max_size=4).map(lambda items: ", ".join(map(str, items))),
 )
-PROPERTY = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 
 
 def assert_config_or_problems(folder: Path, text: str | bytes, *overrides: str) -> None:
@@ -419,12 +376,6 @@ def assert_config_or_problems(folder: Path, text: str | bytes, *overrides: str) 
         assert (again.training, again.testing) == (config.training, config.testing)
 
 
-@PROPERTY
-@given(content=st.binary(max_size=200))
-def test_no_bytes_crash(tmp_path: Path, content: bytes) -> None:
-    assert_config_or_problems(tmp_path, content)
-
-
 LINE = st.one_of(
     TEXT,
     st.builds("{} {} {}".format, st.sampled_from(NAMES), st.sampled_from("=: "), VALUE),
@@ -432,36 +383,37 @@ LINE = st.one_of(
         ["[DEFAULT]", "[TRAINING]", "[TESTING]", "[X]", "[]", " [TESTING]", "[TRAINING", "=", ":"]
     ),
 )
-
-
-@PROPERTY
-@given(lines=st.lists(LINE, max_size=12))
-def test_no_text_crashes(tmp_path: Path, lines: list[str]) -> None:
-    assert_config_or_problems(tmp_path, "\n".join(lines))
-
-
-@PROPERTY
-@given(override=st.one_of(st.text(), st.builds("{}={}".format, st.sampled_from(NAMES), VALUE)))
-def test_no_override_crashes(tmp_path: Path, override: str) -> None:
-    assert_config_or_problems(tmp_path, small_ini(), override)
-
-
-@PROPERTY
-@given(changes=st.dictionaries(st.sampled_from(PLACES), VALUE | st.none(), max_size=4))
-def test_no_changed_value_crashes(tmp_path: Path, changes: dict[str, str | None]) -> None:
-    assert_config_or_problems(tmp_path, small_ini(changes))
-
-
 MUTATION = st.tuples(
     st.integers(0, len(small_ini()) - 1), st.integers(0, 40),
     st.text(string.printable + "\x00\x85ſ²٣", max_size=5),
 )  # fmt: skip
 
 
-@PROPERTY
-@given(mutations=st.lists(MUTATION, min_size=1, max_size=4))
-def test_no_mutation_crashes(tmp_path: Path, mutations: list[tuple[int, int, str]]) -> None:
+def mutated(mutations: list[tuple[int, int, str]]) -> str:
     text = small_ini()
     for start, length, put in mutations:
         text = text[:start] + put + text[start + length :]
-    assert_config_or_problems(tmp_path, text)
+    return text
+
+
+ANYTHING = {
+    "bytes": st.binary(max_size=200),
+    "lines": st.lists(LINE, max_size=12).map("\n".join),
+    "values": st.dictionaries(st.sampled_from(PLACES), VALUE | st.none(), max_size=4).map(
+        small_ini
+    ),
+    "mutations": st.lists(MUTATION, min_size=1, max_size=4).map(mutated),
+}
+
+
+@PROPERTY
+@given(data=st.data())
+@pytest.mark.parametrize("content", ANYTHING.values(), ids=ANYTHING)
+def test_no_content_crashes(tmp_path, content, data):
+    assert_config_or_problems(tmp_path, data.draw(content))
+
+
+@PROPERTY
+@given(override=st.one_of(st.text(), st.builds("{}={}".format, st.sampled_from(NAMES), VALUE)))
+def test_no_override_crashes(tmp_path, override):
+    assert_config_or_problems(tmp_path, small_ini(), override)

@@ -42,27 +42,23 @@ BACKBONES = {
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_backbone_decides(tmp_path: Path, name: str) -> None:
+def test_a_backbone_decides(tmp_path, name):
     patch, registers, states, width, dim, junction_heads, decoder_heads, depth = BACKBONES[name]
+    expected = {
+        "resize": 224, "patch_size": (patch,), "n_patches": (224 // patch,),
+        "n_reg_tokens": (registers,), "use_hidden_state": states,
+        "final_proj_in_features": (width,), "final_proj_out_features": (dim,),
+        "junction_dim": dim, "junction_output_dim": dim, "decoder_dim": dim,
+        "junction_heads": junction_heads, "decoder_num_heads": decoder_heads,
+        "junction_n_queries": 784, "decoder_n_patches": 28, "decoder_patch_size": 8,
+        "decoder_depth": depth,
+    }  # fmt: skip
     config = short(tmp_path, f"MODEL_NAME={name}")
     for section in (config.need_training(), config.need_testing()):
-        assert section.resize == 224
-        assert (section.patch_size, section.n_patches) == ((patch,), (224 // patch,))
-        assert (section.n_reg_tokens, section.use_hidden_state) == ((registers,), states)
-        assert (section.final_proj_in_features, section.final_proj_out_features) == (
-            (width,),
-            (dim,),
-        )
-        assert section.junction_dim == section.junction_output_dim == section.decoder_dim == dim
-        assert (section.junction_heads, section.decoder_num_heads) == (
-            junction_heads,
-            decoder_heads,
-        )
-        assert (section.junction_n_queries, section.decoder_n_patches) == (784, 28)
-        assert (section.decoder_patch_size, section.decoder_depth) == (8, depth)
+        assert {key: getattr(section, key) for key in expected} == expected
 
 
-def test_the_run_is_derived_from_the_file_and_its_training(tmp_path: Path) -> None:
+def test_the_run_is_derived_from_the_file_and_its_training(tmp_path):
     config = short(tmp_path)
     training, testing = config.need_training(), config.need_testing()
     assert training.experiment_name == testing.experiment_name == "case"
@@ -82,9 +78,7 @@ def test_the_run_is_derived_from_the_file_and_its_training(tmp_path: Path) -> No
         (["CRITERION_TRAIN=MSE", "PERCEPTUAL_MODEL_NAME=test_vit"], (15, 19), (2, 3, 4)),
     ],
 )
-def test_blocks_of_the_perceptual_network(
-    tmp_path: Path, changes: list[str], training: tuple[int, ...], testing: tuple[int, ...]
-) -> None:
+def test_blocks_of_the_perceptual_network(tmp_path, changes, training, testing):
     config = short(tmp_path, *changes)
     assert config.need_training().perceptual_hstate_train == training
     assert config.need_testing().perceptual_hstate_val == testing
@@ -99,13 +93,7 @@ def test_blocks_of_the_perceptual_network(
         (64, (8, 16), (4, 8, 16), 64),
     ],
 )
-def test_the_size_of_images_decides(
-    tmp_path: Path,
-    resize: int,
-    training: tuple[int, ...],
-    testing: tuple[int, ...],
-    batch: int,
-) -> None:
+def test_the_size_of_images_decides(tmp_path, resize, training, testing, batch):
     config = short(tmp_path, f"RESIZE={resize}")
     assert config.need_training().perceptual_patch_size_train == training
     assert config.need_training().perceptual_patch_size_val == training
@@ -137,13 +125,13 @@ def test_the_size_of_images_decides(
         ),
     ],
 )
-def test_other_keys_decide(tmp_path: Path, changes: list[str], expected: dict[str, object]) -> None:
+def test_other_keys_decide(tmp_path, changes, expected):
     training = short(tmp_path, *changes).need_training()
     assert {name: getattr(training, name) for name in expected} == expected
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     names=st.lists(
@@ -158,9 +146,7 @@ def test_other_keys_decide(tmp_path: Path, changes: list[str], expected: dict[st
         max_size=1,
     ),
 )
-def test_what_is_derived_contradicts_nothing(
-    tmp_path: Path, names: list[str], resize: int | None, others: dict[str, int]
-) -> None:
+def test_what_is_derived_contradicts_nothing(tmp_path, names, resize, others):
     changes = [f"MODEL_NAME={', '.join(names)}", "PERCEPTUAL_MODEL_NAME=test_vit"]
     changes += [f"RESIZE={resize}"] if resize else []
     changes += [f"{key}={value}" for key, value in others.items()]
@@ -170,7 +156,7 @@ def test_what_is_derived_contradicts_nothing(
     assert (again.training, again.testing) == (config.training, config.testing)
 
 
-def test_one_fault_is_told_once_however_much_depends_on_it(tmp_path: Path) -> None:
+def test_one_fault_is_told_once_however_much_depends_on_it(tmp_path):
     for change, key in (("MODEL_NAME=vit_smal_patch14", "MODEL_NAME"), ("RESIZE=x", "RESIZE")):
         problems = problems_of(tmp_path, SHORT, [change])
         assert {problem.key for problem in problems} == {key}

@@ -16,7 +16,7 @@ Changes = dict[str, str | None]
 
 
 @pytest.fixture(autouse=True)
-def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_weights(monkeypatch):
     """No test here may read a weight, from a file or from the hub."""
 
     def refuse(*_: object, **__: object) -> None:
@@ -91,124 +91,66 @@ FITTING: dict[str, Changes] = {
 
 
 @pytest.mark.parametrize("changes", FITTING.values(), ids=FITTING)
-def test_fitting_backbones(tmp_path: Path, changes: Changes) -> None:
+def test_fitting_backbones(tmp_path, changes):
     assert geometry_problems(tmp_path, changes) == []
 
 
 # Changes, the key that is named, and what its line must say.
+BLOCK = {"ADDITIONAL_BLOCK_NUM_HEADS": "4", "ADDITIONAL_BLOCK_MLP_RATIO": "4"}
+RESNET = {"CRITERION_TRAIN": "PERCEPTUAL_RESNET18", "PERCEPTUAL_WEIGHTS": "a.pth"}
 CONTRADICTING: dict[str, tuple[Changes, str, tuple[str, ...]]] = {
-    "a typo": (
-        {"MODEL_NAME": "tset_vit"},
-        "MODEL_NAME",
-        ("no model 'tset_vit'", "test_vit"),
-    ),
+    "a typo": ({"MODEL_NAME": "tset_vit"}, "MODEL_NAME", ("no model 'tset_vit'", "test_vit")),
     "a typo in a long name": (
         at_224("vit_larg_patch14_reg4_dinov2.lvd142m", 1024, 14, 4),
-        "MODEL_NAME",
-        ("near are ", "vit_large_patch14_reg4_dinov2"),
-    ),
-    "a wrong tag": (
-        at_224("vit_small_patch16_224.dinoo", 384, 16, 0),
-        "MODEL_NAME",
-        ("dinoo", "vit_small_patch16_224.dino"),
-    ),
-    "a Hugging Face name": (
-        {"MODEL_NAME": "facebook/dinov2-large"},
-        "MODEL_NAME",
-        ("no model 'facebook/dinov2-large'",),
-    ),
+        "MODEL_NAME", ("near are ", "vit_large_patch14_reg4_dinov2")),
+    "a wrong tag": (at_224("vit_small_patch16_224.dinoo", 384, 16, 0),
+                    "MODEL_NAME", ("dinoo", "vit_small_patch16_224.dino")),
+    "a Hugging Face name": ({"MODEL_NAME": "facebook/dinov2-large"},
+                            "MODEL_NAME", ("no model 'facebook/dinov2-large'",)),
     "a CNN": ({"MODEL_NAME": "resnet18"}, "MODEL_NAME", ("resnet18", "a plain ViT")),
-    "a hierarchical ViT": (
-        {"MODEL_NAME": "swin_tiny_patch4_window7_224"},
-        "MODEL_NAME",
-        ("swin_tiny", "a plain ViT"),
-    ),
+    "a hierarchical ViT": ({"MODEL_NAME": "swin_tiny_patch4_window7_224"},
+                           "MODEL_NAME", ("swin_tiny", "a plain ViT")),
     # Its module does not even have the attributes that tell the geometry.
     "a ViT of another build": ({"MODEL_NAME": "xcit_nano_12_p8_224"}, "MODEL_NAME", ("xcit",)),
-    "a patch size that it refuses": (
-        {"MODEL_NAME": "vit_tiny_r_s16_p8_224"},
-        "MODEL_NAME",
-        ("vit_tiny_r_s16_p8_224", "'patch_size': 16"),
-    ),
+    "a patch size that it refuses": ({"MODEL_NAME": "vit_tiny_r_s16_p8_224"},
+                                     "MODEL_NAME", ("vit_tiny_r_s16_p8_224", "'patch_size': 16")),
     "a positive block": ({"USE_HIDDEN_STATE": "6"}, "USE_HIDDEN_STATE", ("no block 6", "-6 to 5")),
-    "a negative block": (
-        {"USE_HIDDEN_STATE": "-1, -7"},
-        "USE_HIDDEN_STATE",
-        ("test_vit has no block -7", "-6 to 5"),
-    ),
+    "a negative block": ({"USE_HIDDEN_STATE": "-1, -7"},
+                         "USE_HIDDEN_STATE", ("test_vit has no block -7", "-6 to 5")),
     "registers where there are none": ({"N_REG_TOKENS": "4"}, "N_REG_TOKENS", ("give 0",)),
     "no registers where there are four": (
         at_224("vit_small_patch14_reg4_dinov2.lvd142m", 384, 14, 0),
-        "N_REG_TOKENS",
-        ("found 0", "5 prefix tokens", "give 4"),
-    ),
-    "DINOv3 without its registers": (
-        at_224("vit_small_patch16_dinov3.lvd1689m", 384, 16, 0),
-        "N_REG_TOKENS",
-        ("give 4",),
-    ),
-    "the projection's width": (
-        {"FINAL_PROJ_IN_FEATURES": "1024"},
-        "FINAL_PROJ_IN_FEATURES",
-        ("found 1024", "test_vit has width 64"),
-    ),
-    "no projection": (
-        {"FINAL_PROJ_IN_FEATURES": "", "FINAL_PROJ_OUT_FEATURES": ""},
-        "JUNCTION_DIM",
-        ("found 48", "width 64", "FINAL_PROJ_* is empty"),
-    ),
-    "the additional block's width": (
-        {
-            "ADDITIONAL_BLOCK_DIM": "48",
-            "ADDITIONAL_BLOCK_NUM_HEADS": "4",
-            "ADDITIONAL_BLOCK_MLP_RATIO": "4",
-        },
-        "ADDITIONAL_BLOCK_DIM",
-        ("found 48", "width 64"),
-    ),
-    "the perceptual model's name": (
-        {"PERCEPTUAL_MODEL_NAME": "vit_lage_patch16_224.mae"},
-        "PERCEPTUAL_MODEL_NAME",
-        ("vit_large_patch16_224",),
-    ),
+        "N_REG_TOKENS", ("found 0", "5 prefix tokens", "give 4")),
+    "DINOv3 without its registers": (at_224("vit_small_patch16_dinov3.lvd1689m", 384, 16, 0),
+                                     "N_REG_TOKENS", ("give 4",)),
+    "the projection's width": ({"FINAL_PROJ_IN_FEATURES": "1024"}, "FINAL_PROJ_IN_FEATURES",
+                               ("found 1024", "test_vit has width 64")),
+    "no projection": ({"FINAL_PROJ_IN_FEATURES": "", "FINAL_PROJ_OUT_FEATURES": ""},
+                      "JUNCTION_DIM", ("found 48", "width 64", "FINAL_PROJ_* is empty")),
+    "the additional block's width": (BLOCK | {"ADDITIONAL_BLOCK_DIM": "48"},
+                                     "ADDITIONAL_BLOCK_DIM", ("found 48", "width 64")),
+    "the perceptual model's name": ({"PERCEPTUAL_MODEL_NAME": "vit_lage_patch16_224.mae"},
+                                    "PERCEPTUAL_MODEL_NAME", ("vit_large_patch16_224",)),
     "a perceptual CNN": ({"PERCEPTUAL_MODEL_NAME": "resnet50"}, "PERCEPTUAL_MODEL_NAME", ()),
     "a perceptual model whose blocks know the number of patches": (
         {"PERCEPTUAL_MODEL_NAME": "beit_base_patch16_224"},
-        "PERCEPTUAL_MODEL_NAME",
-        ("depend on the number of patches",),
-    ),
-    "the perceptual model's blocks": (
-        {"PERCEPTUAL_HSTATE_VAL": "1, 19"},
-        "PERCEPTUAL_HSTATE_VAL",
-        ("no block 19", "-6 to 5"),
-    ),
+        "PERCEPTUAL_MODEL_NAME", ("depend on the number of patches",)),
+    "the perceptual model's blocks": ({"PERCEPTUAL_HSTATE_VAL": "1, 19"},
+                                      "PERCEPTUAL_HSTATE_VAL", ("no block 19", "-6 to 5")),
     "the training criterion's blocks": (
         {"CRITERION_TRAIN": "PERCEPTUAL_VIT_mae", "PERCEPTUAL_HSTATE_TRAIN": "-7"},
-        "PERCEPTUAL_HSTATE_TRAIN",
-        ("no block -7",),
-    ),
+        "PERCEPTUAL_HSTATE_TRAIN", ("no block -7",)),
     "one file for two ResNets": (
-        {
-            "CRITERION_TRAIN": "PERCEPTUAL_RESNET18, PERCEPTUAL_RESNET34",
-            "CRITERION_TRAIN_WEIGHTS": "1, 1",
-            "CRITERION_VAL": "MSE",
-            "PERCEPTUAL_WEIGHTS": "a.pth",
-        },
-        "PERCEPTUAL_WEIGHTS",
-        ("'a.pth'", "PERCEPTUAL_RESNET18 and PERCEPTUAL_RESNET34"),
-    ),
+        RESNET | {"CRITERION_TRAIN": "PERCEPTUAL_RESNET18, PERCEPTUAL_RESNET34",
+                  "CRITERION_TRAIN_WEIGHTS": "1, 1", "CRITERION_VAL": "MSE"},
+        "PERCEPTUAL_WEIGHTS", ("'a.pth'", "PERCEPTUAL_RESNET18 and PERCEPTUAL_RESNET34")),
     "one file for training's ResNet and validation's ViT": (
-        {"CRITERION_TRAIN": "PERCEPTUAL_RESNET18", "PERCEPTUAL_WEIGHTS": "a.pth"},
-        "PERCEPTUAL_WEIGHTS",
-        ("test_vit and PERCEPTUAL_RESNET18", "hub"),
-    ),
-}
+        RESNET, "PERCEPTUAL_WEIGHTS", ("test_vit and PERCEPTUAL_RESNET18", "hub")),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "key", "said"), CONTRADICTING.values(), ids=CONTRADICTING)
-def test_contradicting_backbones(
-    tmp_path: Path, changes: Changes, key: str, said: tuple[str, ...]
-) -> None:
+def test_contradicting_backbones(tmp_path, changes, key, said):
     (problem,) = geometry_problems(tmp_path, changes)
     assert (problem.section, problem.key) == ("TRAINING", key)
     assert str(problem).isprintable()
@@ -216,7 +158,7 @@ def test_contradicting_backbones(
         assert words in problem.text
 
 
-def test_all_contradictions_at_once(tmp_path: Path) -> None:
+def test_all_contradictions_at_once(tmp_path):
     changes: Changes = {
         "MODEL_NAME": "nonsense, test_vit, test_vit2",
         "PATCH_SIZE": "16, 16, 16",

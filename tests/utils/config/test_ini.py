@@ -16,20 +16,20 @@ def read(folder: Path, text: str | bytes) -> RawConfig:
     return read_ini(file)
 
 
-def test_keys_are_in_capitals_and_values_as_they_stand(tmp_path: Path) -> None:
+def test_keys_are_in_capitals_and_values_as_they_stand(tmp_path):
     raw = read(tmp_path, "[TRAINING]\nresults_path = ./50%/%(x)s ; $HOME\nLR: 8e-5\n")
     assert raw.sections == {"TRAINING": {"RESULTS_PATH": "./50%/%(x)s ; $HOME", "LR": "8e-5"}}
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_line_ends_and_byte_order_mark(tmp_path: Path, ends: str, mark: bytes) -> None:
+def test_line_ends_and_byte_order_mark(tmp_path, ends, mark):
     text = "# ä\n[TRAINING]\nSEED = 1\n\n[TESTING]\nSEED = 2\n".replace("\n", ends)
     raw = read(tmp_path, mark + text.encode())
     assert raw.sections == {"TRAINING": {"SEED": "1"}, "TESTING": {"SEED": "2"}}
 
 
-def test_default_is_shared_and_known_apart(tmp_path: Path) -> None:
+def test_default_is_shared_and_known_apart(tmp_path):
     text = "[DEFAULT]\nSEED = 1\nLR = 2\n[TRAINING]\nSEED = 1\n[TESTING]\nRESIZE = 3\n"
     raw = read(tmp_path, text)
     assert raw.sections["TRAINING"] == {"SEED": "1", "LR": "2"}
@@ -38,7 +38,7 @@ def test_default_is_shared_and_known_apart(tmp_path: Path) -> None:
     assert raw.own == {"DEFAULT": {"SEED", "LR"}, "TRAINING": {"SEED"}, "TESTING": {"RESIZE"}}
 
 
-def test_an_indented_line_continues_a_value(tmp_path: Path) -> None:
+def test_an_indented_line_continues_a_value(tmp_path):
     raw = read(tmp_path, "[TRAINING]\nPATCH_SIZE = 1,\n  2\nSEED\t=\t3\t\n")
     assert raw.sections["TRAINING"] == {"PATCH_SIZE": "1,\n2", "SEED": "3"}
 
@@ -75,7 +75,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("text", "said"), FAULTS, ids=range(len(FAULTS)))
-def test_the_first_fault_is_told(tmp_path: Path, text: str, said: str) -> None:
+def test_the_first_fault_is_told(tmp_path, text, said):
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, text)
     (problem,) = caught.value.problems
@@ -91,7 +91,7 @@ def test_the_first_fault_is_told(tmp_path: Path, text: str, said: str) -> None:
         (b"[TRAINING]\n\x00\x00\x00", "holds a NUL byte in line 2"),
     ],
 )
-def test_other_encodings_are_refused_whole(tmp_path: Path, content: bytes, said: str) -> None:
+def test_other_encodings_are_refused_whole(tmp_path, content, said):
     with pytest.raises(ConfigError, match="as UTF-8") as caught:
         read(tmp_path, content)
     assert said in str(caught.value)
@@ -107,13 +107,13 @@ def test_other_encodings_are_refused_whole(tmp_path: Path, content: bytes, said:
         ("case.ini/below", "cannot be read"),
     ],
 )
-def test_files_that_cannot_be_read(tmp_path: Path, path: str, said: str) -> None:
+def test_files_that_cannot_be_read(tmp_path, path, said):
     (tmp_path / "case.ini").write_text("", encoding="utf-8")
     with pytest.raises(ConfigError, match=said) as caught:
         read_ini(tmp_path / path)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_problem_is_one_printable_line() -> None:
+def test_a_problem_is_one_printable_line():
     problem = Problem("a.ini", "X\x1b[31m", "K\nL", "found\x00\x85\u2028 it, at 5 % of ärger")
     assert str(problem) == "a.ini: [X\\x1b[31m] K\\nL: found\\x00\\x85\\u2028 it, at 5 % of ärger"

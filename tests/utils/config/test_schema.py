@@ -56,7 +56,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def test_a_new_key_is_read_and_written(tmp_path: Path, role: Role) -> None:
+def test_a_new_key_is_read_and_written(tmp_path, role):
     config = load_text(tmp_path, small_ini({"TRAINING.NEW_KEY": "3"}))
     assert "NEW_KEY = 3\n" in ini_text(config)
     assert "NEW_KEY = 1\n" in ini_text(config)
@@ -64,20 +64,20 @@ def test_a_new_key_is_read_and_written(tmp_path: Path, role: Role) -> None:
     assert (again.training, ini_values(again.need_testing())["NEW_KEY"]) == (config.training, "2")
 
 
-def test_a_new_key_is_in_hints_and_errors(tmp_path: Path, role: Role) -> None:
+def test_a_new_key_is_in_hints_and_errors(tmp_path, role):
     (problem,) = problems_of(tmp_path, small_ini({"TESTING.NEWKEY": "1"}))
     assert problem.text == "unknown key; the nearest known one is NEW_KEY"
     (problem,) = problems_of(tmp_path, small_ini({"TESTING.NEW_KEY": "x"}))
     assert problem.text == "found 'x'; give a whole number from 1 to 1000000000"
 
 
-def test_a_new_key_is_in_the_documentation(role: Role) -> None:
+def test_a_new_key_is_in_the_documentation(role):
     rows = [row for row in with_tables(PAGE.read_text("utf-8")).splitlines() if "`NEW_KEY`" in row]
     expected = f"a whole number from 1 to 1000000000 | `1` | what a test adds | {role}"
     assert rows == [f"| `NEW_KEY` | {expected} |"] * 2
 
 
-def test_a_new_key_counts_by_its_role(tmp_path: Path, role: Role) -> None:
+def test_a_new_key_counts_by_its_role(tmp_path, role):
     was = load_text(tmp_path, small_ini())
     now = load_text(tmp_path, small_ini(), ["NEW_KEY=2"])
     testing = now.need_testing()
@@ -122,13 +122,12 @@ def test_a_new_key_counts_by_its_role(tmp_path: Path, role: Role) -> None:
         ("TEST_DATA_PATH=other", False),
         ("BATCH_SIZE_TEST=2", False),
         ("COMPILE=1", False),
+        ("CACHE_IMAGES=disk", False),
         ("DEVICE=cuda", False),
         ("RESULTS_PATH=other", False),
     ],
 )
-def test_a_calibration_holds_for_the_same_scores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str, counts: bool
-) -> None:
+def test_a_calibration_holds_for_the_same_scores(tmp_path, monkeypatch, override, counts):
     monkeypatch.chdir(tmp_path)
     was = load_text(tmp_path, small_ini()).need_testing()
     write(was.checkpoint_path, "any")

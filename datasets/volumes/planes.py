@@ -1,0 +1,130 @@
+"""A slice of a DICOM file in space, and what the headers of files say of theirs.
+
+Standard: DICOM PS3.3, C.7.6.2 (image plane) and C.7.6.16.2 (functional groups of frames).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.readers.base import optional_package
+
+# What rounding explains of a direction or a distance.
+_EQUAL = 1e-3
+# What may tell several slices of one place apart, in the order in which it is tried.
+KINDS = {
+    "EchoNumbers": "several echoes",
+    "EchoTime": "several echoes",
+    "TemporalPositionIdentifier": "several time points",
+    "DiffusionBValue": "several diffusion weightings",
+    "AcquisitionNumber": "several acquisitions",
+    "ImageType": "several kinds of image",
+    "TriggerTime": "several time points",
+    "AcquisitionTime": "several time points",
+}
+_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_TAGS = (
+    *("SeriesInstanceUID", "SOPInstanceUID", "PatientID", "Rows", "Columns", "NumberOfFrames"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "WindowCenter"),
+    *("WindowWidth", *_GROUPS, *KINDS),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """One slice of a DICOM file in space; lengths in mm, directions in LPS+ as DICOM has them.
+
+    Attributes:
+        path: Its file.
+        frame: Which frame of it, from 0; None where the file holds one.
+        uid: SOPInstanceUID of the file.
+        size: Rows and columns.
+        spacing: Between rows, and between columns.
+        directions: (2, 3), unit vectors of growing column and growing row numbers.
+        position: (3,), the centre of the first pixel.
+        window: WindowCenter and WindowWidth.
+        kinds: Of what may tell slices of one place apart, each tag's value.
+    """
+
+    path: Path
+    frame: int | None
+    uid: str
+    size: tuple[int, int]
+    spacing: tuple[float, float]
+    directions: NDArray[np.float64]
+    position: NDArray[np.float64]
+    window: str
+    kinds: dict[str, str]
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        """(3,), the unit vector across the slice."""
+        return np.cross(*self.directions)
+
+    @property
+    def height(self) -> float:
+        """Position along the normal, mm."""
+        return float(self.position @ self.normal)
+
+    def lies_along(self, other: Plane) -> bool:
+        """Whether both have the same directions, size and spacing."""
+        return self.size == other.size and all(
+            np.allclose(mine, its, rtol=_EQUAL, atol=_EQUAL)
+            for mine, its in ((self.directions, other.directions), (self.spacing, other.spacing))
+        )
+
+
+def read_planes(path: Path) -> tuple[tuple[str, str], list[Plane]]:
+    """SeriesInstanceUID and PatientID of a DICOM file, and its slices.
+
+    None where it has no geometry: it is a picture then.
+    """
+    pydicom = optional_package("pydicom")
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+        planes = list(_frames(path, header))
+    # Headers of others raise anything, and lack anything; reading the picture says what is wrong.
+    except Exception:
+        return ("", ""), []
+    series, patient = (str(header.get(tag) or "") for tag in ("SeriesInstanceUID", "PatientID"))
+    return (series, patient), planes if series else []
+
+
+def _frames(path: Path, header: Any) -> Iterator[Plane]:
+    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    if not per_frame and int(header.get("NumberOfFrames") or 1) > 1:
+        return
+    shared = (header.get("SharedFunctionalGroupsSequence") or [])[:1]
+    for number, group in enumerate(per_frame or [header]):
+        places = [header, *(item for part in (group, *shared) for item in _items(part))]
+
+        def value(tag: str, places: Sequence[Any] = places) -> Any:
+            found = (each.get(tag) for each in places)
+            return next((each for each in found if each not in (None, "")), None)
+
+        directions = np.array(value("ImageOrientationPatient"), float).reshape(2, 3)
+        rows, columns = (float(each) for each in value("PixelSpacing"))
+        yield Plane(
+            path=path,
+            frame=number if per_frame else None,
+            uid=str(header.SOPInstanceUID),
+            size=(int(header.Rows), int(header.Columns)),
+            spacing=(rows, columns),
+            directions=directions / np.linalg.norm(directions, axis=1, keepdims=True),
+            position=np.array(value("ImagePositionPatient"), float).reshape(3),
+            window=f"{value('WindowCenter')} {value('WindowWidth')}",
+            kinds={tag: str(value(tag)) for tag in KINDS},
+        )
+
+
+def _items(group: Any) -> Iterator[Any]:
+    """The functional groups of one frame, or of all."""
+    for element in group:
+        if element.VR == "SQ" and element.keyword not in _GROUPS:
+            yield from element.value[:1]
