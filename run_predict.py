@@ -33,16 +33,17 @@ def main() -> int:
         parser.add_argument(option, action="store_true", help=text)
     arguments = parser.parse_args()
 
-    # After parsing, so that --help and wrong calls do not wait for torch.
+    # After parsing, so that --help and wrong calls do not wait; PyTorch comes after the first line.
+    from utils.console import setup_logging
+
+    setup_logging().info("loading PyTorch and %s", arguments.config)
     from utils.config.load import load_config
 
     config = load_config(arguments.config, arguments.set)
     from datasets.folders.inputs import expand_names
     from engine.hub_files import pinned
     from engine.predict import Output, predict
-    from utils.console import setup_logging
 
-    setup_logging()
     output = Output(
         arguments.output,
         arguments.overwrite,
@@ -52,8 +53,7 @@ def main() -> int:
     )
     sources = expand_names(arguments.input, sys.stdin)
     config = pinned(config, "TESTING")
-    errors = predict(config, sources, output, arguments.recursive, arguments.threshold)
-    return 1 if errors else 0
+    return 1 if predict(config, sources, output, arguments.recursive, arguments.threshold) else 0
 
 
 if __name__ == "__main__":

@@ -24,15 +24,15 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    # After parsing, so that --help and wrong calls do not wait for torch.
-    from utils.config.load import load_config
-
-    config = load_config(arguments.config, arguments.set)
+    # After parsing, so that --help and wrong calls do not wait; PyTorch comes after the first line.
     from utils.console import setup_logging
 
     logger = setup_logging()
+    logger.info("loading PyTorch and %s", arguments.config)
+    from utils.config.load import load_config
+
+    config = load_config(arguments.config, arguments.set)
     logger.info("training %s into %s", config.file, config.need_training().results_path)
-    # After the first line: these take seconds.
     from engine.evaluate.calibration import calibrate_trained
     from engine.hub_files import pinned
     from engine.train.start import train

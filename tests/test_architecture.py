@@ -46,6 +46,20 @@ heavy = {"torch", "torchvision", "timm", "lightning_fabric", "cv2"} & set(sys.mo
 assert not heavy, heavy
 """
 
+# Runs a script up to its first line on the screen, and says which heavy modules that took.
+FIRST_LINE = """
+import io, runpy, sys
+class Screen(io.StringIO):
+    def write(self, text):
+        heavy = {"torch", "timm", "cv2", "pydantic"} & set(sys.modules)
+        print(text, heavy or "", file=sys.stderr)
+        raise SystemExit
+sys.stdout = Screen()
+script = sys.argv[1]
+sys.argv = [script, "--config", "configs/demo.ini", *sys.argv[2:]]
+runpy.run_path(script, run_name="__main__")
+"""
+
 # What training, metrics and reports need: prediction from Python does not wait for it.
 PREDICTOR = """
 import sys
@@ -156,6 +170,12 @@ def test_help_is_there_and_waits_for_nothing_heavy(script: Path) -> None:
 def test_prediction_from_python_imports_no_more_than_it_needs() -> None:
     run = python("-c", PREDICTOR)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("script", ["run_training.py", "run_test.py", "run_predict.py"])
+def test_the_first_line_waits_for_nothing_heavy(script: str) -> None:
+    run = python("-c", FIRST_LINE, script, *(["--input", "x"] if "predict" in script else []))
+    assert run.stderr.strip() == "loading PyTorch and configs/demo.ini"
 
 
 def test_libraries_that_look_for_a_package_named_datasets_take_no_harm() -> None:

@@ -10,8 +10,9 @@ import warnings
 
 from tqdm import tqdm
 
-# Libraries that have a handler of their own, or warn of what is no news to our users.
-_TALKATIVE = ("lightning_fabric", "lightning.fabric", "huggingface_hub", "timm")
+# Libraries that tell what is no news to our users: of them, errors only. Some set their level
+# where they are imported, whatever it was before.
+_TALKATIVE = ("lightning", "huggingface_hub", "timm")
 
 
 class _Handler(logging.Handler):
@@ -20,6 +21,9 @@ class _Handler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter("%(message)s"))
+        self.addFilter(
+            lambda record: record.levelno >= logging.ERROR or not record.name.startswith(_TALKATIVE)
+        )
         self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -34,14 +38,18 @@ class _Handler(logging.Handler):
 def setup_logging() -> logging.Logger:
     """Send our messages to the terminal; libraries speak up in errors only.
 
+    Of several processes the first one speaks, the others in errors only too.
+
     Returns:
         For what a script itself has to say.
     """
     logging.basicConfig(level=logging.WARNING, handlers=[_Handler()], force=True)
     for folder in ("models", "datasets", "engine", "utils"):
         logging.getLogger(folder).setLevel(logging.INFO)
-    for library in _TALKATIVE:
-        logging.getLogger(library).setLevel(logging.ERROR)
+    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) != "0":
+        logging.disable(logging.WARNING)
+    # It has a handler of its own.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         # For processes that are not forked.

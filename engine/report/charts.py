@@ -14,7 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import auc, precision_recall_curve, roc_curve
+
+from engine.metrics.curves import auroc
+from engine.metrics.histogram import SortedScores
 
 NAMES = ("normal", "anomalous")
 """What a label is called, by label."""
@@ -48,10 +50,14 @@ def roc_figure(
         figure, axes = _chart("1 − specificity", "sensitivity", _SHARES, _SHARES)
         axes.text(0.5, 0.5, "needs both classes", ha="center", va="center", size=12)
         return figure
-    fpr, tpr, _ = roc_curve(labels, scores)
+    curve = SortedScores(labels, scores).curve()
     return _curve_figure(
         ("1 − specificity", "sensitivity"),
-        (fpr, tpr, f"ROC curve, AUROC {auc(fpr, tpr):.3f}"),
+        (
+            curve.fp / curve.normal,
+            curve.tp / curve.anomalous,
+            f"ROC curve, AUROC {auroc(curve):.3f}",
+        ),
         ((0, 1), "chance"),
         (1 - confusion["specificity"], confusion["sensitivity"]) if confusion else None,
     )
@@ -67,8 +73,10 @@ def precision_recall_figure(
         scores: (N,).
         confusion: ``sensitivity`` and ``precision`` at the threshold, None without one.
     """
-    precision, recall, _ = precision_recall_curve(labels, scores)
-    steps_x, steps_y = np.repeat(recall[::-1], 2)[1:-1], np.repeat(precision[::-1], 2)[2:]
+    curve = SortedScores(labels, scores).curve()
+    precision = curve.tp[1:] / (curve.tp + curve.fp)[1:]
+    steps_x = np.repeat(curve.tp / curve.anomalous, 2)[1:-1]
+    steps_y = np.repeat(precision, 2)
     share = float(np.mean(labels))
     # Where nothing is called anomalous, precision is not defined and has no place.
     point = None

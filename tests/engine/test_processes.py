@@ -25,6 +25,8 @@ from pathlib import Path
 from torch import nn
 nn.Dropout.forward = lambda self, values: values
 sys.path.insert(0, {root!r})
+from utils.console import setup_logging
+setup_logging().info("this is the first line")
 from engine.test import test
 from engine.train.start import train
 from utils.config.load import load_config
@@ -88,6 +90,12 @@ def test_two_processes_give_the_losses_and_scores_of_one(
             for folder in (one, two)
         ]
         np.testing.assert_allclose(*values, rtol=0, atol=1e-5)
+    # Each line is said once, and none of them by the libraries that connect the processes.
+    lines = [line for line in said.splitlines() if line.strip()]
+    assert lines[0] == "this is the first line"
+    assert len(lines) == len(set(lines)), said
+    assert "distributed_backend" not in said
+    assert "GLOBAL_RANK" not in said
     # An odd number of images on two processes: none twice, none dropped, the same order and bytes.
     assert len(column(two / "test" / "scores.csv", "path")) == num_test_images
     tables = [(folder / "test" / "scores.csv").read_bytes() for folder in (one, two)]
