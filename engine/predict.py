@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +16,12 @@ from datasets.prediction_dataset import PredictionDataset, Unreadable, predictio
 from datasets.readers.base import optional_package
 from datasets.readers.formats import shown
 from engine.evaluate.cases import Case
+from engine.prediction.highest import Highest
 from engine.prediction.volume_files import VolumeFiles
 from engine.prediction_results import PredictionFiles
 from engine.predictor import Predictor
 from engine.report.pages import write_prediction_report
+from engine.report.runs import PredictionRun
 from engine.run_folder import check_results_folder
 from utils.config.load import Config
 from utils.errors import UserError
@@ -83,19 +84,11 @@ def predict(
     predictor = Predictor.from_config(config, threshold=threshold)
     if predictor.colours is None:
         logger.warning("without validation images there are no overlays and no report")
-    highest = _Highest(settings.report_images)
-    _score(predictor, samples, files, output, highest)
+    highest = Highest[Case](settings.report_images)
+    volumes = VolumeFiles(files, predictor, maps=output.maps, dicom_seg=output.dicom_seg)
+    _score(predictor, samples, files, volumes, highest)
     files.write_tables(predictor.colours)
-    if predictor.calibration is not None:
-        write_prediction_report(
-            config,
-            predictor.calibration,
-            files.scores,
-            highest.cases(),
-            files.errors,
-            files.folder / "report.html",
-            pixel_threshold=predictor.pixel_threshold,
-        )
+    _write_report(config, predictor, files, volumes, highest)
     print(files.summary())
     return len(files.errors)
 
@@ -104,12 +97,11 @@ def _score(
     predictor: Predictor,
     samples: Sequence[Sample],
     files: PredictionFiles,
-    output: Output,
-    highest: _Highest,
+    volumes: VolumeFiles,
+    highest: Highest[Case],
 ) -> None:
     """Score all samples, and write what belongs to each image and each volume."""
     settings = predictor.settings
-    volumes = VolumeFiles(files, predictor, maps=output.maps, dicom_seg=output.dicom_seg)
     loader = prediction_loader(
         PredictionDataset(samples, settings.resize, settings.window),
         batch_size=settings.batch_size_test,
@@ -129,9 +121,31 @@ def _score(
                 files.write_image(
                     each.sample, prediction, predictor.colours, predictor.pixel_threshold
                 )
-                highest.take(prediction.case)
+                highest.take(prediction.score, prediction.case)
             bar.update(len(inputs))
     volumes.write_table()
+
+
+def _write_report(
+    config: Config,
+    predictor: Predictor,
+    files: PredictionFiles,
+    volumes: VolumeFiles,
+    highest: Highest[Case],
+) -> None:
+    """Write report.html, where there is a calibration."""
+    if predictor.calibration is None or predictor.threshold is None:
+        return
+    run = PredictionRun(
+        config,
+        predictor.calibration,
+        predictor.threshold,
+        scores=files.scores,
+        images=highest.entries(),
+        volumes=volumes.report.entries(),
+        unreadable=files.errors,
+    )
+    write_prediction_report(run, files.folder / "report.html")
 
 
 def _empty_folder(config: Config, sources: Sequence[Path], output: Output) -> PredictionFiles:
@@ -154,28 +168,3 @@ def _empty_folder(config: Config, sources: Sequence[Path], output: Output) -> Pr
         )
     files.remove()
     return files
-
-
-class _Highest:
-    """The images with the highest scores, for the report's gallery.
-
-    Args:
-        limit: How many.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._heap: list[tuple[float, int, Case]] = []
-        self._taken = 0
-
-    def take(self, case: Case) -> None:
-        """Keep a case, or the one that it takes the place of."""
-        # The running number settles ties, since pictures cannot be compared.
-        self._taken += 1
-        heapq.heappush(self._heap, (case.score, -self._taken, case))
-        if len(self._heap) > self._limit:
-            heapq.heappop(self._heap)
-
-    def cases(self) -> list[Case]:
-        """Highest first."""
-        return [case for *_, case in sorted(self._heap, key=lambda entry: entry[:2], reverse=True)]

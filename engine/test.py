@@ -24,7 +24,7 @@ from engine.hub_files import checkpoint_file
 from engine.metrics.collectors import Collector, NormalPixels, PixelMetrics
 from engine.metrics.run_metrics import Metrics, run_metrics
 from engine.metrics.volume_dice import VolumeDice
-from engine.report.pages import TestRun
+from engine.report.runs import TestRun
 from engine.run_folder import check_results_folder
 from engine.runtime.versions import versions
 from engine.test_results import write_test_results

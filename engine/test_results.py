@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 
 from datasets.dataset import AnomalyDataset
 from engine.evaluate.cases import chosen_cases, render_cases, worst_first
 from engine.evaluate.scorer import Scorer
 from engine.evaluate.volumes import volume_cells, volumes_of
+from engine.report.cards import GALLERY_PART
 from engine.report.charts import histogram_figure, roc_figure
-from engine.report.pages import GALLERY_PART, TestRun, write_report
+from engine.report.pages import write_report
 from engine.report.pictures import plot_cases
+from engine.report.runs import TestRun
+from engine.report.tested_volumes import slices_to_show, tested_volumes
 from utils.checkpoints import write_csv, write_text
 from utils.config.load import ini_text
 from utils.plots import save_figure
@@ -59,11 +63,14 @@ def write_test_results(
     gallery = chosen_cases(order, labels, limit=limit, part=GALLERY_PART, seed=settings.seed)
     # Decoded and scored once more, together: the first time nothing was kept.
     wanted = sorted({*chain(*chosen.values(), *gallery.values())})
-    cases = render_cases(scorer, dataset, wanted, batch_size=settings.batch_size_test)
+    render = partial(render_cases, scorer, dataset, batch_size=settings.batch_size_test)
+    cases = dict(render(wanted))
     examples = {kind: [cases[index] for index in each] for kind, each in chosen.items()}
     plot_cases(examples, run.colours, files.cases, pixel_threshold=run.pixel_threshold)
     shown = {*chain(*gallery.values())}
-    write_report(run, {i: cases[i] for i in order if i in shown}, roc, histogram, files.report)
+    volumes = tested_volumes(run, render(slices_to_show(run)))
+    in_gallery = {index: cases[index] for index in order if index in shown}
+    write_report(run, in_gallery, roc, histogram, files.report, volumes)
     write_text(files.metrics, json.dumps(run.metrics, indent=2) + "\n")
 
 

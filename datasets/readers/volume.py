@@ -49,9 +49,21 @@ class VolumeFile(ImageFile):
 
     def size(self, frame: int) -> tuple[int, int]:
         """(height, width), which all slices share."""
-        lengths = [self.shape[self._ras.index(each)] for each in range(3)]
-        del lengths[self._ras[self.cut]]
-        return lengths[1], lengths[0]
+        width, height = self._across
+        return self.shape[height], self.shape[width]
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """(height, width) of a slice in mm."""
+        width, height = self._across
+        lengths = np.linalg.norm(self.affine[:3, :3], axis=0) * self.shape
+        return float(lengths[height]), float(lengths[width])
+
+    @property
+    def _across(self) -> tuple[int, int]:
+        """The voxel axes along the width and along the height of a slice."""
+        axes = [self._ras.index(each) for each in range(3) if each != self._ras[self.cut]]
+        return axes[0], axes[1]
 
     def values(self, *where: slice) -> NDArray[Any]:
         """(X, Y, Z) or (X, Y, Z, 3) values of a part of the volume."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,9 +99,8 @@ def _best(order: Sequence[int], labels: Sequence[int], count: int) -> list[int]:
 
 def render_cases(
     scorer: Scorer, dataset: AnomalyDataset, indices: Sequence[int], *, batch_size: int
-) -> dict[int, Case]:
-    """Score some images again, this time keeping what can be looked at, by index."""
-    cases = {}
+) -> Iterator[tuple[int, Case]]:
+    """Score some images again, this time with what can be looked at; with their indices."""
     split = dataset.split
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]
@@ -111,7 +110,7 @@ def render_cases(
         scored = scorer.score(images, names)
         reconstructions = to_bytes(scored.reconstructions)
         for position, index in enumerate(chosen):
-            cases[index] = Case(
+            case = Case(
                 name=names[position],
                 score=float(scored.scores[position]),
                 image=images[position].permute(1, 2, 0).numpy(),
@@ -120,4 +119,4 @@ def render_cases(
                 label=split.labels[index],
                 mask=items[position]["mask"].numpy() if split.has_masks else None,
             )
-    return cases
+            yield index, case

@@ -11,9 +11,11 @@ from datasets.folders.samples import Sample
 from datasets.readers.formats import shown
 from datasets.volumes.write import write_nifti, write_segmentation
 from engine.evaluate.volumes import volume_cells
+from engine.prediction.report_volumes import ReportVolumes
 from engine.prediction.volume_map import VolumeMap
 from engine.prediction_results import PredictionFiles
 from engine.predictor import Prediction, Predictor
+from engine.report.volumes import ScoredVolume
 from utils.checkpoints import write_csv
 from utils.errors import UserError
 
@@ -32,6 +34,9 @@ class VolumeFiles:
         predictor: Whose thresholds and reduction are used.
         maps: Whether maps and masks are written.
         dicom_seg: Whether DICOM SEG objects are, of DICOM series.
+
+    Attributes:
+        report: The volumes for the report.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class VolumeFiles:
         self._threshold = predictor.threshold
         self._volume_threshold = predictor.volume_threshold
         self._reduction = predictor.settings.volume_reduction
+        self.report = ReportVolumes(predictor)
         self._volume: VolumeMap | None = None
         self._name: Path | None = None
         self._rows: list[tuple[object, ...]] = []
@@ -63,8 +69,10 @@ class VolumeFiles:
             return
         if self._volume is None:
             self._volume = VolumeMap(sample, keep_maps=self._maps or self._dicom_seg)
+            self.report.begin(self._volume.file)
         if prediction is not None:
             self._volume.add(sample, prediction.score, prediction.anomaly_map)
+            self.report.add(sample.frame or 0, prediction)
 
     def write_table(self) -> None:
         """Write the last volume, and volumes.csv where there are volumes.
@@ -90,6 +98,9 @@ class VolumeFiles:
             threshold=self._threshold,
         )
         self._rows.append((str(self._name), *cells, volume.worst_slice, map_path))
+        score, predicted, *_ = cells
+        scored = ScoredVolume(str(self._name), float(score), predicted)
+        self.report.finish(scored, volume.scores)
 
     def _write_files(self, volume: VolumeMap) -> str:
         assert self._name is not None

@@ -3,78 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from datasets.folders.find import Split
-from engine.evaluate.calibration import Calibration, ColourScale
-from engine.evaluate.cases import Case, is_wrong
+from engine.evaluate.cases import Case
 from engine.metrics.run_metrics import Metrics
+from engine.report.cards import gallery_note, prediction_card, shown_note, test_card
 from engine.report.charts import NAMES, chart_svg, histogram_figure, precision_recall_figure
-from engine.report.pictures import map_layer, outline_path, picture
+from engine.report.metric_rows import metric_rows, metrics_note
 from engine.report.render import render
+from engine.report.runs import PredictionRun, TestRun
+from engine.report.volume_cards import volume_cards, volumes_note
+from engine.report.volumes import ScoredVolume
 from engine.runtime.versions import versions
 from utils.checkpoints import write_text
-from utils.config.load import Config, ini_text
+from utils.config.load import ini_text
 from utils.config.schema import TestingConfig
 from utils.run_files import same_folder
-
-_EXPLANATIONS = {
-    "auroc": ("AUROC", "area under the ROC curve: 0.5 is chance, 1 is perfect"),
-    "ap": ("average precision", "area under the precision-recall curve"),
-    "f1_max": ("best F1", "at the threshold that suits this test set best, hence optimistic"),
-    "sensitivity_at_95_specificity": (
-        "sensitivity at 95 % specificity",
-        "share of the anomalous found where at most 5 % of the normal are called anomalous",
-    ),
-    "dice_max": ("best Dice", "over all pixels of the set, at the threshold that suits it best"),
-    "dice": (
-        "Dice",
-        "of what lies above the pixel threshold with the mask, mean over anomalous volumes",
-    ),
-    "aupro": ("AUPRO", "overlap of each anomalous region, up to 30 % false positives"),
-}
-
-_LEVELS = ("image", "pixel", "volume", "patient")
 
 # The three metrics that matter, on the first screen.
 _WITH_MASKS = ("image_auroc", "pixel_auroc", "pixel_aupro")
 _WITHOUT_MASKS = ("image_auroc", "image_ap", "image_sensitivity_at_95_specificity")
 
-GALLERY_PART = 5
-"""One in so many images of a gallery is one of the best, and one in so many is a random one."""
-
-
-@dataclass(frozen=True)
-class TestRun:
-    """A finished test run, as its files and its report show it.
-
-    Attributes:
-        config: The configuration.
-        split: The test images.
-        scores: One per image.
-        metrics: The content of metrics.json.
-        threshold: Learnt on validation images, None where there is none.
-        colours: The colour scale of all maps.
-        pixel_threshold: Pixels with this score or above are outlined; None where there is none.
-    """
-
-    __test__ = False
-
-    config: Config
-    split: Split
-    scores: list[float]
-    metrics: Metrics
-    threshold: float | None
-    colours: ColourScale
-    pixel_threshold: float | None = None
-
 
 def write_report(
-    run: TestRun, cases: Mapping[int, Case], roc: Figure, histogram: Figure, path: Path
+    run: TestRun,
+    cases: Mapping[int, Case],
+    roc: Figure,
+    histogram: Figure,
+    path: Path,
+    volumes: Sequence[ScoredVolume] = (),
 ) -> None:
     """Write the report of a test.
 
@@ -84,13 +44,14 @@ def write_report(
         roc: The ROC curve; left out where a class is missing.
         histogram: The histogram of image scores.
         path: The HTML file.
+        volumes: Those of the split, the highest score first.
 
     Raises:
         UserError: The report cannot be written.
     """
     metrics, settings = run.metrics, run.config.need_testing()
     charts, charts_missing = _test_charts(run, roc, histogram)
-    rows = _metric_rows(metrics)
+    rows = metric_rows(metrics)
     content = render(
         "test.html.j2",
         experiment=settings.experiment_name,
@@ -107,103 +68,80 @@ def write_report(
         confusion=metrics["confusion"],
         colours=run.colours,
         pixel_threshold=run.pixel_threshold,
-        cards=[_test_card(run, index, case) for index, case in cases.items()],
-        cards_note=_gallery_note(run, list(cases)),
+        **_volumes(volumes, settings, run.threshold),
+        cards=[test_card(run, index, case) for index, case in cases.items()],
+        cards_note=gallery_note(run, list(cases)),
         metrics=list(rows.values()),
-        metrics_note=_metrics_note(metrics, has_masks=run.split.has_masks),
+        metrics_note=metrics_note(metrics, has_masks=run.split.has_masks),
         setup=[("seed", str(metrics["seed"])), *metrics["versions"].items()],
         config_text=ini_text(run.config),
     )
     write_text(path, content)
 
 
-def write_prediction_report(
-    config: Config,
-    calibration: Calibration,
-    scores: Sequence[float],
-    images: Sequence[Case],
-    unreadable: Sequence[tuple[str, str]],
-    path: Path,
-    *,
-    pixel_threshold: float | None = None,
-) -> None:
-    """Write the report of a prediction.
-
-    Args:
-        config: A config with a section [TESTING].
-        calibration: Threshold and colour scale.
-        scores: Of all images that could be read.
-        images: Those that the gallery shows, the highest score first.
-        unreadable: Path and error of each file that could not be read.
-        path: The HTML file.
-        pixel_threshold: Pixels with this score or above are outlined; None where there is none.
+def write_prediction_report(run: PredictionRun, path: Path) -> None:
+    """Write the report of a prediction as an HTML file.
 
     Raises:
         UserError: The report cannot be written.
     """
-    settings, threshold = config.need_testing(), calibration.threshold
-    num_anomalous = sum(score >= threshold for score in scores)
+    settings, scores = run.config.need_testing(), run.scores
     title, charts = "Image scores", []
     if scores:
-        charts = [(title, chart_svg(histogram_figure(scores, None, threshold), title))]
+        charts = [(title, chart_svg(histogram_figure(scores, None, run.threshold), title))]
     content = render(
         "prediction.html.j2",
         experiment=settings.experiment_name,
         facts=_model(settings),
-        numbers=[
-            ("images", len(scores)),
-            ("called anomalous", num_anomalous),
-            ("called normal", len(scores) - num_anomalous),
-            ("not readable", len(unreadable)),
-        ],
-        unreadable=unreadable,
+        numbers=_counts(run),
+        unreadable=run.unreadable,
         charts=charts,
         charts_missing="" if charts else "No image was scored.",
-        threshold=threshold,
-        threshold_source=(
-            f"Learnt on validation images: {calibration.method} on {calibration.val_data_path}."
-        ),
-        colours=calibration.colours,
-        pixel_threshold=pixel_threshold,
-        cards=[
-            _card(case, calibration.colours, pixel_threshold)
-            | dict.fromkeys(("verdict", "group"), NAMES[case.score >= threshold])
-            for case in images
-        ],
-        cards_note=_shown_note(len(images), len(scores)),
+        threshold=run.threshold,
+        threshold_source=_prediction_threshold(run),
+        colours=run.calibration.colours,
+        pixel_threshold=run.calibration.pixel_threshold,
+        **_volumes(run.volumes, settings, run.threshold),
+        cards=[prediction_card(run, case) for case in run.images],
+        cards_note=shown_note(len(run.images), len(scores)),
         setup=[("seed", str(settings.seed)), *versions().items()],
-        config_text=ini_text(config),
+        config_text=ini_text(run.config),
     )
     write_text(path, content)
 
 
-def _test_card(run: TestRun, index: int, case: Case) -> dict[str, object]:
-    # The score of the table: scored again in another batch, its last digits may differ.
-    label, score, verdict = run.split.labels[index], run.scores[index], "none"
-    if run.threshold is not None:
-        right = "f" if is_wrong(label, score, run.threshold) else "t"
-        verdict = right + ("p" if score >= run.threshold else "n")
-    return _card(case, run.colours, run.pixel_threshold) | {
-        "score": score,
-        "verdict": verdict,
-        "group": NAMES[label] if run.threshold is None else verdict,
-    }
-
-
-def _card(case: Case, colours: ColourScale, pixel_threshold: float | None) -> dict[str, object]:
-    above = None if pixel_threshold is None else case.anomaly_map >= pixel_threshold
-    height, width = case.image.shape[:2]
+def _volumes(
+    volumes: Sequence[ScoredVolume], settings: TestingConfig, threshold: float | None
+) -> dict[str, object]:
     return {
-        "name": case.name,
-        "score": case.score,
-        "label": None if case.label is None else NAMES[case.label],
-        "size": (width, height),
-        "image": picture(case.image),
-        "reconstruction": picture(case.reconstruction),
-        "map": picture(map_layer(case.anomaly_map, colours)),
-        "mask_path": None if case.mask is None else outline_path(case.mask),
-        "threshold_path": None if above is None else outline_path(above),
+        "volumes": volume_cards(volumes, threshold),
+        "volumes_note": volumes_note(volumes),
+        "slice_axis": settings.slice_axis,
     }
+
+
+def _counts(run: PredictionRun) -> list[tuple[str, int]]:
+    """What was predicted, in numbers for the first screen."""
+    num_anomalous = sum(score >= run.threshold for score in run.scores)
+    volumes = run.volumes
+    of_volumes = [
+        ("volumes", len(volumes)),
+        ("volumes called anomalous", sum(each.predicted == 1 for each in volumes)),
+    ]
+    return [
+        *(of_volumes if volumes else []),
+        ("images", len(run.scores)),
+        ("called anomalous", num_anomalous),
+        ("called normal", len(run.scores) - num_anomalous),
+        ("not readable", len(run.unreadable)),
+    ]
+
+
+def _prediction_threshold(run: PredictionRun) -> str:
+    calibration = run.calibration
+    if run.threshold != calibration.threshold:
+        return "Given with --threshold, instead of the one learnt on validation images."
+    return f"Learnt on validation images: {calibration.method} on {calibration.val_data_path}."
 
 
 def _images(metrics: Metrics) -> str:
@@ -222,29 +160,6 @@ def _model(settings: TestingConfig) -> list[tuple[str, str]]:
         ("Model", f"Q-Former Autoencoder on {', '.join(settings.model_name)}, {size}"),
         ("Checkpoint", str(settings.checkpoint_path)),
     ]
-
-
-def _gallery_note(run: TestRun, shown: Sequence[int]) -> str:
-    """What the reader of a test's gallery must know of the choice of its images."""
-    num_shown, num_all = len(shown), len(run.scores)
-    note = _shown_note(num_shown, num_all)
-    if not shown or num_shown == num_all:
-        return note
-    if each := num_shown // GALLERY_PART:
-        note += f" Besides the most misleading ones, these are {each:,} of the best and {each:,} "
-        note += "drawn at random."
-    if run.threshold is None:
-        return note
-    pairs = zip(run.split.labels, run.scores, strict=True)
-    wrong = [is_wrong(label, score, run.threshold) for label, score in pairs]
-    num_wrong = sum(wrong[index] for index in shown)
-    return f"{note} {num_wrong:,} of {sum(wrong):,} wrong decisions are among them."
-
-
-def _shown_note(shown: int, total: int) -> str:
-    if not shown and total:
-        return f"The gallery is left out, since REPORT_IMAGES is 0. The set has {total:,} images."
-    return f"Showing {shown:,} of {total:,} images."
 
 
 def _test_charts(
@@ -279,31 +194,3 @@ def _threshold_source(run: TestRun) -> str:
             "on the images that it is tested on would flatter."
         )
     return f"There is no threshold: {training.val_data_path} has no normal images to learn it on."
-
-
-def _metric_rows(
-    metrics: Metrics,
-) -> dict[str, tuple[str, float | None, tuple[float, float] | None, str]]:
-    """Key → name, value, 95 % interval and explanation."""
-    rows = {}
-    for key, value in metrics.items():
-        kind, _, name = key.partition("_")
-        # Most sets have neither volumes nor known patients.
-        absent = value is None and kind in ("volume", "patient")
-        if kind in _LEVELS and name in _EXPLANATIONS and not absent:
-            title, explanation = _EXPLANATIONS[name]
-            interval = metrics["intervals_95"].get(key)
-            rows[key] = (f"{kind.title()} {title}", value, interval, explanation)
-    return rows
-
-
-def _metrics_note(metrics: Metrics, *, has_masks: bool) -> str:
-    unit = metrics["interval_unit"]
-    note = f"95 % intervals come from drawing the test set's {unit}s anew (bootstrap by {unit})."
-    if metrics["num_volumes"]:
-        note += f" Those of volumes come from drawing {metrics['interval_unit_volumes']}s."
-    if not (metrics["num_normal"] and metrics["num_anomalous"]):
-        note += " Metrics that compare normal with anomalous images need both."
-    elif not has_masks:
-        note += " The set has no masks, so that pixel metrics are not defined."
-    return note

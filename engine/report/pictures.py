@@ -31,21 +31,30 @@ _PICTURE_BYTES = 22_000
 _QUALITIES = (88, 75, 60, 40, 20, 0)
 _PICTURE_SIDE = 320
 _PATH_LENGTH = 4000
+_DATA_URI = "data:image/webp;base64,"
 
 
-def picture(pixels: NDArray[np.uint8]) -> str:
-    """An (H, W, 3) or, with opacity, (H, W, 4) image as a data URI, shrunk where it is large.
+def picture(
+    pixels: NDArray[np.uint8], side: int = _PICTURE_SIDE, most_bytes: int = _PICTURE_BYTES
+) -> str:
+    """A grey, coloured or, with opacity, (H, W, 4) image as a data URI.
 
-    It is a WebP of the best quality that fits into ``_PICTURE_BYTES``.
+    It is a WebP of the best quality that fits.
+
+    Args:
+        pixels: (H, W), (H, W, 3) or (H, W, 4).
+        side: Pixels along each side at most; fewer where no quality fits.
+        most_bytes: How large the WebP may be.
     """
     image = Image.fromarray(pixels)
-    image.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
-    for quality in _QUALITIES:
-        content = io.BytesIO()
-        image.save(content, "WEBP", quality=quality, alpha_quality=quality)
-        if content.tell() <= _PICTURE_BYTES:
-            break
-    return "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode()
+    while True:
+        image.thumbnail((side, side))
+        for quality in _QUALITIES:
+            content = io.BytesIO()
+            image.save(content, "WEBP", quality=quality, alpha_quality=quality, method=2)
+            if content.tell() <= most_bytes:
+                return _DATA_URI + base64.b64encode(content.getvalue()).decode()
+        side //= 2
 
 
 def map_layer(anomaly_map: NDArray[np.float32], colours: ColourScale) -> NDArray[np.uint8]:
@@ -90,16 +99,17 @@ def outlines(region: NDArray[np.bool_]) -> Sequence[NDArray[Any]]:
     return cv2.findContours(region.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[0]
 
 
-def outline_path(region: NDArray[np.bool_]) -> str:
+def outline_path(region: NDArray[np.bool_], longest: int = _PATH_LENGTH) -> str:
     """The SVG path around an (H, W) region and its holes; "" where it is empty.
 
-    Very many small regions are outlined coarsely, so that the page stays small.
+    Very many small regions are outlined coarsely, in ``longest`` characters, so that the page
+    stays small.
     """
     scale = 1
     while True:
         lines = [((line[:, 0] + 0.5) * scale).tolist() for line in outlines(region)]
         path = "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in line) + "Z" for line in lines)
-        if len(path) <= _PATH_LENGTH:
+        if len(path) <= longest:
             return path
         # (H, W) -> (H / 2, W / 2): a cell belongs to the region where any of its pixels does.
         region = cv2.dilate(region.astype(np.uint8), np.ones((2, 2)), anchor=(0, 0))[::2, ::2] > 0

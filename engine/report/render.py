@@ -23,6 +23,9 @@ from utils.plots import COLOUR_MAP
 
 TEMPLATES = Path(__file__).parent / "templates"
 
+# One script for the page: its policy names one digest.
+_SCRIPTS = ("report.js", "volumes.js")
+
 VERDICTS = {
     "fn": "False negative",
     "fp": "False positive",
@@ -51,7 +54,7 @@ def render(template: str, **context: object) -> str:
         finalize=lambda value: _visible(value, "\n\t") if isinstance(value, str) else value,
     )
     environment.filters |= {"one_line": _visible, "number": _number}
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    script = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template(template).render(
         context,

@@ -14,8 +14,11 @@ from engine.evaluate.calibration import Calibration, ColourScale
 from engine.evaluate.cases import Case, chosen_cases, worst_first
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.run_metrics import run_metrics
+from engine.report.cards import GALLERY_PART
 from engine.report.charts import histogram_figure, roc_figure
-from engine.report.pages import GALLERY_PART, TestRun, write_prediction_report, write_report
+from engine.report.pages import write_prediction_report, write_report
+from engine.report.runs import PredictionRun, TestRun
+from engine.report.volumes import ScoredVolume, VolumePictures, evenly_chosen, slice_view
 from utils.config.load import load_config
 
 CONFIG = Path(__file__).parents[2] / "golden" / "golden.ini"
@@ -71,11 +74,38 @@ def make_case(split: Split, index: int, size: int) -> Case:
     )
 
 
+def make_volume(
+    name="data/scan.nii.gz",
+    scores=(0.1, 0.7, 0.4),
+    *,
+    size=16,
+    label=None,
+    predicted=1,
+    pixel_threshold=0.5,
+    extent=(100.0, 100.0),
+) -> ScoredVolume:
+    """A made-up volume of pictures of noise."""
+    worst = max(range(len(scores)), key=scores.__getitem__)
+    slices = tuple(
+        slice_view(
+            number,
+            noise(number, size),
+            noise(number + 1, size, 1)[..., 0].astype(np.float32) / 255,
+            COLOURS,
+            pixel_threshold,
+            None if label is None else noise(number + 2, size, 1)[..., 0] > 127,
+        )
+        for number in sorted({*evenly_chosen(len(scores)), worst})
+    )
+    pictures = VolumePictures(slices, dict(enumerate(scores)), len(scores), extent)
+    return ScoredVolume(name, max(scores), predicted, label, pictures)
+
+
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[..., str]:
     """Writes the report of a made-up test and returns it."""
 
-    def write(*overrides, size=16, **kwargs) -> str:
+    def write(*overrides, size=16, volumes=(), **kwargs) -> str:
         run = make_run(*overrides, **kwargs)
         labels, limit = run.split.labels, run.config.testing.report_images
         order = worst_first(labels, run.scores, run.threshold)
@@ -83,7 +113,7 @@ def written(tmp_path: Path) -> Callable[..., str]:
         cases = {i: make_case(run.split, i, size) for i in order if i in {*chain(*chosen)}}
         roc = roc_figure(labels, run.scores, run.metrics["confusion"])
         histogram = histogram_figure(run.scores, labels, run.threshold)
-        write_report(run, cases, roc, histogram, tmp_path / "report.html")
+        write_report(run, cases, roc, histogram, tmp_path / "report.html", volumes)
         return (tmp_path / "report.html").read_text(encoding="utf-8")
 
     return write
@@ -101,21 +131,19 @@ def predicted(tmp_path: Path) -> Callable[..., str]:
         colours=COLOURS,
         unreadable=(("bad.png", "bad.png: is empty"),),
         pixel_threshold=None,
+        threshold=0.5,
+        volumes=(),
     ) -> str:
-        calibration = Calibration(0.5, "best F1", colours, val_data_path, 39, 44, "")
+        calibration = Calibration(
+            *(0.5, "best F1", colours, val_data_path, 39, 44, ""), pixel_threshold=pixel_threshold
+        )
         images = [
             Case(name, score, noise(1, 16), noise(2, 16), np.eye(16, dtype=np.float32))
             for name, score in sorted(zip(names, scores, strict=True), key=lambda pair: -pair[1])
         ]
-        write_prediction_report(
-            load_config(CONFIG, overrides),
-            calibration,
-            scores,
-            images,
-            unreadable,
-            tmp_path / "prediction.html",
-            pixel_threshold=pixel_threshold,
-        )
+        config = load_config(CONFIG, overrides)
+        run = PredictionRun(config, calibration, threshold, scores, images, volumes, unreadable)
+        write_prediction_report(run, tmp_path / "prediction.html")
         return (tmp_path / "prediction.html").read_text(encoding="utf-8")
 
     return write

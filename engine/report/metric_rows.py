@@ -1,0 +1,52 @@
+"""The table of metrics in the report of a test."""
+
+from __future__ import annotations
+
+from engine.metrics.run_metrics import Metrics
+
+_EXPLANATIONS = {
+    "auroc": ("AUROC", "area under the ROC curve: 0.5 is chance, 1 is perfect"),
+    "ap": ("average precision", "area under the precision-recall curve"),
+    "f1_max": ("best F1", "at the threshold that suits this test set best, hence optimistic"),
+    "sensitivity_at_95_specificity": (
+        "sensitivity at 95 % specificity",
+        "share of the anomalous found where at most 5 % of the normal are called anomalous",
+    ),
+    "dice_max": ("best Dice", "over all pixels of the set, at the threshold that suits it best"),
+    "dice": (
+        "Dice",
+        "of what lies above the pixel threshold with the mask, mean over anomalous volumes",
+    ),
+    "aupro": ("AUPRO", "overlap of each anomalous region, up to 30 % false positives"),
+}
+_LEVELS = ("image", "pixel", "volume", "patient")
+
+MetricRow = tuple[str, float | None, tuple[float, float] | None, str]
+"""Name, value, 95 % interval and explanation; value and interval are None where not defined."""
+
+
+def metric_rows(metrics: Metrics) -> dict[str, MetricRow]:
+    """Key → row, of what metrics.json holds."""
+    rows = {}
+    for key, value in metrics.items():
+        kind, _, name = key.partition("_")
+        # Most sets have neither volumes nor known patients.
+        absent = value is None and kind in ("volume", "patient")
+        if kind in _LEVELS and name in _EXPLANATIONS and not absent:
+            title, explanation = _EXPLANATIONS[name]
+            interval = metrics["intervals_95"].get(key)
+            rows[key] = (f"{kind.title()} {title}", value, interval, explanation)
+    return rows
+
+
+def metrics_note(metrics: Metrics, *, has_masks: bool) -> str:
+    """How to read the table, and why metrics are missing."""
+    unit = metrics["interval_unit"]
+    note = f"95 % intervals come from drawing the test set's {unit}s anew (bootstrap by {unit})."
+    if metrics["num_volumes"]:
+        note += f" Those of volumes come from drawing {metrics['interval_unit_volumes']}s."
+    if not (metrics["num_normal"] and metrics["num_anomalous"]):
+        note += " Metrics that compare normal with anomalous images need both."
+    elif not has_masks:
+        note += " The set has no masks, so that pixel metrics are not defined."
+    return note

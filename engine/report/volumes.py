@@ -1,0 +1,133 @@
+"""Volumes as a report shows them: which of their slices, and these as small pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.evaluate.calibration import ColourScale
+from engine.report.pictures import map_layer, outline_path, picture
+
+SHOWN_VOLUMES, SHOWN_SLICES = 10, 64
+"""So many volumes have pictures, and so many slices of each at most."""
+
+PICTURE_SIDE = 256
+"""Pixels of a slice's longer side at most."""
+
+# 10 volumes of 64 slices stay below 13 MB, in base64, whatever they show.
+_IMAGE_BYTES, _MAP_BYTES = 8_000, 5_000
+_PATH_LENGTH = 1_200
+
+
+Pixel = TypeVar("Pixel", np.uint8, np.float32)
+
+
+@dataclass(frozen=True)
+class SliceView:
+    """One slice to look at.
+
+    Attributes:
+        number: Which one, from 0.
+        size: Width and height, in pixels, that the paths are drawn in.
+        image: A data URI.
+        map: A data URI, transparent where scores are low.
+        threshold_path: SVG path around the pixels above the pixel threshold, None without one.
+        mask_path: The same around the mask, None where there are no masks.
+    """
+
+    number: int
+    size: tuple[int, int]
+    image: str
+    map: str
+    threshold_path: str | None = None
+    mask_path: str | None = None
+
+
+@dataclass(frozen=True)
+class VolumePictures:
+    """What there is to look at of a volume.
+
+    Attributes:
+        slices: Those that are shown, at least one, in their order.
+        scores: Slice → score, of all that count.
+        num_slices: How many it has, those that do not count among them.
+        extent: (height, width) of a slice in mm.
+    """
+
+    slices: tuple[SliceView, ...]
+    scores: Mapping[int, float]
+    num_slices: int
+    extent: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ScoredVolume:
+    """A volume of a report.
+
+    Attributes:
+        name: Its path.
+        score: Its anomaly score.
+        predicted: 1 where it is called anomalous, 0 normal, None where nothing decides.
+        label: 0 normal, 1 anomalous, None where unknown.
+        pictures: None where it is only listed.
+    """
+
+    name: str
+    score: float
+    predicted: int | None
+    label: int | None = None
+    pictures: VolumePictures | None = None
+
+
+def evenly_chosen(count: int) -> list[int]:
+    """Positions of the slices to show, of ``count``; there is room for the worst one besides."""
+    if count <= SHOWN_SLICES:
+        return list(range(count))
+    return np.linspace(0, count - 1, SHOWN_SLICES - 1).round().astype(int).tolist()
+
+
+def slice_view(
+    number: int,
+    image: NDArray[np.uint8],
+    anomaly_map: NDArray[np.float32],
+    colours: ColourScale,
+    pixel_threshold: float | None,
+    mask: NDArray[np.bool_] | None = None,
+) -> SliceView:
+    """A slice as pictures.
+
+    Args:
+        number: Which one, from 0.
+        image: (H, W) or (H, W, 3).
+        anomaly_map: (H, W).
+        colours: The scale of the map.
+        pixel_threshold: Pixels with this score or above are outlined; none without one.
+        mask: (H, W), outlined too.
+    """
+    image, anomaly_map = _shrunk(image), _shrunk(anomaly_map)
+    above = None if pixel_threshold is None else anomaly_map >= pixel_threshold
+    # A pixel of a shrunk mask is marked where any of its own is.
+    marked = None if mask is None else _shrunk(mask.astype(np.float32)) > 0
+    return SliceView(
+        number,
+        size=(image.shape[1], image.shape[0]),
+        image=picture(image, PICTURE_SIDE, _IMAGE_BYTES),
+        map=picture(map_layer(anomaly_map, colours), PICTURE_SIDE, _MAP_BYTES),
+        threshold_path=None if above is None else outline_path(above, _PATH_LENGTH),
+        mask_path=None if marked is None else outline_path(marked, _PATH_LENGTH),
+    )
+
+
+def _shrunk(pixels: NDArray[Pixel]) -> NDArray[Pixel]:
+    """(H, W, …), at most ``PICTURE_SIDE`` pixels along each side."""
+    height, width = pixels.shape[:2]
+    scale = PICTURE_SIDE / max(height, width)
+    if scale >= 1:
+        return pixels
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), pixels.dtype)
