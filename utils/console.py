@@ -11,7 +11,7 @@ import warnings
 from tqdm import tqdm
 
 # Libraries that have a handler of their own, or warn of what is no news to our users.
-_TALKATIVE = ("lightning_fabric", "lightning.fabric", "huggingface_hub", "timm")
+_TALKATIVE = ("lightning_fabric", "lightning.fabric", "huggingface_hub", "onnxscript", "timm")
 
 
 class _Handler(logging.Handler):
