@@ -67,7 +67,7 @@ class MultiPatchPerceptual(Criterion):
             both = self.network(
                 torch.cat([images, reconstructions]), patch_size, self.block_indices
             )
-            targets, features = zip(*(each.chunk(2) for each in both), strict=True)
+            targets, features = zip(*(each.unflatten(0, (2, -1)) for each in both), strict=True)
         maps = [
             feature_distance(target, feature, self.metric)
             for target, feature in zip(targets, features, strict=True)

@@ -79,7 +79,7 @@ class PixelDecoder(nn.Module):
         prefix: Tensor = self.cls_token
         if self.reg_tokens is not None:
             prefix = torch.cat([self.reg_tokens, prefix], dim=1)
-        sequence = torch.cat([prefix.expand(len(tokens), -1, -1), patches], dim=1)
+        sequence = torch.cat([prefix.expand(tokens.shape[0], -1, -1), patches], dim=1)
         for block in self.decoder_blocks:
             sequence = block(sequence)
         patches = self.decoder_norm(sequence[:, prefix.shape[1] :])

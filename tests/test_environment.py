@@ -33,6 +33,7 @@ ROOMS = ("models", "datasets", "engine", "utils", "benchmarks", "tests")
 COME_ALONG = {
     "huggingface-hub": "timm",
     "markupsafe": "jinja2",
+    "onnx-ir": "onnxscript",
     "packaging": "pytest",
     "pyyaml": "pre-commit",
 }

@@ -101,8 +101,15 @@ def mask_of(colour: NDArray[Any], alpha: NDArray[Any] | None) -> NDArray[Any]:
     return alpha
 
 
-def optional_package(module: str) -> Any:
-    """A module of the extra ``medical``, imported when it is first needed.
+def optional_package(
+    module: str, role: str = "which reads this format", extra: str = "medical"
+) -> Any:
+    """A module of an extra, imported when it is first needed.
+
+    Args:
+        module: Its dotted name.
+        role: What it is there for, in words.
+        extra: The extra that brings it.
 
     Raises:
         UserError: It is not installed; names the command.
@@ -112,5 +119,5 @@ def optional_package(module: str) -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise UserError(
-            f'{package} is not installed, which reads this format; run pip install -e ".[medical]"'
+            f'{package} is not installed, {role}; run pip install -e ".[{extra}]"'
         ) from error
