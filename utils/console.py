@@ -38,7 +38,7 @@ def setup_logging() -> logging.Logger:
         For what a script itself has to say.
     """
     logging.basicConfig(level=logging.WARNING, handlers=[_Handler()], force=True)
-    for folder in ("models", "datasets", "engine", "utils"):
+    for folder in ("models", "datasets", "engine", "utils", "app"):
         logging.getLogger(folder).setLevel(logging.INFO)
     for library in _TALKATIVE:
         logging.getLogger(library).setLevel(logging.ERROR)

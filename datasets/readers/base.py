@@ -96,8 +96,13 @@ def mask_of(colour: NDArray[Any], alpha: NDArray[Any] | None) -> NDArray[Any]:
     return alpha
 
 
-def optional_package(module: str) -> Any:
-    """A module of the extra ``medical``, imported when it is first needed.
+def optional_package(module: str, use: str = "reads this format", extra: str = "medical") -> Any:
+    """A module of an extra, imported when it is first needed.
+
+    Args:
+        module: Its name.
+        use: What it does, for the message.
+        extra: What brings it.
 
     Raises:
         UserError: It is not installed; names the command.
@@ -107,5 +112,5 @@ def optional_package(module: str) -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise UserError(
-            f'{package} is not installed, which reads this format; run pip install -e ".[medical]"'
+            f'{package} is not installed, which {use}; run pip install -e ".[{extra}]"'
         ) from error
