@@ -40,6 +40,7 @@ class Callbacks:
             How far it is, then the result or what is wrong.
         """
         self.close(session)
+        yield {"done": 0, "total": 0}
         try:
             with nullcontext(list(files)) if keep else received(files) as sources:
                 name = shown(Path(files[0].name)) if len(files) == 1 else f"{len(files)} files"
@@ -64,8 +65,8 @@ class Callbacks:
         samples = one_of(self._predictor, sources)
         slices: list[tuple[Input, Prediction | None]] = []
         for each in self._predictor.slices(samples):
-            yield {"done": len(slices), "total": len(samples)}
             slices.append(each)
+            yield {"done": len(slices), "total": len(samples)}
         is_volume = samples[0].volume_name is not None
         volume = self._predictor.join(slices) if is_volume else None
         prediction = volume or slices[0][1]
@@ -74,4 +75,9 @@ class Callbacks:
         source = Path("series" if samples[0].series else samples[0].path.name)
         result = Result(name, slices, volume, map_file(folder, source, prediction))
         self._results[session] = result
-        yield result.view(result.first, self._predictor)
+        try:
+            yield result.view(result.first, self._predictor)
+        except GeneratorExit:
+            # The page was closed before it could show this: nothing else will remove it.
+            self.close(session)
+            raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,8 @@ class Result:
 
     def _prediction(self, prediction: Prediction, predictor: Predictor) -> View:
         values = shrunk(prediction.anomaly_map)
-        colours = predictor.colours or ColourScale(*self._range(), self.name)
-        low, high = self._range()
+        low, high = self._range
+        colours = predictor.colours or ColourScale(low, high, self.name)
         return {
             "score": prediction.score,
             "reconstruction": png(prediction.reconstruction),
@@ -94,6 +95,7 @@ class Result:
             "worst": volume.worst_slice,
         }
 
+    @cached_property
     def _range(self) -> tuple[float, float]:
         """The lowest and the highest value of all maps, of which there is one."""
         maps = [each.anomaly_map for _, each in self.slices if each]
@@ -101,11 +103,7 @@ class Result:
         return low, high if high > low else low + 1
 
 
-def map_file(
-    folder: Path,
-    source: Path,
-    prediction: Prediction | VolumePrediction,
-) -> Path:
+def map_file(folder: Path, source: Path, prediction: Prediction | VolumePrediction) -> Path:
     """Write a map to download: .npy of a picture, .nii.gz of a volume on its own grid.
 
     Args:
@@ -114,7 +112,7 @@ def map_file(
         prediction: Of the picture or of the volume.
     """
     values: NDArray[np.float32] = prediction.anomaly_map
-    stem = shown(Path(stem_of(Path(source.name))))
+    stem = shown(Path(stem_of(source)))
     if isinstance(prediction, Prediction):
         path = folder / f"{stem}_map.npy"
         np.save(path, values)

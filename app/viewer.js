@@ -195,14 +195,14 @@ const drawSlice = () => {
 };
 
 const draw = (next) => {
-  const { error, total } = next;
+  const { error, done, total } = next;
   show("error", error);
-  show("busy", total);
+  show("busy", done !== undefined);
   show("result", next.id);
   if (error) say("error", error);
-  if (total) {
-    part("progress").value = next.done / total;
-    say("doing", total === 1 ? "Looking at the image …" : `Slice ${next.done + 1} of ${total} …`);
+  if (done !== undefined) {
+    part("progress").value = done / (total || 1);
+    say("doing", total ? `${done} of ${total} slices scored` : "Reading and scoring …");
   }
   if (!next.id) return;
   const isNew = next.id !== view.id;

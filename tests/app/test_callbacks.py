@@ -56,9 +56,9 @@ def left(folder: Path) -> list[str]:
 
 def test_a_picture_has_the_score_and_the_map_of_the_predictor(callbacks, predictor, upload):
     image = first_image(predictor)
-    progress, view = callbacks.score(upload(image), "session")
+    *progress, view = callbacks.score(upload(image), "session")
     expected = predictor(image)
-    assert progress == {"done": 0, "total": 1}
+    assert progress == [{"done": 0, "total": 0}, {"done": 1, "total": 1}]
     assert (view["name"], view["score"]) == (image.name, expected.score)
     assert view["threshold"] == predictor.threshold
     assert view["histogram"]["normal"] == predictor.calibration.histogram.normal
@@ -76,7 +76,7 @@ def test_a_volume_opens_at_its_worst_slice_and_turns_to_others(
 ):
     *progress, view = callbacks.score(upload(volume), "session")
     expected = predictor.volume(volume)
-    assert [each["done"] for each in progress] == [0, 1, 2, 3]
+    assert [each["done"] for each in progress] == [0, 1, 2, 3, 4]
     assert view["slice"]["number"] == expected.worst_slice
     assert view["slice"]["scores"] == list(expected.slices.values())
     assert view["volume"]["score"] == expected.score
@@ -137,12 +137,15 @@ def test_uploads_go_at_once_and_results_with_their_session(callbacks, predictor,
     }
 
 
+@pytest.mark.parametrize("steps_before", [2, 3])
 def test_a_page_closed_while_its_image_is_scored_leaves_nothing(
-    callbacks, predictor, upload, tmp_path
+    callbacks, predictor, upload, tmp_path, steps_before
 ):
     steps = callbacks.score(upload(first_image(predictor)), "session")
-    next(steps)
+    for _ in range(steps_before):
+        next(steps)
     steps.close()
+    assert "error" in callbacks.turn_to(0, "session")
     assert left(tmp_path / "maps") == left(tmp_path / "gradio") == []
 
 
@@ -169,7 +172,7 @@ def test_a_bad_file_is_one_line_without_our_folders(
 
 def test_several_pictures_are_refused(callbacks, predictor, upload):
     images = sorted((predictor.settings.test_data_path / "Ungood/img").iterdir())[:2]
-    (view,) = callbacks.score(upload(*images), "session")
+    *_, view = callbacks.score(upload(*images), "session")
     assert view["error"].startswith("these are 2 images that are not one volume; give one picture")
 
 
@@ -177,7 +180,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(callbacks, upload, tmp_p
     monkeypatch.setattr(uploads, "_LARGEST_ARCHIVE", 1000)
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.png", bytes(1001))
-    (view,) = callbacks.score(upload(tmp_path / "x.zip"), "session")
+    *_, view = callbacks.score(upload(tmp_path / "x.zip"), "session")
     assert view["error"].startswith("x.zip: unpacks to more than ")
     assert left(tmp_path / "gradio") == []
 
