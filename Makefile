@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo reproduce gpu-check test soak lint clean
+.PHONY: help setup demo app reproduce gpu-check test soak lint clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,11 @@ demo: setup  ## Draw phantoms, train on them, score unseen ones (about 3 minutes
 	@# One thread: the demo's tensors are too small for two, and the loader needs the other core.
 	OMP_NUM_THREADS=1 $(RUN) run_training.py --config configs/demo.ini --overwrite
 	OMP_NUM_THREADS=1 $(RUN) run_test.py --config configs/demo.ini --overwrite
+
+app: setup  ## Serve the demo's model as a page for the browser (after make demo)
+	@test -f results/demo/checkpoints/last_ckpt.pth || { \
+	  echo "The demo has not been run yet, so there is no model to serve: run make demo first"; exit 1; }
+	$(RUN) run_app.py --config configs/demo.ini
 
 reproduce: setup  ## Test the authors' checkpoints on the BMAD sets in data/, beside their numbers
 	$(RUN) -m benchmarks.reproduce

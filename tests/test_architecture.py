@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(ROOT.glob("*.py"))
 # Room → rooms that it may import besides itself.
 ROOMS = {
+    "app": {"engine", "datasets", "utils"},
     "engine": {"models", "datasets", "utils"},
     "models": {"utils"},
     "datasets": {"utils"},
@@ -28,6 +29,8 @@ FLOORS = {
     "report": {"train"},
     "train": {"report"},
 }
+# All that the page knows of the engine: it scores, and it colours maps.
+KNOWN_TO_APP = {"engine.predictor", "engine.report.pictures"}
 MOST_FILES = 12
 LONGEST_SCRIPT = 60
 
@@ -42,7 +45,7 @@ except SystemExit as stop:
     assert not stop.code, stop.code
 else:
     raise AssertionError("--help did not end the script")
-heavy = {"torch", "torchvision", "timm", "lightning_fabric", "cv2"} & set(sys.modules)
+heavy = {"torch", "torchvision", "timm", "lightning_fabric", "cv2", "gradio"} & set(sys.modules)
 assert not heavy, heavy
 """
 
@@ -128,6 +131,11 @@ def test_imports_in_engine_run_downwards_only(floor: str) -> None:
     assert {
         name for name, modules in found.items() if any(m.startswith(above) for m in modules)
     } == set()
+
+
+def test_the_page_knows_the_predictor_alone() -> None:
+    found = {each for file in files_of("app") for each in modules_of(file) if "engine" in each}
+    assert found <= KNOWN_TO_APP
 
 
 def test_no_circle_of_imports() -> None:

@@ -28,7 +28,7 @@ EXTRAS = {
     for name, lines in PROJECT["optional-dependencies"].items()
 }
 REQUIREMENTS = [*MAIN, *(each for lines in EXTRAS.values() for each in lines)]
-ROOMS = ("models", "datasets", "engine", "utils", "benchmarks", "tests")
+ROOMS = ("models", "datasets", "engine", "utils", "app", "benchmarks", "tests")
 # Imported here, declared by another distribution that is declared.
 COME_ALONG = {
     "huggingface-hub": "timm",

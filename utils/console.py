@@ -44,7 +44,7 @@ def setup_logging() -> logging.Logger:
         For what a script itself has to say.
     """
     logging.basicConfig(level=logging.WARNING, handlers=[_Handler()], force=True)
-    for folder in ("models", "datasets", "engine", "utils"):
+    for folder in ("models", "datasets", "engine", "utils", "app"):
         logging.getLogger(folder).setLevel(logging.INFO)
     if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) != "0":
         logging.disable(logging.WARNING)

@@ -101,15 +101,13 @@ def mask_of(colour: NDArray[Any], alpha: NDArray[Any] | None) -> NDArray[Any]:
     return alpha
 
 
-def optional_package(
-    module: str, role: str = "which reads this format", extra: str = "medical"
-) -> Any:
+def optional_package(module: str, use: str = "reads this format", extra: str = "medical") -> Any:
     """A module of an extra, imported when it is first needed.
 
     Args:
-        module: Its dotted name.
-        role: What it is there for, in words.
-        extra: The extra that brings it.
+        module: Its name.
+        use: What it does, for the message.
+        extra: What brings it.
 
     Raises:
         UserError: It is not installed; names the command.
@@ -119,5 +117,5 @@ def optional_package(
     except ImportError as error:
         package = module.partition(".")[0]
         raise UserError(
-            f'{package} is not installed, {role}; run pip install -e ".[{extra}]"'
+            f'{package} is not installed, which {use}; run pip install -e ".[{extra}]"'
         ) from error

@@ -23,7 +23,7 @@ def largest_difference(file: Path, predictor: Predictor) -> float:
 
     Each picture is given to onnxruntime twice, read with Pillow and with OpenCV.
     """
-    runtime = optional_package("onnxruntime")
+    runtime = optional_package("onnxruntime", "runs exported models", "onnx")
     session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
     found = []
     with tempfile.TemporaryDirectory() as folder:

@@ -47,7 +47,7 @@ def export(config: Config, output: Path, precision: Precision) -> None:
             scores or maps differ from prediction's by more than the tolerance.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
-        optional_package(package, "which exporting needs", "onnx")
+        optional_package(package, "is needed to export", "onnx")
     if output.exists():
         raise UserError(f"--output: {shown(output)} is there already; delete it, or give another")
     settings = config.need_testing()

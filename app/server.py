@@ -1,0 +1,116 @@
+"""Serves the page: on this machine alone unless told otherwise, without a word to any other."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import gradio as gr
+from gradio.exceptions import ServerFailedToStartError
+
+from app.callbacks import Callbacks
+from app.layout import HERE, build_page
+from app.uploads import LARGEST_FILE
+from datasets.folders.layouts import list_images
+from datasets.phantom.write import RECORD_NAME
+from engine.predictor import Predictor
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# Of each class of the demo's phantoms.
+_EXAMPLES = 3
+
+
+def serve(predictor: Predictor, host: str, port: int) -> None:
+    """Serve the page until Ctrl-C or SIGTERM.
+
+    Raises:
+        UserError: Nothing can listen there.
+    """
+    # The default would leave temporary files behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if not _is_own_machine(host):
+        logger.warning("everyone who reaches %s can use this page: it asks for no password", host)
+    with running(predictor, host, port) as address:
+        logger.info("open %s in a browser; Ctrl-C ends it", address)
+        threading.Event().wait()
+
+
+@contextmanager
+def running(predictor: Predictor, host: str, port: int) -> Iterator[str]:
+    """The page's address; at the end the server stops and everything temporary is removed.
+
+    Raises:
+        UserError: Nothing can listen there.
+    """
+    with TemporaryDirectory(prefix="qfae-") as folder:
+        os.environ |= _environment(folder)
+        callbacks = Callbacks(predictor, Path(folder))
+        page = build_page(callbacks, predictor.settings, examples_of(predictor))
+        try:
+            _, address, _ = page.launch(
+                server_name=host,
+                server_port=port,
+                prevent_thread_lock=True,
+                quiet=True,
+                share=False,
+                run_history=False,
+                enable_monitoring=False,
+                ssr_mode=False,
+                mcp_server=False,
+                pwa=False,
+                footer_links=[],
+                max_file_size=LARGEST_FILE,
+                theme=gr.themes.Base(
+                    font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+                ),
+                css_paths=HERE / "page.css",
+            )
+        except (OSError, ServerFailedToStartError) as error:
+            raise UserError(
+                f"--host {host} --port {port}: nothing can listen there; another program may use "
+                "the port: give another one"
+            ) from error
+        try:
+            yield address
+        finally:
+            page.close(verbose=False)
+
+
+def examples_of(predictor: Predictor) -> list[tuple[str, Path]]:
+    """Some test images, where this program drew them: patients are shown to nobody unasked."""
+    folder = predictor.settings.test_data_path
+    if folder is None or not (folder.parent / RECORD_NAME).is_file():
+        return []
+    normal, lesions = (list_images(folder / each / "img") for each in ("good", "Ungood"))
+    return [
+        *((f"normal {n + 1}", path) for n, path in enumerate(normal[:_EXAMPLES])),
+        *((f"lesion {n + 1}", path) for n, path in enumerate(lesions[:_EXAMPLES])),
+    ]
+
+
+def _environment(folder: str) -> dict[str, str]:
+    """What Gradio reads from it: where uploads go, and that nobody is told anything."""
+    unproxied = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    return {
+        "GRADIO_TEMP_DIR": folder,
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        # It asks its own server whether it has started: through a proxy nobody would answer.
+        "no_proxy": ",".join(filter(None, [unproxied, "127.0.0.1", "localhost"])),
+    }
+
+
+def _is_own_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,86 @@
+"""Uploaded files: archives unpacked, everything removed after use, errors without our folders."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from zipfile import BadZipFile, ZipFile
+
+from datasets.folders.samples import Sample
+from datasets.readers.formats import shown
+from engine.predictor import Predictor
+from utils.errors import UserError
+
+# Gradio refuses larger files; an archive may unpack to four times as much.
+LARGEST_FILE = 2**30
+_LARGEST_ARCHIVE = 4 * LARGEST_FILE
+# What zipfile raises of damaged, encrypted and unknown archives.
+_UNREADABLE = (BadZipFile, RuntimeError, OSError, EOFError, zlib.error)
+
+
+@contextmanager
+def received(files: Sequence[Path]) -> Iterator[list[Path]]:
+    """Files and unpacked archives to read; all are removed at the end.
+
+    Raises:
+        UserError: An archive cannot be unpacked, or an error of the block, without the folders
+            that the server keeps uploads in.
+    """
+    folder = Path(mkdtemp(dir=files[0].parent))
+    try:
+        yield [_unpacked(file, folder) if is_archive(file) else file for file in files]
+    except UserError as error:
+        text = str(error)
+        for place in (folder, *(file.parent for file in files)):
+            text = text.replace(f"{place}{os.sep}", "")
+        raise UserError(text) from error
+    finally:
+        rmtree(folder)
+        for file in files:
+            file.unlink(missing_ok=True)
+            with suppress(OSError):
+                file.parent.rmdir()
+
+
+def is_archive(file: Path) -> bool:
+    """Whether a file is a zip archive, by its name."""
+    return file.suffix.lower() == ".zip"
+
+
+def one_of(predictor: Predictor, paths: Sequence[Path]) -> tuple[Sample, ...]:
+    """The sample of one picture, or the slices of one volume.
+
+    Raises:
+        UserError: The files hold something else, or cannot be read.
+    """
+    samples = predictor.samples(paths)
+    volumes = {sample.volume_name for sample in samples}
+    if len(samples) == 1 or (len(volumes) == 1 and None not in volumes):
+        return samples
+    raise UserError(
+        f"these are {len(samples)} images that are not one volume; give one picture, one NIfTI "
+        "file, or the DICOM files of one series"
+    )
+
+
+def _unpacked(archive: Path, folder: Path) -> Path:
+    target = folder / archive.stem
+    try:
+        with ZipFile(archive) as file:
+            entries = [each for each in file.infolist() if not each.is_dir()]
+            if sum(each.file_size for each in entries) > _LARGEST_ARCHIVE:
+                raise UserError(
+                    f"{shown(archive)}: unpacks to more than {_LARGEST_ARCHIVE >> 30} GB; use "
+                    "run_predict.py"
+                )
+            file.extractall(target, entries)
+    except _UNREADABLE as error:
+        raise UserError(
+            f"{shown(archive)}: cannot be unpacked ({error}); save the archive anew"
+        ) from error
+    return target

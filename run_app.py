@@ -1,0 +1,45 @@
+#!/usr/bin/env python
+"""Serve a page that scores what is dropped on it: pictures, DICOM, NIfTI.
+
+python run_app.py --config configs/brain.ini
+python run_app.py --config configs/brain.ini --port 8080
+"""
+
+from __future__ import annotations
+
+from utils.config.ini import config_parser
+from utils.errors import run_script
+
+
+def main() -> None:
+    """Parse the arguments and serve the page."""
+    parser = config_parser(__doc__)
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where to listen; the default is for this machine alone, 0.0.0.0 for everyone",
+    )
+    parser.add_argument("--port", type=int, default=7860, metavar="N", help="default: 7860")
+    arguments = parser.parse_args()
+
+    # After parsing, so that --help and wrong calls do not wait for torch.
+    from utils.config.load import load_config
+
+    config = load_config(arguments.config, arguments.set)
+    from datasets.readers.base import optional_package
+    from utils.console import setup_logging
+
+    optional_package("gradio", "serves the page", extra="app")
+    setup_logging().info("loading the model of %s", config.file)
+    # After the first line: these take seconds.
+    from app.server import serve
+    from engine.hub_files import pinned
+    from engine.predictor import Predictor
+
+    predictor = Predictor.from_config(pinned(config, "TESTING"))
+    serve(predictor, arguments.host, arguments.port)
+
+
+if __name__ == "__main__":
+    run_script(main, "what the page held is removed")
