@@ -15,7 +15,7 @@ from datasets.readers.dicom import DicomFile
 from datasets.readers.errors import named_errors
 from datasets.readers.formats import kind_of, may_have_frames, shown
 from datasets.readers.nifti import NiftiFile
-from datasets.readers.nifti_mask import NiftiMask
+from datasets.readers.nifti_mask import NiftiMask, NiftiOnSlices
 from datasets.readers.picture import PictureFile
 from datasets.readers.tiff import TiffFile, is_tiff
 from datasets.readers.volume import VolumeFile
@@ -190,14 +190,11 @@ def _check_places(mask: Series, image: Source) -> None:
         )
 
 
-def _mask_on_grid(path: Path, image: Source, axis: SliceAxis) -> NiftiMask:
+def _mask_on_grid(path: Path, image: Source, axis: SliceAxis) -> ImageFile:
     file = _open(image, axis, 0, None)
     assert isinstance(file, VolumeFile)
     if isinstance(file, SeriesFile) and file.own_slices and not file.straight:
-        raise UserError(
-            f"{shown(path)}: the slices of its image {shown(name_of(image))} lie on no straight "
-            "grid; give the mask as a DICOM series of the same slices"
-        )
+        return NiftiOnSlices(path, file, name_of(image))
     return NiftiMask(path, file, name_of(image), axis)
 
 

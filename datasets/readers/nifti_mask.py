@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.readers.base import SliceAxis, optional_package
+from datasets.readers.base import ImageFile, SliceAxis, optional_package
 from datasets.readers.formats import shown
 from datasets.readers.nifti import NiftiFile
 from datasets.readers.volume import VolumeFile
+from datasets.volumes.grid import places_of
+from datasets.volumes.series_file import SeriesFile
 from utils.errors import UserError
 
 # Of a voxel: what rounding and the two forms of a header's affine differ by.
@@ -54,14 +56,55 @@ class NiftiMask(VolumeFile):
         return _resampled(self._path, stamp, self.shape, self.affine.tobytes())[where]
 
 
+class NiftiOnSlices(ImageFile):
+    """The mask of a series whose slices lie on no grid: each pixel has the nearest voxel's value.
+
+    Args:
+        path: The mask.
+        image: Its image, cut along its own slices.
+        name: What messages call the image.
+    """
+
+    def __init__(self, path: Path, image: SeriesFile, name: Path) -> None:
+        self._path, self._image, self._name = path, image, name
+        self._mask = NiftiFile(path, "axial")
+        self.num_frames, self.num_volumes = image.num_frames, self._mask.num_volumes
+
+    def size(self, frame: int) -> tuple[int, int]:
+        """(height, width) of the slice."""
+        return self._image.size(frame)
+
+    def read_mask(self, frame: int) -> NDArray[Any]:
+        """Values of a slice, (H, W), turned as the slice is."""
+        if self.num_volumes > 1:
+            raise ValueError(f"a mask of {self.num_volumes} volumes instead of one")
+        plane = self._image.plane(frame)
+        assert plane is not None
+        to_voxels = np.linalg.inv(self._mask.affine)
+        voxels = np.rint(places_of(plane) @ to_voxels[:3, :3].T + to_voxels[:3, 3])
+        nearest = np.clip(voxels, 0, np.array(self._mask.shape) - 1)
+        if np.abs(voxels - nearest).max() > 1:
+            raise UserError(
+                f"{shown(self._path)}: does not cover its image {shown(self._name)}, of which "
+                f"slice {frame} reaches beyond it: mask {_described(self._mask)}; correct the "
+                "affine, or redraw the mask"
+            )
+        values, _ = _whole(self._path, self._path.stat().st_mtime_ns)
+        return self._image.shown(values[tuple(np.moveaxis(nearest.astype(np.intp), 2, 0))])
+
+
+@lru_cache(maxsize=1)
+def _whole(path: Path, stamp: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """The highest value of each voxel's channels, and the affine."""
+    source = NiftiFile(path, "axial")
+    values = source.values(*[slice(None)] * 3).reshape(*source.shape, -1)
+    return np.nan_to_num(values.max(axis=3), posinf=0, neginf=0), source.affine
+
+
 @lru_cache(maxsize=1)
 def _resampled(path: Path, stamp: int, shape: tuple[int, int, int], affine: bytes) -> NDArray[Any]:
     """The whole mask, each voxel of the image's grid with the value of the nearest one."""
-    source = NiftiFile(path, "axial")
-    values = source.values(*[slice(None)] * 3).reshape(*source.shape, -1)
-    volume = optional_package("nibabel.spatialimages").SpatialImage(
-        np.nan_to_num(values.max(axis=3), posinf=0, neginf=0), source.affine
-    )
+    volume = optional_package("nibabel.spatialimages").SpatialImage(*_whole(path, stamp))
     # At the rim an image's voxel may reach beyond the mask's: "constant" would unmark it.
     resample = optional_package("nibabel.processing").resample_from_to
     grid = (shape, np.frombuffer(affine).reshape(4, 4))

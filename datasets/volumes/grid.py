@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.volumes.series import Series
+from datasets.volumes.series import Plane, Series
 
 # Cosine of an angle between axes that rounding explains.
 _RECTANGULAR = 1e-3
@@ -75,6 +75,14 @@ def grid_of(series: Series) -> Grid:
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = _LPS_TO_RAS @ step, _LPS_TO_RAS @ corner
     return Grid((int(columns), int(rows), slices), affine)
+
+
+def places_of(plane: Plane) -> NDArray[np.float64]:
+    """Where the pixels of a slice lie: (rows, columns, 3) mm in RAS+."""
+    rows, columns = (np.arange(length)[:, None] for length in plane.size)
+    down = rows * plane.spacing[0] * plane.directions[1]
+    across = columns * plane.spacing[1] * plane.directions[0]
+    return (plane.position + down[:, None] + across) @ _LPS_TO_RAS
 
 
 def laid_on_grid(stack: NDArray[np.float32], series: Series) -> NDArray[np.float32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from datasets.readers.base import SliceAxis
 from datasets.readers.image import Source, open_image, read_image, read_mask, read_size
+from datasets.volumes.grid import grid_of, laid_on_grid
 from datasets.volumes.series import Series, group_series
 from tests.medical_files import write_nifti
 from tests.series_files import write_series
@@ -141,12 +141,35 @@ def test_a_mask_is_a_nifti_on_the_grid_or_a_series_of_the_same_slices(tmp_path):
         read_mask(series_of(tmp_path / "elsewhere"), 0, image=image)
 
 
-def test_a_nifti_mask_of_slices_on_no_grid_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [
+        ({"heights": [0, 2, 4, 8, 10]}, 1.0),
+        ({"heights": [0, 2, 4.5, 6.3, 8]}, 1.0),
+        ({"lean": (0, 0.75)}, 1.0),
+        ({"lean": (0.3, -0.4)}, 0.6),
+    ],
+    ids=["missing", "uneven", "leaning by whole pixels", "leaning"],
+)
+def test_a_nifti_mask_marks_slices_on_no_grid_where_they_lie(tmp_path, options, least):
+    stack = np.zeros((5, 9, 8), np.uint16)
+    stack[1:4, 3:7, 2:6] = 1
+    write_series(tmp_path / "scan", stack, **options)
+    series = series_of(tmp_path / "scan")
+    grid = grid_of(series)
+    marked = laid_on_grid(stack.astype(np.float32), series) >= 0.5
+    mask = write_nifti(tmp_path / "mask.nii", marked.astype(np.uint8), grid.affine)
+    assert read_size(mask, 0, mask_of=series) == (9, 8)
+    planes = np.stack([read_mask(mask, frame, image=series) for frame in range(5)])
+    overlap = (planes & (stack > 0)).sum() / (planes | (stack > 0)).sum()
+    assert overlap >= least
+
+
+def test_a_nifti_mask_of_half_a_series_on_no_grid_is_refused(tmp_path):
     write_series(tmp_path, as_stack(VOLUME), heights=[0, 2, 4, 8, 10])
-    series = replace(series_of(tmp_path), name=tmp_path)
     mask = write_nifti(tmp_path / "mask.nii", np.zeros((9, 7, 6), np.uint8))
-    with pytest.raises(UserError, match="lie on no straight grid"):
-        read_mask(mask, 0, image=series)
+    with pytest.raises(UserError, match=r"mask\.nii: does not cover its image"):
+        read_mask(mask, 0, image=series_of(tmp_path))
 
 
 def test_a_damaged_slice_is_named_and_the_others_are_read(tmp_path):

@@ -85,6 +85,17 @@ def centre(path: Path) -> NDArray[np.float64]:
     return np.asarray(place)
 
 
+def geometry(path: Path) -> dict[str, tuple[float, ...]]:
+    """How SimpleITK lays a file into space."""
+    image = SimpleITK.ReadImage(str(path))
+    return {
+        "size": image.GetSize(),
+        "origin": image.GetOrigin(),
+        "spacing": image.GetSpacing(),
+        "direction": image.GetDirection(),
+    }
+
+
 def reoriented(codes: str) -> nibabel.Nifti1Image:
     image = nibabel.Nifti1Image(VOLUME, AFFINE)
     return image.as_reoriented(ornt_transform(io_orientation(AFFINE), axcodes2ornt(codes)))
@@ -100,9 +111,10 @@ def test_one_volume_has_one_map_in_space_however_it_is_stored(run, tmp_path, axi
         nibabel.save(reoriented(codes), source / f"{codes}.nii.gz")
     nibabel.save(nibabel.Nifti1Image(VOLUME, turn @ AFFINE), source / "oblique.nii")
     write_series(source / "dicom", STACK)
+    write_enhanced(source / "frames.dcm", STACK, order=[3, 7, 1, 9, 0, 6, 2, 8, 5, 4])
     rows = run(source, keys=[f"SLICE_AXIS={axis}"])
     assert [Path(row["path"]).name for row in rows] == [
-        *("LPS.nii.gz", "RAS.nii.gz", "SRA.nii.gz", "oblique.nii", "dicom"),
+        *("LPS.nii.gz", "RAS.nii.gz", "SRA.nii.gz", "frames.dcm", "oblique.nii", "dicom"),
     ]
     assert len({(row["score"], row["num_slices"], row["worst_slice"]) for row in rows}) == 1
     canonical = {}
@@ -110,10 +122,12 @@ def test_one_volume_has_one_map_in_space_however_it_is_stored(run, tmp_path, axi
         path, name = tmp_path / "out" / row["map"], Path(row["path"]).name.partition(".")[0]
         image = nibabel.load(path)
         assert (image.get_data_dtype(), path.name) == (np.float32, f"{name}_map.nii.gz")
-        if name != "dicom":
+        if name not in ("dicom", "frames"):
             original = nibabel.load(row["path"])
             assert image.shape == original.shape
             assert image.affine == pytest.approx(original.affine, abs=1e-4)
+            for key, value in geometry(Path(row["path"])).items():
+                assert geometry(path)[key] == pytest.approx(value, abs=1e-4), key
         canonical[name] = nibabel.as_closest_canonical(image).get_fdata()
         expected = (turn @ (*CENTRE, 1))[:3] if name == "oblique" else CENTRE
         assert centre(path) == pytest.approx(expected, abs=NEAR)
@@ -130,6 +144,7 @@ def test_one_volume_has_one_map_in_space_however_it_is_stored(run, tmp_path, axi
     [
         ("reversed", {"heights": range(18, -1, -2)}, CENTRE - [0, 0, 8]),
         ("missing", {"heights": [0, 2, 6, *range(8, 22, 2)]}, CENTRE - [0, 0, -2]),
+        ("uneven", {"heights": [0, 2, 4, 5.5, 7.5, 9.5, 12, 14, 16.5, 18]}, CENTRE),
         ("tilted", {"lean": (0, 0.25)}, CENTRE - [0, 0.25 * 13, 0]),
     ],
 )
@@ -138,6 +153,21 @@ def test_the_map_lies_where_the_slices_lie(run, tmp_path, caplog, name, options,
     (row,) = run(tmp_path / name, keys=[f"SLICE_AXIS={axis}"])
     assert row["map"] == f"maps/{name}_map.nii.gz"
     assert centre(tmp_path / "out" / row["map"]) == pytest.approx(expected, abs=NEAR)
+
+
+def test_simpleitk_lays_a_map_over_its_series(run, tmp_path):
+    write_series(tmp_path / "scan", STACK)
+    (row,) = run(tmp_path / "scan")
+    files = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path / "scan"))
+    source = SimpleITK.ReadImage(files)
+    found = SimpleITK.ReadImage(str(tmp_path / "out" / row["map"]))
+    # dcm2niix turns rows round: on the source's grid the map has the source's geometry.
+    turned = SimpleITK.Flip(found, (False, True, False))
+    assert turned.GetSize() == source.GetSize()
+    for key in ("GetOrigin", "GetSpacing", "GetDirection"):
+        assert getattr(turned, key)() == pytest.approx(getattr(source, key)(), abs=1e-4)
+    bright = SimpleITK.GetArrayFromImage(turned) > 0.5
+    assert (bright & (STACK > 0)).sum() > 0.8 * (bright | (STACK > 0)).sum()
 
 
 def test_frames_of_an_enhanced_file_are_a_volume(run, tmp_path):
