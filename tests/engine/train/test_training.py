@@ -205,12 +205,13 @@ def test_a_run_is_not_overwritten_unasked(tiny):
     train(tiny("N_EPOCHS=1"), overwrite=True)
 
 
-def test_best_checkpoint_is_not_chosen_on_the_test_split(tiny):
+def test_best_checkpoint_is_not_chosen_on_the_test_split(tiny, caplog):
     config = tiny()
     shared = config.testing.test_data_path
     folder = train(tiny("N_EPOCHS=2", f"VAL_DATA_PATH={shared}"))
     assert (folder / "checkpoints" / "last_ckpt.pth").exists()
     assert not (folder / "checkpoints" / "best_ckpt.pth").exists()
+    assert f"TEST_DATA_PATH is the folder of the validation images, {shared}: " in caplog.text
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny, monkeypatch):
