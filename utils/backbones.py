@@ -103,8 +103,9 @@ def create_timm_vit(
     except Exception as error:
         # Families that were not made for a size, or are no ViTs, fail in ways of their own.
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        sizes_given = f" with {given}" if given else ""
         raise UnknownBackboneError(
-            f"timm cannot build '{name}' with {given}: {reason}; {_near_names(name)}"
+            f"timm cannot build '{name}'{sizes_given}: {reason}; {_near_names(name)}"
         ) from error
     # timm keeps them with the model, which would hold all weights twice.
     kept: Any = model.pretrained_cfg
@@ -121,6 +122,9 @@ def _no_plain_vit(name: str) -> UnknownBackboneError:
 
 def _near_names(name: str) -> str:
     architecture, _, tag = name.partition(".")
+    within_owner = name.rpartition("/")[2]
+    if "/" in name and timm.is_model(within_owner.partition(".")[0]):
+        return f"write {within_owner}"
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
         return f"near are {', '.join(near)}" if near else "give the tag of a plain ViT of timm"

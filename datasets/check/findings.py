@@ -145,6 +145,9 @@ class _Check:
         if summary.alpha:
             text = f"{name}: {summary.alpha} images have transparency, which is dropped"
             self._note("alpha", text)
+        if name == "valid" and not summary.normal:
+            text = "valid: holds no normal images, from which the threshold is learnt"
+            self._note("no_normal", text)
         if len(summary.mask_levels) > 2:
             levels = ", ".join(f"{level:g}" for level in sorted(summary.mask_levels))
             self._note("mask_levels", f"{name}: masks hold {levels}; all above 0 count as marked")

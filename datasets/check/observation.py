@@ -28,6 +28,7 @@ _WARNINGS = (
     "blank",
     "counts",
     "volume_spacing",
+    "no_normal",
 )
 _NOTES = (
     *("mask_levels", "alpha", "mask_grid"),

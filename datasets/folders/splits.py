@@ -43,7 +43,7 @@ def places_of_folder(folder: Path) -> list[Place]:
     Raises:
         UserError: There are none, or two may be the same split.
     """
-    named = {"train": ("train",), "valid": ("valid", "val"), "test": ("test",)}
+    named = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
     inner = subfolders(folder) if folder.is_dir() else []
     places = []
     for name, spellings in named.items():

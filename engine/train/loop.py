@@ -21,7 +21,7 @@ from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import image_metrics
 from engine.runtime.process import gather
 from engine.train.loss_watch import LossWatch, check_weights
-from engine.train.screen import HEADER, epoch_line, forecast, plan
+from engine.train.screen import HEADER, TESTS_ON_VALIDATION, epoch_line, forecast, plan
 from engine.train.state import COLUMNS, VALIDATION_COLUMNS, Progress, Row, load_state, save_state
 from engine.train.tensorboard import TensorboardLog
 from models.autoencoder import QFormerAutoencoder
@@ -81,8 +81,8 @@ class Trainer:
         zero = self.fabric.is_global_zero
         opened = closing(TensorboardLog(self.files.tensorboard, first)) if zero else nullcontext()
         with opened as log:
-            counts = (len(each.split.samples) for each in (self.dataset, self.validation))
-            logger.info(plan(self.settings, *counts, len(self.loader)))
+            num_training, num_validation = len(self.dataset), len(self.validation)
+            logger.info(plan(self.settings, num_training, num_validation, len(self.loader)))
             for epoch in range(first, last + 1):
                 row = self._train_epoch(epoch, foretold=epoch > first)
                 if epoch == last or epoch % self.settings.eval_stepsize == 0:
@@ -95,6 +95,8 @@ class Trainer:
                 if epoch == first:
                     logger.info(HEADER)
                 logger.info(epoch_line(row, last, left, self.progress.best_auroc))
+        if self._validates_on_test_split():
+            logger.warning(TESTS_ON_VALIDATION, self.settings.val_data_path)
 
     def _train_epoch(self, epoch: int, *, foretold: bool) -> Row:
         fabric, settings = self.fabric, self.settings

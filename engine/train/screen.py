@@ -9,6 +9,10 @@ from utils.config.schema import TrainingConfig
 
 _COLUMNS = "{:>9}{:>9}{:>9}{:>10}{:>10}{:>11}{:>8}"
 HEADER = _COLUMNS.format("epoch", "loss", "lr", "images/s", "time left", "val AUROC", "best")
+TESTS_ON_VALIDATION = (
+    "TEST_DATA_PATH is the folder of the validation images, %s: metrics on them flatter, and no "
+    "threshold is applied; put images of other patients into another folder and name it there"
+)
 
 
 def plan(settings: TrainingConfig, num_training: int, num_validation: int, num_batches: int) -> str:

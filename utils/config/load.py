@@ -18,6 +18,7 @@ from utils.config.schema import SCHEMAS, SectionConfig, TestingConfig, TrainingC
 from utils.errors import ConfigError, Problem
 
 OVERRIDES = "--set"
+_Texts = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,16 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     raw = read_ini(Path(path))
     problems: list[Problem] = []
     overridden = _apply_overrides(raw, overrides, problems)
-    problems += unknown_sections(raw) + unknown_keys(raw)
+    unknown = unknown_sections(raw)
+    problems += unknown + unknown_keys(raw)
     if not raw.sections and not problems:
         text = "holds no section; add [TRAINING], [TESTING] or both"
         problems.append(Problem(raw.file, "", "", text))
     known: dict[str, Any] = {}
     for section in [name for name in SECTIONS if name in raw.sections]:
-        known[section], found = _resolve(raw, section, known.get("TRAINING"))
+        known[section], found, missing = _resolve(raw, section, known.get("TRAINING"))
+        # They may stand under the wrong name.
+        found += [] if unknown else missing
         problems += [_placed(raw, section, key, text, overridden) for key, text in found]
     if problems:
         # A fault in [DEFAULT] is found in each section that shares it.
@@ -130,8 +134,8 @@ def _placed(
     return Problem(raw.file, DEFAULT if shared else section, key, text)
 
 
-def _resolve(raw: RawConfig, section: str, training: Any) -> tuple[Any, list[tuple[str, str]]]:
-    """What is known of a section, and pairs of a key and what is wrong with it.
+def _resolve(raw: RawConfig, section: str, training: Any) -> tuple[Any, _Texts, _Texts]:
+    """What is known of a section; pairs of a key and what is wrong with it; the missing keys.
 
     Attributes of the first are the keys with a value; it is whole where nothing is wrong.
     """
@@ -145,10 +149,13 @@ def _resolve(raw: RawConfig, section: str, training: Any) -> tuple[Any, list[tup
     known: Any = SimpleNamespace(
         **values, section=section, file=Path(raw.file), training=training, wrong=wrong
     )
-    missing = derive(known, schema.model_fields)
-    problems = [(name.upper(), expectation(schema, name, texts)) for name in [*wrong, *missing]]
+    unwritten = derive(known, schema.model_fields)
+    problems, missing = (
+        [(name.upper(), expectation(schema, name, texts)) for name in names]
+        for names in (wrong, unwritten)
+    )
     problems += contradictions(known, KINDS[section]) + geometry_problems(known, KINDS[section])
-    return known, problems
+    return known, problems, missing
 
 
 def _read_values(

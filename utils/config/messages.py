@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from utils.config.ini import DEFAULT, SECTIONS, RawConfig
 from utils.config.schema import SCHEMAS, SectionConfig, keys_of
 from utils.config.shared import about
+from utils.config.values import is_quoted
 from utils.errors import Problem
 
 
@@ -55,7 +56,7 @@ def unknown_keys(raw: RawConfig) -> list[Problem]:
 def expectation(schema: type[SectionConfig], name: str, values: Mapping[str, str]) -> str:
     """What a missing key or a wrong value must be."""
     field = schema.model_fields[name]
-    expected = field.description
+    expected = field.description or ""
     if name.upper() not in values:
         return f"missing; give {expected}: {about(field).meaning}"
     value, hint = values[name.upper()], ""
@@ -63,6 +64,10 @@ def expectation(schema: type[SectionConfig], name: str, values: Mapping[str, str
         hint = " (an indented line continues the one above it)"
     elif re.search(r"\s[;#]", value):
         hint = " (comments need a line of their own)"
+    elif is_quoted(value):
+        hint = " (without quotes)"
+    elif "\\" in value and "path" in expected:
+        hint = " (with / between folders, as this system has it)"
     return f"found {_shortened(value)!r}; give {expected}{hint}"
 
 

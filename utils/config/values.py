@@ -50,12 +50,30 @@ def _plain(value: str) -> str:
     return value
 
 
+def is_quoted(value: str) -> bool:
+    """Whether a value stands in quotes, which INI files take as they stand."""
+    return len(value) > 1 and value[0] in "\"'“”" and value[-1] in "\"'“”"
+
+
+def _bare(value: str) -> str:
+    # With them, results would go where nobody looks for them.
+    if is_quoted(value) or (os.sep == "/" and "\\" in value):
+        raise ValueError("quotes, or folders of another system")
+    return value
+
+
+def _uncommented(value: str) -> str:
+    if re.search(r"\s[;#]", value):
+        raise ValueError("a comment")
+    return value
+
+
 def _path(value: Any) -> Any:
     if isinstance(value, str):
         if not value.strip():
             raise ValueError("empty")
         try:
-            path = Path(_plain(value)).expanduser()
+            path = Path(_bare(_plain(value))).expanduser()
         except RuntimeError as error:
             raise ValueError("no such user") from error
         # Longer ones make the system's calls fail, on Linux and elsewhere.
@@ -126,7 +144,7 @@ _Lower = BeforeValidator(_lower)
 _Optional = BeforeValidator(_optional)
 _Path = Annotated[Path, BeforeValidator(_path)]
 _Line = Annotated[str, AfterValidator(_plain)]
-_Text = Annotated[_Line, Field(min_length=1)]
+_Text = Annotated[_Line, Field(min_length=1), AfterValidator(_bare)]
 _HubFile = BeforeValidator(_hub_file)
 _Source = Annotated[HubFile | _Text, _HubFile]
 _CheckpointFile = Annotated[HubFile | _Path, _HubFile]
@@ -155,9 +173,10 @@ LearningRate = Annotated[
 
 Name = Annotated[_Line, _says("a name")]
 UnusedText = Annotated[_Line, _says("one line of anything: the key is not used")]
-Tag = Annotated[_Text, _says("a timm model tag")]
+_Tag = Annotated[_Text, AfterValidator(_uncommented)]
+Tag = Annotated[_Tag, _says("a timm model tag")]
 Tags = Annotated[
-    tuple[_Text, ...], _List, _Filled, _says("a comma-separated list of timm model tags")
+    tuple[_Tag, ...], _List, _Filled, _says("a comma-separated list of timm model tags")
 ]
 WeightsSource = Annotated[_Source, _says(_WEIGHTS)]
 WeightsSources = Annotated[tuple[_Source, ...], _List, _Filled, _says(_WEIGHTS)]
@@ -184,6 +203,7 @@ Window = Annotated[
 
 Device = Annotated[
     str,
+    _Lower,
     Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"),
     _says("auto, cpu, cuda, cuda:N or mps"),
 ]

@@ -80,6 +80,8 @@ FAULTS = {
                  "train: 1 of 3 images are coloured, such as train/good/x.png"),
     "transparent": (copy(NORMAL, NORMAL, "RGBA"), "note", "alpha",
                     "train: 1 images have transparency"),
+    "no normal validation": (lambda data: shutil.rmtree(data / "valid/good"), "warning",
+                             "no_normal", "valid: holds no normal images"),
     "empty split": (lambda data: shutil.rmtree(data / "train/good"), "error", "layout",
                     "--data: train holds no images"),
 }  # fmt: skip

@@ -201,12 +201,13 @@ def test_a_finished_run_is_neither_overwritten_nor_changed_unasked(tiny, finishe
     assert (finished / "training.csv").read_bytes() == before
 
 
-def test_best_checkpoint_is_not_chosen_on_the_test_split(tiny):
+def test_best_checkpoint_is_not_chosen_on_the_test_split(tiny, caplog):
     config = tiny()
     shared = config.testing.test_data_path
     folder = train(tiny("N_EPOCHS=2", f"VAL_DATA_PATH={shared}"))
     assert (folder / "checkpoints" / "last_ckpt.pth").exists()
     assert not (folder / "checkpoints" / "best_ckpt.pth").exists()
+    assert f"TEST_DATA_PATH is the folder of the validation images, {shared}: " in caplog.text
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny, monkeypatch):

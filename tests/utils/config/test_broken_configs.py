@@ -40,6 +40,11 @@ VALUES: list[Row] = [
     ("TESTING.DECODER_MLP_RATIO", "0", ("'0'", "above 0")),
     ("TESTING.THRESHOLD_QUANTILE", "1", ("'1'", "between 0 and 1")),
     ("TESTING.PIXEL_QUANTILE", "0", ("'0'", "between 0 and 1")),
+    # What INI files take as it stands, and other programs do not.
+    ("TRAINING.N_EPOCHS", '"5"', ("a whole number", "without quotes")),
+    ("TRAINING.TRAIN_DATA_PATH", '"data/train"', ("the path of a folder", "without quotes")),
+    ("TRAINING.RESULTS_PATH", "“results”", ("without quotes",)),
+    ("TRAINING.MODEL_NAME", "test_vit ; small", ("comments need a line of their own",)),
     # Choices.
     ("TRAINING.SAVE_MODEL_CKPT", "perhaps", ("'perhaps'", "0 or 1")),
     ("TRAINING.SAVE_MODEL_CKPT", "2", ("'2'", "0 or 1")),
@@ -266,6 +271,7 @@ FORMS: list[tuple[str, str]] = [
     ("[testing]\nSEED = 1\n", "write [TESTING]"),
     ("[ testing ]\nSEED = 1\n", "write [TESTING]"),
     ("[default]\nSEED = 1\n", "write [DEFAULT]"),
+    ("[default]\nMODEL_NAME = test_vit\n[TESTING]\nTEST_DATA_PATH = data\n", "write [DEFAULT]"),
     ("[wandb]\nx = 1\n", "unknown section; known are [DEFAULT], [TRAINING] and [TESTING]"),
     ("[]\nSEED = 1\n", "line 1 stands before any section"),
     ("SEED = 1\n", "line 1 stands before any section"),
