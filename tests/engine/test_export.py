@@ -173,7 +173,7 @@ def test_a_missing_package_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     message = (
-        r'onnxruntime is not installed, which exporting needs; run pip install -e "\.\[onnx\]"'
+        r'onnxruntime is not installed, which is needed to export; run pip install -e "\.\[onnx\]"'
     )
     with pytest.raises(UserError, match=message):
         export(config, tmp_path / "x.onnx", "fp32")
