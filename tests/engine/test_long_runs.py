@@ -11,8 +11,6 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.train.start import train
-
 ROOT = Path(__file__).parents[2]
 IMAGES = int(os.environ.get("QFAE_IMAGES", "10000"))
 EPOCHS = int(os.environ.get("QFAE_EPOCHS", "200"))
@@ -95,9 +93,8 @@ def write_images(folder: Path, count: int, seed: int) -> None:
 
 
 @pytest.fixture
-def many(tiny, tmp_path):
+def many(trained, tmp_path):
     """A trained model, and a test set of many images, one in twenty with a mask."""
-    train(tiny("N_EPOCHS=1"))
     folder = tmp_path / "many"
     anomalous = IMAGES // 20
     write_images(folder / "good", IMAGES - anomalous, seed=1)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.train.start import train
 from tests.engine.train.test_kill_moments import check_same_run
 
 ROOT = Path(__file__).parents[3]
@@ -99,8 +98,7 @@ def test_training(tiny, tmp_path, number, workers):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_testing(tiny, tmp_path, number):
-    train(tiny("N_EPOCHS=1"))
+def test_testing(trained, tmp_path, number):
     arguments = ["--config", str(tmp_path / "tiny.ini"), "--set", "NUM_WORKERS=2"]
     command = Command(tmp_path, "run_test", *arguments)
     command.wait_until(lambda: "device cpu" in command.said())
