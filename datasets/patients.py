@@ -6,6 +6,7 @@ A PatientID is kept as a digest alone, and neither it nor the digest is ever wri
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 from datasets.folders.samples import Sample
@@ -14,7 +15,6 @@ from datasets.readers.formats import kind_of
 from datasets.readers.image import Source
 from datasets.volumes.series import Series
 from utils.errors import UserError
-from utils.patients import patient_of
 
 
 def patients_of(samples: Sequence[Sample], pattern: str | None) -> list[str] | None:
@@ -40,6 +40,23 @@ def patients_of(samples: Sequence[Sample], pattern: str | None) -> list[str] | N
                 return None
             patients[sample.source] = patient
     return [patients[sample.source] for sample in samples]
+
+
+def patient_of(path_stem: str, pattern: str) -> str:
+    """The patient of a file name: the pattern's first capture group, else the whole match.
+
+    Args:
+        path_stem: File name without its extension, such as ``BraTS2021_00012_flair_61``.
+        pattern: Regular expression, searched anywhere in the stem.
+
+    Raises:
+        ValueError: The pattern does not match, or its capture group takes no part in the match.
+    """
+    match = re.search(pattern, path_stem)
+    patient = match and match.group(1 if match.re.groups else 0)
+    if not patient:
+        raise ValueError(f"{path_stem}: the patient pattern {pattern!r} does not match this name")
+    return patient
 
 
 def dicom_patient(source: Source) -> str | None:

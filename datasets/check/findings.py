@@ -16,11 +16,10 @@ from datasets.folders.samples import Sample, Split
 from datasets.folders.scan import scan
 from datasets.folders.splits import Place
 from datasets.folders.volumes import AXIAL, Slicing
-from datasets.patients import dicom_patient
+from datasets.patients import dicom_patient, patient_of
 from datasets.readers.formats import shown
 from datasets.readers.image import name_of
 from utils.errors import UserError
-from utils.patients import patient_of
 
 
 def check_dataset(
@@ -38,7 +37,7 @@ def check_dataset(
         places: The splits.
         names: What a config calls the set, to recognise BMAD's.
         patient_pattern: Tells the patient of a file name, see
-            :func:`utils.patients.patient_of`; None to leave patients alone.
+            :func:`datasets.patients.patient_of`; None to leave patients alone.
         slicing: How volumes become images.
     """
     check = _Check(patient_pattern, slicing)

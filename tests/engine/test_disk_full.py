@@ -10,6 +10,7 @@ import torch
 
 from engine.test import test as run_test
 from engine.train.start import train
+from tests.conftest import tiny_in
 from tests.engine.train.test_training import check_same_weights, stopped
 from utils.errors import UserError
 
@@ -61,11 +62,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in files}
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, phantoms):
+    return train(tiny_in(tmp_path_factory.mktemp("unbroken"), phantoms)("N_EPOCHS=2"))
+
+
 @needs_mount
 @pytest.mark.parametrize("room", [0, 8192, 262_144, 550_000])
-def test_training_on_a_full_disk_can_go_on_afterwards(tiny, tmp_path, disk, room):
+def test_training_on_a_full_disk_can_go_on_afterwards(tiny, disk, unbroken, room):
     """Room for nothing, for a table, for one checkpoint, for all but the training state."""
-    unbroken = train(tiny("N_EPOCHS=2", f"RESULTS_PATH={tmp_path / 'unbroken'}"))
     config = tiny("N_EPOCHS=2", f"RESULTS_PATH={disk / 'run'}")
     stopped(config, 5)
     before = contents(disk / "run")
@@ -86,10 +91,9 @@ def test_training_on_a_full_disk_can_go_on_afterwards(tiny, tmp_path, disk, room
 
 
 @needs_mount
-def test_a_test_on_a_full_disk(tiny, disk):
-    train(tiny("N_EPOCHS=1"))
+def test_a_test_on_a_full_disk(trained, disk):
     filler = fill(disk, 4096)
-    config = tiny(f"TESTING.RESULTS_PATH={disk / 'test'}")
+    config = trained(f"TESTING.RESULTS_PATH={disk / 'test'}")
     with pytest.raises(UserError, match="No space left on device"):
         run_test(config)
     assert not (disk / "test" / "metrics.json").exists()

@@ -11,8 +11,6 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.train.start import train
-
 ROOT = Path(__file__).parents[2]
 IMAGES = int(os.environ.get("QFAE_IMAGES", "10000"))
 EPOCHS = int(os.environ.get("QFAE_EPOCHS", "200"))
@@ -63,18 +61,17 @@ def run(tmp_path: Path, script: str, watched: tuple[str, str, str], *arguments: 
     output = tmp_path / "samples.json"
     module, name, function = watched
     code = DRIVER.format(
-        root=str(ROOT),
-        module=module,
-        name=name,
-        function=function,
-        script=script,
+        root=str(ROOT), module=module, name=name, function=function, script=script,
         output=str(output),
-    )
-    command = [sys.executable, "-c", code, "--config", str(tmp_path / "tiny.ini"), *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    )  # fmt: skip
+    settings = [
+        part for each in ("NUM_WORKERS=1", "BATCH_SIZE_TEST=20") for part in ("--set", each)
+    ]
+    command = [sys.executable, "-c", code, "--config", str(tmp_path / "tiny.ini"), *settings]
     result = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+        [*command, *arguments], cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
     return json.loads(output.read_text())
 
@@ -95,9 +92,8 @@ def write_images(folder: Path, count: int, seed: int) -> None:
 
 
 @pytest.fixture
-def many(tiny, tmp_path):
+def many(trained, tmp_path):
     """A trained model, and a test set of many images, one in twenty with a mask."""
-    train(tiny("N_EPOCHS=1"))
     folder = tmp_path / "many"
     anomalous = IMAGES // 20
     write_images(folder / "good", IMAGES - anomalous, seed=1)
@@ -110,44 +106,34 @@ def many(tiny, tmp_path):
     return folder
 
 
-SCORING = ("engine.evaluate.evaluate", "Scorer", "score")
+# One anomaly map has 4096 bytes; a prediction keeps the rows of its scores.csv, some hundreds.
+LIMITS = [("run_test", "results/test", 1000), ("run_predict", "out", 2000)]
 
 
 @pytest.mark.slow
-def test_memory_is_flat_over_many_tested_images(many, tmp_path):
-    overrides = ["--set", f"TEST_DATA_PATH={many}", "--set", "NUM_WORKERS=1"]
-    overrides += ["--set", "BATCH_SIZE_TEST=20"]
-    samples = run(tmp_path, "run_test", SCORING, *overrides)
-    with (tmp_path / "results" / "test" / "scores.csv").open(newline="") as file:
-        assert len(list(csv.DictReader(file))) == IMAGES
-    tested = samples[: IMAGES // 20]
-    print(f"\nrun_test: {slope(tested, IMAGES):.0f} bytes per image, {tested[-1]['rss']:,} in all")
-    # One anomaly map has 4096.
-    assert slope(tested, IMAGES) < 1000
-
-
-@pytest.mark.slow
-def test_memory_is_flat_over_many_predicted_images(many, tmp_path):
-    arguments = ["--input", str(many), "--recursive", "--output", str(tmp_path / "out")]
-    arguments += ["--set", "NUM_WORKERS=1", "--set", "BATCH_SIZE_TEST=20"]
-    samples = run(tmp_path, "run_predict", SCORING, *arguments)
-    with (tmp_path / "out" / "scores.csv").open(newline="") as file:
+@pytest.mark.parametrize(("script", "results", "limit"), LIMITS)
+def test_memory_is_flat_over_many_images(many, tmp_path, script, results, limit):
+    arguments = {
+        "run_test": ["--set", f"TEST_DATA_PATH={many}"],
+        "run_predict": ["--input", str(many), "--recursive", "--output", str(tmp_path / "out")],
+    }
+    scoring = ("engine.evaluate.evaluate", "Scorer", "score")
+    samples = run(tmp_path, script, scoring, *arguments[script])
+    with (tmp_path / results / "scores.csv").open(newline="") as file:
         rows = len(list(csv.DictReader(file)))
     assert rows >= IMAGES
-    predicted = samples[-(rows // 20) :]
-    print(f"\nrun_predict: {slope(predicted, rows):.0f} bytes per image")
-    # One anomaly map has 4096; the rows of scores.csv are kept, some hundreds of bytes each.
-    assert slope(predicted, rows) < 2000
+    # Before and after it, other images are scored: of the calibration, for the pictures.
+    batches = samples[: rows // 20] if script == "run_test" else samples[-(rows // 20) :]
+    print(f"\n{script}: {slope(batches, rows):.0f} bytes per image, {batches[-1]['rss']:,} in all")
+    assert slope(batches, rows) < limit
 
 
 @pytest.mark.slow
 def test_nothing_leaks_over_many_epochs(tiny, tmp_path):
     tiny()
+    epochs = ("engine.train.start", "Trainer", "_finish_epoch")
     overrides = ["--set", f"N_EPOCHS={EPOCHS}", "--set", "EVAL_STEPSIZE=5"]
-    overrides += ["--set", "NUM_WORKERS=1"]
-    samples = run(
-        tmp_path, "run_training", ("engine.train.start", "Trainer", "_finish_epoch"), *overrides
-    )
+    samples = run(tmp_path, "run_training", epochs, *overrides)
     assert len(samples) == EPOCHS
     grown = slope(samples, EPOCHS)
     print(f"\nrun_training: {grown:.0f} bytes per epoch, {samples[-1]}")

@@ -162,18 +162,20 @@ def test_accumulated_batches_equal_one_large_batch(tiny, tmp_path, accumulate):
         np.testing.assert_allclose(tensor, losses[1][name], atol=2e-5, err_msg=name)
 
 
-def test_another_number_of_processes_than_torchrun_started_is_an_error(tiny, monkeypatch):
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match=r"DEVICES = 1.*torchrun has started 2"):
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "run", "WORLD_SIZE": "2"}, "torchrun has started 2"),
+        ({"LT_CLI_USED": "1", "LT_DEVICES": "2"}, "--devices=2"),
+    ],
+)
+def test_another_number_of_processes_than_were_started_is_an_error(
+    tiny, monkeypatch, variables, said
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=rf"DEVICES = 1.*{said}"):
         train(tiny())
-
-
-def test_another_number_of_processes_than_fabric_run_started_is_an_error(tiny, monkeypatch):
-    monkeypatch.setenv("LT_CLI_USED", "1")
-    monkeypatch.setenv("LT_DEVICES", "2")
-    with pytest.raises(UserError, match=r"DEVICES = 1.*--devices=2"):
-        train(tiny("DEVICES=1"))
 
 
 @pytest.mark.slow

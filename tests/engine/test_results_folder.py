@@ -24,42 +24,30 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {str(file): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
 
 
-def link_to_data(folder: Path) -> Path:
-    (folder / "link").symlink_to(folder / "data" / "train")
-    return folder / "link"
+def link_to(target: str):
+    def make(folder: Path) -> Path:
+        (folder / "link").symlink_to(folder / target)
+        return folder / "link"
+
+    return make
 
 
-def link_to_nothing(folder: Path) -> Path:
-    (folder / "link").symlink_to(folder / "nowhere")
-    return folder / "link"
-
-
-def link_in_a_circle(folder: Path) -> Path:
-    (folder / "link").symlink_to(folder / "link")
-    return folder / "link"
-
-
-def existing_file(folder: Path) -> Path:
-    (folder / "file").write_text("mine")
-    return folder / "file"
-
-
-def below_a_file(folder: Path) -> Path:
-    return existing_file(folder) / "results"
+def at(place: str):
+    return lambda folder: folder / place
 
 
 PLACES = {
-    "the root": (lambda folder: Path("/"), "is the root of all files"),
-    "the training images": (lambda folder: folder / "data/train", "TRAIN_DATA_PATH = "),
-    "above all images": (lambda folder: folder / "data", "TRAIN_DATA_PATH = "),
-    "above them, by a detour": (lambda folder: folder / "x/../data", "TRAIN_DATA_PATH = "),
-    "in the validation images": (lambda folder: folder / "data/valid/results", "VAL_DATA_PATH = "),
-    "in the test images": (lambda folder: folder / "data/test/good/x", "TEST_DATA_PATH = "),
-    "a link to images": (link_to_data, "TRAIN_DATA_PATH = "),
-    "a link to nothing": (link_to_nothing, "cannot be a folder"),
-    "a link in a circle": (link_in_a_circle, "cannot be a folder"),
-    "a file": (existing_file, "cannot be a folder"),
-    "below a file": (below_a_file, "cannot be a folder"),
+    "the root": (at("/"), "is the root of all files"),
+    "the training images": (at("data/train"), "TRAIN_DATA_PATH = "),
+    "above all images": (at("data"), "TRAIN_DATA_PATH = "),
+    "above them, by a detour": (at("x/../data"), "TRAIN_DATA_PATH = "),
+    "in the validation images": (at("data/valid/results"), "VAL_DATA_PATH = "),
+    "in the test images": (at("data/test/good/x"), "TEST_DATA_PATH = "),
+    "a link to images": (link_to("data/train"), "TRAIN_DATA_PATH = "),
+    "a link to nothing": (link_to("nowhere"), "cannot be a folder"),
+    "a link in a circle": (link_to("link"), "cannot be a folder"),
+    "a file": (at("tiny.ini"), "cannot be a folder"),
+    "below a file": (at("tiny.ini/results"), "cannot be a folder"),
 }
 
 
@@ -76,18 +64,17 @@ def test_places_that_are_refused(own_data, tmp_path, name):
     make, said = PLACES[name]
     place = make(tmp_path)
     before = snapshot(tmp_path)
-    commands = {
-        "RESULTS_PATH": [train, run_test],
-        "--output": [lambda config: predict(config, [tmp_path / "one.png"], Output(place))],
-    }
-    for key, functions in commands.items():
-        for function in functions:
-            with pytest.raises(UserError) as caught:
-                function(own_data(f"RESULTS_PATH={place}"))
-            message = str(caught.value)
-            assert message.startswith(f"{key}: {place}")
-            assert said in message
-            assert "\n" not in message
+    for key, function in (
+        ("RESULTS_PATH", train),
+        ("RESULTS_PATH", run_test),
+        ("--output", lambda config: predict(config, [tmp_path / "one.png"], Output(place))),
+    ):
+        with pytest.raises(UserError) as caught:
+            function(own_data(f"RESULTS_PATH={place}"))
+        message = str(caught.value)
+        assert message.startswith(f"{key}: {place}")
+        assert said in message
+        assert "\n" not in message
     assert snapshot(tmp_path) == before
 
 
@@ -102,15 +89,10 @@ def test_a_folder_that_may_not_be_written(tiny, tmp_path, monkeypatch):
     assert list(folder.iterdir()) == []
 
 
-def test_a_link_to_another_folder_is_a_folder(tiny, tmp_path):
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "disk")
-    train(tiny("N_EPOCHS=1", f"RESULTS_PATH={tmp_path / 'link'}"))
-    assert (tmp_path / "disk" / "checkpoints" / "last_ckpt.pth").is_file()
-
-
 def test_nothing_outside_the_results_is_changed_or_removed(own_data, tmp_path):
-    folder = tmp_path / "results"
+    # A link to another folder is a folder.
+    folder = tmp_path / "disk"
+    (tmp_path / "results").symlink_to(folder)
     for name in ("sentinel", "checkpoints/notes.txt", "tensorboard/notes.txt", "test/notes.txt"):
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -159,14 +141,14 @@ def test_a_run_that_takes_the_place_of_another_leaves_nothing_of_it(tiny, monkey
         train(tiny("N_EPOCHS=2", "LR=1e-4"), resume=True)
 
 
-@pytest.mark.parametrize("name", ["last_ckpt.pth", "best_ckpt.pth", "training_state.pth"])
-def test_what_a_run_starts_from_is_not_removed(tiny, name):
-    folder = train(tiny("N_EPOCHS=1"))
-    checkpoint = folder / "checkpoints" / name
-    before = checkpoint.read_bytes()
-    with pytest.raises(UserError, match=r"MODEL_CKPT_PATH.*another RESULTS_PATH"):
-        train(tiny("N_EPOCHS=1", f"MODEL_CKPT_PATH={checkpoint}"), overwrite=True)
-    assert checkpoint.read_bytes() == before
+def test_what_a_run_starts_from_is_not_removed(trained, tmp_path):
+    checkpoints = tmp_path / "results" / "checkpoints"
+    shutil.copy(checkpoints / "last_ckpt.pth", checkpoints / "best_ckpt.pth")
+    before = snapshot(checkpoints)
+    for name in ("last_ckpt.pth", "best_ckpt.pth", "training_state.pth"):
+        with pytest.raises(UserError, match=r"MODEL_CKPT_PATH.*another RESULTS_PATH"):
+            train(trained("N_EPOCHS=1", f"MODEL_CKPT_PATH={checkpoints / name}"), overwrite=True)
+    assert snapshot(checkpoints) == before
 
 
 def hold(folder: Path, ready, done) -> None:
@@ -185,7 +167,13 @@ def test_two_processes_do_not_train_in_one_folder(tiny, tmp_path):
         train(tiny("N_EPOCHS=1"))
     holder.kill()
     holder.join()
+    # What it had half written is removed, and nothing else.
+    checkpoints = tmp_path / "results" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / ".tmp-0123456789abcdef").write_bytes(b"half a checkpoint")
+    (checkpoints / ".tmp-mine").write_bytes(b"not ours")
     train(tiny("N_EPOCHS=1"))
+    assert [file.name for file in checkpoints.glob(".tmp*")] == [".tmp-mine"]
 
 
 def test_a_run_that_another_process_has_finished_meanwhile_is_kept(tiny, monkeypatch):
@@ -197,15 +185,6 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_kept(tiny, monkeyp
     monkeypatch.setattr("engine.train.start.create_trainer", slow)
     with pytest.raises(UserError, match="holds a training run already"):
         train(tiny("N_EPOCHS=1"))
-
-
-def test_what_a_killed_process_left_half_written_is_removed(tiny, tmp_path):
-    checkpoints = tmp_path / "results" / "checkpoints"
-    checkpoints.mkdir(parents=True)
-    (checkpoints / ".tmp-0123456789abcdef").write_bytes(b"half a checkpoint")
-    (checkpoints / ".tmp-mine").write_bytes(b"not ours")
-    train(tiny("N_EPOCHS=1"))
-    assert [file.name for file in checkpoints.glob(".tmp*")] == [".tmp-mine"]
 
 
 # --- Testing ------------------------------------------------------------------------------------
@@ -225,6 +204,10 @@ def tested(tiny):
 def test_a_test_may_be_repeated(tested):
     # How it runs, where things lie and what it is called may differ.
     check_same_test(tested("NUM_WORKERS=3", "EXPERIMENT_NAME=other", "REPORT_IMAGES=2"))
+    # A folder without results is free for any.
+    for name in ("scores.csv", "metrics.json"):
+        (tested().testing.results_path / name).unlink()
+    check_same_test(tested("REDUCTION=max"))
 
 
 @pytest.mark.parametrize(
@@ -266,15 +249,8 @@ def test_results_of_an_older_checkpoint_are_kept(tested, tmp_path):
         check_same_test(config)
 
 
-def test_a_folder_without_results_is_free(tested):
-    folder = tested().testing.results_path
-    (folder / "scores.csv").unlink()
-    (folder / "metrics.json").unlink()
-    check_same_test(tested("REDUCTION=max"))
-
-
-def test_a_test_that_is_cut_short_leaves_no_figures_of_an_older_one(tiny, monkeypatch):
-    train(tiny("N_EPOCHS=1"))
+def test_a_test_that_is_cut_short_leaves_no_metrics_of_an_older_one(trained, monkeypatch):
+    tiny = trained
     run_test(tiny())
     folder = tiny().testing.results_path
     check_same_test(tiny())

@@ -19,12 +19,6 @@ from engine.train.start import train
 from utils.errors import UserError
 
 
-@pytest.fixture
-def trained(tiny):
-    train(tiny("N_EPOCHS=1"))
-    return tiny
-
-
 def read_scores(folder: Path) -> list[dict[str, str]]:
     with (folder / "scores.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -34,11 +28,11 @@ def files_in(folder: Path, *parts: str) -> int:
     return len(list(folder.joinpath(*parts).iterdir()))
 
 
-def test_every_image_is_scored_whatever_the_batch_size(trained, tmp_path):
+def test_every_image_is_scored_whatever_the_batch_size(uncalibrated, tmp_path):
     tables = []
     for size in (1, 3, 5, 64):
         folder = tmp_path / f"batch{size}"
-        run_test(trained(f"BATCH_SIZE_TEST={size}", f"TESTING.RESULTS_PATH={folder}"))
+        run_test(uncalibrated(f"BATCH_SIZE_TEST={size}", f"TESTING.RESULTS_PATH={folder}"))
         tables.append(read_scores(folder))
     assert [len(table) for table in tables] == [7] * 4
     assert list(tables[0][0])[:3] == ["path", "label", "score"]
@@ -48,8 +42,8 @@ def test_every_image_is_scored_whatever_the_batch_size(trained, tmp_path):
         np.testing.assert_allclose(*scores, rtol=1e-5)
 
 
-def test_figures_equal_scikit_learn_over_the_whole_set(trained):
-    run = run_test(trained())
+def test_figures_equal_scikit_learn_over_the_whole_set(uncalibrated):
+    run = run_test(uncalibrated())
     folder = run.config.testing.results_path
     metrics = json.loads((folder / "metrics.json").read_text())
     rows = read_scores(folder)
@@ -71,8 +65,8 @@ def test_figures_equal_scikit_learn_over_the_whole_set(trained):
         assert (folder / name).stat().st_size > 0
 
 
-def test_an_image_is_decoded_once_for_its_score_and_once_for_all_pictures(trained, decoded):
-    config = trained("REPORT_IMAGES=5")
+def test_an_image_is_decoded_once_for_its_score_and_once_for_all_pictures(uncalibrated, decoded):
+    config = uncalibrated("REPORT_IMAGES=5")
     run_test(config)
     decoded.clear()
     run = run_test(config)  # the threshold is there
@@ -80,8 +74,8 @@ def test_an_image_is_decoded_once_for_its_score_and_once_for_all_pictures(traine
     assert sorted(decoded) == sorted(2 * names)
 
 
-def test_the_threshold_comes_from_validation_and_is_kept_beside_the_checkpoint(trained):
-    config = trained()
+def test_the_threshold_comes_from_validation_and_is_kept_beside_the_checkpoint(uncalibrated):
+    config = uncalibrated()
     run = run_test(config)
     stored = load_calibration(config.testing)
     assert stored is not None
@@ -94,51 +88,51 @@ def test_the_threshold_comes_from_validation_and_is_kept_beside_the_checkpoint(t
     assert sum(confusion[name] for name in ("tp", "fp", "tn", "fn")) == 7
 
 
-def test_no_threshold_is_learnt_on_the_test_set(trained):
-    config = trained()
+def test_no_threshold_is_learnt_on_the_test_set(uncalibrated):
+    config = uncalibrated()
     shared = config.testing.test_data_path
-    run = run_test(trained(f"VAL_DATA_PATH={shared}"))
+    run = run_test(uncalibrated(f"VAL_DATA_PATH={shared}"))
     assert run.threshold is None
     assert run.metrics["confusion"] is None
     assert {row["predicted"] for row in read_scores(config.testing.results_path)} == {""}
 
 
-def test_a_stale_calibration_is_not_used(trained):
-    config = trained()
+def test_a_stale_calibration_is_not_used(uncalibrated):
+    config = uncalibrated()
     run_test(config)
     path = calibration_path(config.testing)
     fingerprint = json.loads(path.read_text())["fingerprint"]
-    run_test(trained("IMAGE_REDUCTION=mean"))
+    run_test(uncalibrated("IMAGE_REDUCTION=mean"))
     assert json.loads(path.read_text())["fingerprint"] != fingerprint
 
 
-def test_a_calibration_of_other_validation_images_is_not_used(trained, tmp_path, phantoms, caplog):
-    config = trained()
-    run_test(trained(f"VAL_DATA_PATH={config.testing.test_data_path}"))
+def test_a_calibration_of_other_images_is_not_used(uncalibrated, tmp_path, phantoms, caplog):
+    config = uncalibrated()
+    run_test(uncalibrated(f"VAL_DATA_PATH={config.testing.test_data_path}"))
     run = run_test(config)
     assert run.threshold is not None
     stored = load_calibration(config.testing)
     assert (stored.num_normal, stored.num_anomalous) == (3, 3)
-    run_test(trained("MAX_SAMPLES_VAL=4"))
+    run_test(uncalibrated("MAX_SAMPLES_VAL=4"))
     stored = load_calibration(config.testing)
     assert stored.num_normal + stored.num_anomalous == 4
     # Where those images are not at hand, what they taught still counts.
-    again = run_test(trained(f"VAL_DATA_PATH={tmp_path / 'none'}"))
+    again = run_test(uncalibrated(f"VAL_DATA_PATH={tmp_path / 'none'}"))
     assert again.threshold == stored.threshold
 
 
-def test_a_checkpoint_in_a_folder_that_may_not_be_written(trained, monkeypatch, caplog):
+def test_a_checkpoint_in_a_folder_that_may_not_be_written(uncalibrated, monkeypatch, caplog):
     def refuse(*_):
         raise UserError("calibration.json: cannot be written")
 
     monkeypatch.setattr("engine.evaluate.calibration.write_text", refuse)
-    assert run_test(trained()).threshold is not None
+    assert run_test(uncalibrated()).threshold is not None
     assert "cannot be written; the threshold is learnt anew next time" in caplog.text
 
 
-def test_normal_validation_images_alone_give_a_quantile(trained, tmp_path, phantoms):
+def test_normal_validation_images_alone_give_a_quantile(uncalibrated, tmp_path, phantoms):
     shutil.copytree(phantoms / "valid" / "good", tmp_path / "normals" / "good")
-    run = run_test(trained(f"VAL_DATA_PATH={tmp_path / 'normals'}", "THRESHOLD_QUANTILE=0.5"))
+    run = run_test(uncalibrated(f"VAL_DATA_PATH={tmp_path / 'normals'}", "THRESHOLD_QUANTILE=0.5"))
     assert run.metrics["calibration"]["method"] == "0.5 quantile"
     assert run.metrics["calibration"]["num_anomalous"] == 0
 
@@ -149,45 +143,45 @@ def copy_test_set(phantoms: Path, folder: Path, *, without: str) -> Path:
     return folder
 
 
-def test_a_set_without_masks_is_scored_per_image(trained, tmp_path, phantoms):
+def test_a_set_without_masks_is_scored_per_image(uncalibrated, tmp_path, phantoms):
     folder = copy_test_set(phantoms, tmp_path / "maskless", without="Ungood/label")
-    metrics = run_test(trained(f"TEST_DATA_PATH={folder}")).metrics
+    metrics = run_test(uncalibrated(f"TEST_DATA_PATH={folder}")).metrics
     assert metrics["image_auroc"] is not None
     for name in ("pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro"):
         assert metrics[name] is None
 
 
 @pytest.mark.parametrize("missing", ["good", "Ungood"])
-def test_one_class_alone_gives_null_and_no_crash(trained, tmp_path, phantoms, missing):
+def test_one_class_alone_gives_null_and_no_crash(uncalibrated, tmp_path, phantoms, missing):
     folder = copy_test_set(phantoms, tmp_path / "one", without=missing)
-    metrics = run_test(trained(f"TEST_DATA_PATH={folder}")).metrics
+    metrics = run_test(uncalibrated(f"TEST_DATA_PATH={folder}")).metrics
     assert metrics["image_auroc"] is None
-    assert json.loads((Path(trained().testing.results_path) / "metrics.json").read_text())
+    assert json.loads((Path(uncalibrated().testing.results_path) / "metrics.json").read_text())
 
 
-def test_a_missing_mask_is_an_error_that_names_the_image(trained, tmp_path, phantoms):
+def test_a_missing_mask_is_an_error_that_names_the_image(uncalibrated, tmp_path, phantoms):
     folder = tmp_path / "incomplete"
     shutil.copytree(phantoms / "test", folder)
     mask = sorted((folder / "Ungood" / "label").iterdir())[1]
     mask.unlink()
     with pytest.raises(UserError, match=rf"{mask.stem}.*has no mask"):
-        run_test(trained(f"TEST_DATA_PATH={folder}"))
+        run_test(uncalibrated(f"TEST_DATA_PATH={folder}"))
 
 
-def test_cut_sets_say_how_much_was_left_out(trained, caplog):
-    run = run_test(trained("MAX_SAMPLES_TEST=5"))
+def test_cut_sets_say_how_much_was_left_out(uncalibrated, caplog):
+    run = run_test(uncalibrated("MAX_SAMPLES_TEST=5"))
     assert run.metrics["num_images"] == 5
     assert run.metrics["num_left_out"] == 2
     assert "leaves out 2 images" in caplog.text
 
 
-def test_a_score_that_is_not_finite_names_the_image(trained, tmp_path):
-    config = trained()
+def test_a_score_that_is_not_finite_names_the_image(uncalibrated, tmp_path):
+    config = uncalibrated()
     checkpoint = torch.load(config.testing.checkpoint_path, weights_only=True)
     checkpoint["decoder.decoder_prediction.weight"].fill_(1e38)
     torch.save(checkpoint, tmp_path / "wild.pth")
     with pytest.raises(UserError, match=r"\.png: its anomaly score is not finite"):
-        run_test(trained(f"CHECKPOINT_PATH={tmp_path / 'wild.pth'}"))
+        run_test(uncalibrated(f"CHECKPOINT_PATH={tmp_path / 'wild.pth'}"))
 
 
 def test_a_missing_checkpoint_says_what_to_do(tiny):
@@ -199,15 +193,15 @@ def test_a_missing_checkpoint_says_what_to_do(tiny):
     ("override", "was"),
     [("USE_HIDDEN_STATE=-2, -3", "-2, -4"), ("INTENSITY_WINDOW=0,99", "auto")],
 )
-def test_a_config_that_computes_something_else_is_refused(trained, override, was):
+def test_a_config_that_computes_something_else_is_refused(uncalibrated, override, was):
     key, value = override.split("=")
     with pytest.raises(UserError, match=rf"{key}: found '{value}'.*trained with '{was}'"):
-        run_test(trained(f"TESTING.{override}"))
+        run_test(uncalibrated(f"TESTING.{override}"))
 
 
-def test_heads_that_change_no_shape_are_noticed(trained):
+def test_heads_that_change_no_shape_are_noticed(uncalibrated):
     with pytest.raises(UserError, match="DECODER_NUM_HEADS"):
-        run_test(trained("TESTING.DECODER_NUM_HEADS=4"))
+        run_test(uncalibrated("TESTING.DECODER_NUM_HEADS=4"))
 
 
 @pytest.mark.parametrize("value", [0, 90])

@@ -14,11 +14,11 @@ import check_dataset as script
 from datasets.check import bmad
 from datasets.check.findings import check_dataset
 from datasets.folders.splits import Place, places_of_folder
+from datasets.patients import patient_of
 from tests.config_helpers import small_ini
 from tests.drawn_sets import found, put
 from tests.medical_files import write_nifti
 from utils.errors import UserError
-from utils.patients import patient_of
 
 ROOT = Path(__file__).parents[3]
 NORMAL, IMAGE = "train/good/p1_a.png", "test/Ungood/img/p4_f.png"

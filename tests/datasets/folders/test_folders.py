@@ -1,15 +1,10 @@
 """Whatever a split holds is used or told: names of folders, MVTec's layout, what lies elsewhere."""
 
-import json
-import shutil
-
 import pytest
 
 from datasets.check.findings import check_dataset
 from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.splits import places_of_folder
-from engine.test import test as run_test
-from engine.train.start import train
 from tests.drawn_sets import described, found, put, put_masks
 from utils.errors import UserError
 
@@ -79,15 +74,6 @@ def test_a_mask_folder_of_another_name(data, name):
     assert found(data) == []
 
 
-def test_two_mask_folders_of_other_names_are_ambiguous(data):
-    (data / "test/Ungood/label").rename(data / "test/Ungood/mask")
-    put_masks(data, "test/Ungood/gt/p4_f.png")
-    with pytest.raises(UserError, match="test/Ungood: mask and gt may both hold the masks"):
-        find_split(data / "test", key=KEY)
-    ((severity, kind, _),) = found(data)
-    assert (severity, kind) == ("error", "layout")
-
-
 @pytest.mark.parametrize("normal", ["Good", "NORMAL", "normal"])
 @pytest.mark.parametrize("anomalous", ["abnormal", "Anomaly", "DEFECT", "UNGOOD"])
 def test_class_folders_of_other_names(tmp_path, caplog, normal, anomalous):
@@ -107,16 +93,27 @@ def test_a_split_of_another_name_is_checked_alone(data):
     assert [place.folder.name for place in places_of_folder(data / "test")] == ["test"]
 
 
-def test_two_folders_of_validation_are_ambiguous(data):
-    put(data, "val/good/x.png")
-    with pytest.raises(UserError, match="data holds val and valid; keep one"):
-        places_of_folder(data)
+AMBIGUOUS = {
+    "validation": (["val/good/x.png"], "data holds val and valid; keep one"),
+    "normal images": (["train/NORMAL/x.png"],
+                      "train: NORMAL and good may both hold the normal images"),
+    "masks": (["valid/Defect/b.png", "valid/Defect/mask/b.png", "valid/Defect/gt/b.png"],
+              "valid/Defect: mask and gt may both hold the masks"),
+}  # fmt: skip
 
 
-def test_two_folders_of_normal_images_are_ambiguous(data):
-    put(data, "train/NORMAL/x.png")
-    with pytest.raises(UserError, match="train: NORMAL and good may both hold the normal images"):
-        find_normal_images(data / "train", key=KEY)
+@pytest.mark.parametrize("kind", AMBIGUOUS)
+def test_two_folders_for_one_thing_are_ambiguous(data, kind):
+    names, said = AMBIGUOUS[kind]
+    put(data, *names)
+    if kind == "validation":
+        with pytest.raises(UserError, match=said):
+            places_of_folder(data)
+        return
+    find = find_normal_images if kind == "normal images" else find_split
+    with pytest.raises(UserError, match=said):
+        find(data / names[0].split("/")[0], key=KEY)
+    assert [finding[:2] for finding in found(data)] == [("error", "layout")]
 
 
 def test_a_split_whose_images_all_lie_elsewhere_says_where(tmp_path):
@@ -149,11 +146,6 @@ def test_the_layout_of_mvtec(mvtec, caplog):
     assert found(mvtec) == []
 
 
-def test_masks_of_normal_images_in_the_layout_of_mvtec(mvtec):
-    put(mvtec, "ground_truth/good/000_mask.png", levels=(0,))
-    assert found(mvtec) == []
-
-
 def test_a_defect_without_ground_truth_is_not_guessed(mvtec):
     put(mvtec, "test/odd/000.png")
     ((_, kind, text),) = found(mvtec)
@@ -161,11 +153,12 @@ def test_a_defect_without_ground_truth_is_not_guessed(mvtec):
     assert text.startswith("test: 1 image is not read, such as odd/000.png")
 
 
-def test_validation_in_the_layout_of_mvtec(mvtec):
-    put(mvtec, "valid/good/002.png", "valid/crack/002.png")
-    put_masks(mvtec, "valid/ground_truth/crack/002_mask.png")
+def test_validation_in_the_layout_of_mvtec_and_names_in_any_case(mvtec):
+    put(mvtec, "ground_truth/good/000_mask.png", levels=(0,))
+    put(mvtec, "valid/good/002.png", "valid/Crack/002.png")
+    put_masks(mvtec, "valid/Ground_Truth/crack/002_mask.png")
     assert described(find_split(mvtec / "valid", key=KEY), mvtec) == [
-        ("valid/crack/002.png", 1, "valid/ground_truth/crack/002_mask.png"),
+        ("valid/Crack/002.png", 1, "valid/Ground_Truth/crack/002_mask.png"),
         ("valid/good/002.png", 0, None),
     ]
     assert found(mvtec) == []
@@ -182,45 +175,8 @@ def test_faults_in_the_layout_of_mvtec(mvtec):
     ]
 
 
-def test_training_and_testing_on_the_layout_of_mvtec(tiny, phantoms, tmp_path, caplog):
-    source, target = phantoms / "test/Ungood", tmp_path / "bottle"
-    images = sorted((source / "img").iterdir())
-    shutil.copytree(phantoms / "train", target / "train")
-    shutil.copytree(phantoms / "test/good", target / "test/good")
-    for image, defect in zip(images, ("crack", "crack", "hole"), strict=True):
-        for folder in ("test", "ground_truth"):
-            (target / folder / defect).mkdir(parents=True, exist_ok=True)
-        shutil.copy(image, target / "test" / defect)
-        (mask,) = (source / "label").glob(f"{image.stem}.*")
-        shutil.copy(mask, target / "ground_truth" / defect / f"{mask.stem}_mask{mask.suffix}")
-    paths = (
-        f"TRAINING.TRAIN_DATA_PATH={target}/train",
-        f"TESTING.TEST_DATA_PATH={target}/test",
-        "N_EPOCHS=1",
-    )
-    train(tiny(*paths))
-    figures = []
-    for overrides in (paths, ("N_EPOCHS=1",)):
-        run = run_test(tiny(*overrides))
-        metrics = json.loads((run.config.testing.results_path / "metrics.json").read_text())
-        figures.append({key: metrics[key] for key in ("image_auroc", "pixel_ap", "num_anomalous")})
-    assert figures[0]["num_anomalous"] == 3
-    assert figures[0] == pytest.approx(figures[1])
-    assert not [line for line in caplog.messages if "not read" in line]
-
-
 def test_splits_in_any_case_of_letters_are_checked(data):
     (data / "test").rename(data / "Test")
     (data / "train").rename(data / "TRAIN")
     report = check_dataset(places_of_folder(data))
     assert [each.place.name for each in report.splits] == ["train", "valid", "test"]
-
-
-def test_mvtec_in_any_case_of_letters(tmp_path):
-    put(tmp_path, "test/good/a.png", "test/Crack/b.png")
-    put_masks(tmp_path, "Ground_Truth/crack/b_mask.png")
-    split = find_split(tmp_path / "test", key=KEY)
-    assert described(split, tmp_path) == [
-        ("test/Crack/b.png", 1, "Ground_Truth/crack/b_mask.png"),
-        ("test/good/a.png", 0, None),
-    ]

@@ -62,20 +62,6 @@ def test_no_other_folder_has_spellings(tmp_path):
         find_split(tmp_path / "test", key=KEY)
 
 
-def test_what_is_no_image_is_left_out_and_told_once(tmp_path, caplog):
-    put(tmp_path, "good/a.png")
-    (tmp_path / "good/notes.txt").write_text("x")
-    (tmp_path / "good/.hidden.png").write_text("x")
-    (tmp_path / "good/folder.png").mkdir()
-    (tmp_path / "good/Thumbs.db").write_text("x")
-    for _ in range(2):
-        assert described(find_split(tmp_path, key=KEY), tmp_path) == [("good/a.png", 0, None)]
-    (warning,) = caplog.messages
-    assert warning == (
-        f"{tmp_path}/good: 1 file is no image by name, such as notes.txt; convert or remove them"
-    )
-
-
 @pytest.mark.parametrize("images", ["good/img/a.png", "good/a.png", "a.png"])
 def test_training_folders(tmp_path, images):
     put(tmp_path, images)
@@ -149,11 +135,6 @@ def test_names_that_differ_in_case_alone_have_masks_of_their_own(tmp_path):
 )
 def test_stems(tmp_path, name, stem):
     assert stem_of(tmp_path / name) == stem == Sample(tmp_path / name, 0).stem
-
-
-def test_names_of_samples(tmp_path):
-    assert Sample(tmp_path / "a.png", 0).name == f"{tmp_path}/a.png"
-    assert Sample(tmp_path / "a.nii", None, frame=0).name == f"{tmp_path}/a.nii#0"
 
 
 def test_a_cut_is_seeded_and_counted(tmp_path):
@@ -237,14 +218,12 @@ def test_a_bad_input_raises_only_when_it_is_read(tmp_path):
     put(tmp_path, "a.png")
     (tmp_path / "b.nii.gz").write_bytes(b"")
     (tmp_path / "c.dcm").write_bytes(b"")
-    samples = list(find_inputs([tmp_path]))
-    assert [sample.name for sample in samples] == [
-        f"{tmp_path}/{name}" for name in ("a.png", "b.nii.gz", "c.dcm")
-    ]
-    assert read_image(samples[0].path, AUTO).shape == (6, 8)
-    for sample in samples[1:]:
-        with pytest.raises(UserError, match=f"{sample.path.name}: cannot be read"):
-            read_image(sample.path, AUTO, sample.frame)
+    picture, *others = find_inputs([tmp_path])
+    assert read_image(picture.path, AUTO).shape == (6, 8)
+    assert [each.name for each in others] == [f"{tmp_path}/b.nii.gz", f"{tmp_path}/c.dcm"]
+    for each in others:
+        with pytest.raises(UserError, match=f"{each.path.name}: cannot be read"):
+            read_image(each.path, AUTO, each.frame)
 
 
 def test_inputs_come_lazily(tmp_path, monkeypatch):
@@ -258,16 +237,11 @@ def test_inputs_come_lazily(tmp_path, monkeypatch):
     assert len(opened) == 1
 
 
-def test_an_input_of_any_name(tmp_path):
-    put(tmp_path, "a.png")
-    (tmp_path / "a.png").rename(tmp_path / "photo.weird")
-    (sample,) = find_inputs([tmp_path / "photo.weird"])
-    assert read_image(sample.path, AUTO).shape == (6, 8)
-
-
-def test_no_inputs(tmp_path):
+def test_inputs_of_any_name_and_none(tmp_path):
+    put(tmp_path, "sub/a.png")
     with pytest.raises(UserError, match=r"gone: no such file or folder"):
         find_inputs([tmp_path / "gone"])
-    put(tmp_path, "sub/a.png")
     with pytest.raises(UserError, match=r"holds no images; subfolders are searched with --recurs"):
         list(find_inputs([tmp_path]))
+    (sample,) = find_inputs([(tmp_path / "sub/a.png").rename(tmp_path / "photo.weird")])
+    assert read_image(sample.path, AUTO).shape == (6, 8)

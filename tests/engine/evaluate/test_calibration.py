@@ -11,14 +11,7 @@ from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_split
 from engine.evaluate.calibration import Calibration, calibration_for, calibration_path
 from engine.evaluate.scorer import create_scorer
-from engine.train.start import train
 from tests.volume_sets import write_volumes
-
-
-@pytest.fixture
-def trained(tiny):
-    train(tiny("N_EPOCHS=1"))
-    return tiny
 
 
 def calibrated(config) -> Calibration:
@@ -42,8 +35,8 @@ def dice(found: np.ndarray, marked: np.ndarray) -> float:
     return 2 * (found & marked).sum() / (found.sum() + marked.sum())
 
 
-def test_the_pixel_threshold_has_the_best_dice_on_validation_masks(trained):
-    config = trained()
+def test_the_pixel_threshold_has_the_best_dice_on_validation_masks(uncalibrated):
+    config = uncalibrated()
     calibration = calibrated(config)
     maps, masks, *_ = scored(config)
     best = max(dice(maps >= each, masks) for each in np.unique(maps))
@@ -54,11 +47,11 @@ def test_the_pixel_threshold_has_the_best_dice_on_validation_masks(trained):
 
 
 def test_without_masks_the_pixel_threshold_is_a_quantile_of_normal_pixels(
-    trained, tmp_path, phantoms
+    uncalibrated, tmp_path, phantoms
 ):
     shutil.copytree(phantoms / "valid", tmp_path / "maskless")
     shutil.rmtree(tmp_path / "maskless" / "Ungood" / "label")
-    config = trained(f"VAL_DATA_PATH={tmp_path / 'maskless'}", "PIXEL_QUANTILE=0.9")
+    config = uncalibrated(f"VAL_DATA_PATH={tmp_path / 'maskless'}", "PIXEL_QUANTILE=0.9")
     calibration = calibrated(config)
     maps, _, labels, _ = scored(config)
     expected = np.quantile(maps[labels == 0], 0.9)
@@ -66,18 +59,20 @@ def test_without_masks_the_pixel_threshold_is_a_quantile_of_normal_pixels(
     assert calibration.pixel_method == "0.9 quantile of normal pixels"
 
 
-def test_masks_that_mark_nothing_give_the_quantile_too(trained, tmp_path, phantoms):
+def test_masks_that_mark_nothing_give_the_quantile_too(uncalibrated, tmp_path, phantoms):
     shutil.copytree(phantoms / "valid" / "good", tmp_path / "normals" / "good")
-    calibration = calibrated(trained(f"VAL_DATA_PATH={tmp_path / 'normals'}"))
+    calibration = calibrated(uncalibrated(f"VAL_DATA_PATH={tmp_path / 'normals'}"))
     assert calibration.pixel_method == "0.999 quantile of normal pixels"
     # The default quantile is that of the upper end of the colour scale.
     assert calibration.pixel_threshold == calibration.colours.high
 
 
 @pytest.mark.parametrize("reduction", ["max", "mean", "top_k_mean"])
-def test_the_volume_threshold_has_the_best_f1_over_validation_volumes(trained, tmp_path, reduction):
+def test_the_volume_threshold_has_the_best_f1_of_validation_volumes(
+    uncalibrated, tmp_path, reduction
+):
     folder = write_volumes(tmp_path / "volumes")
-    config = trained(f"VAL_DATA_PATH={folder}", f"VOLUME_REDUCTION={reduction}")
+    config = uncalibrated(f"VAL_DATA_PATH={folder}", f"VOLUME_REDUCTION={reduction}")
     calibration = calibrated(config)
     *_, labels, scores = scored(config)
     slices = np.array(scores).reshape(6, 6)
@@ -93,14 +88,14 @@ def test_the_volume_threshold_has_the_best_f1_over_validation_volumes(trained, t
     assert calibration.volume_threshold == pytest.approx(highest, rel=1e-5)
 
 
-def test_volumes_of_one_class_and_pictures_have_no_volume_threshold(trained, tmp_path):
-    assert calibrated(trained()).volume_threshold is None
+def test_volumes_of_one_class_and_pictures_have_no_volume_threshold(uncalibrated, tmp_path):
+    assert calibrated(uncalibrated()).volume_threshold is None
     folder = write_volumes(tmp_path / "volumes", anomalous=0)
-    assert calibrated(trained(f"VAL_DATA_PATH={folder}")).volume_threshold is None
+    assert calibrated(uncalibrated(f"VAL_DATA_PATH={folder}")).volume_threshold is None
 
 
-def test_a_calibration_of_before_is_made_anew(trained):
-    config = trained()
+def test_a_calibration_of_before_is_made_anew(uncalibrated):
+    config = uncalibrated()
     new = calibrated(config)
     path = calibration_path(config.testing)
     old = json.loads(path.read_text())
@@ -140,5 +135,5 @@ def test_a_calibration_without_histogram_counts_where_validation_images_are_gone
 
 
 @pytest.mark.parametrize("key", ["PIXEL_QUANTILE=0.5", "VOLUME_REDUCTION=mean"])
-def test_other_thresholds_are_another_calibration(trained, key):
-    assert calibrated(trained()).fingerprint != calibrated(trained(key)).fingerprint
+def test_other_thresholds_are_another_calibration(uncalibrated, key):
+    assert calibrated(uncalibrated()).fingerprint != calibrated(uncalibrated(key)).fingerprint

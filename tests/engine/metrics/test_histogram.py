@@ -15,7 +15,6 @@ from engine.metrics.histogram import EXACT_LIMIT, Curve, ScoreHistogram, SortedS
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 SCORES = hnp.arrays(np.float32, st.integers(1, 60), elements=FINITE)
-EVERY_OCTAVE = np.ldexp(np.float32(1), np.arange(-126, 127)).astype(np.float32)
 
 
 def histogram_of(scores, labels, weights=None, exact_limit=EXACT_LIMIT) -> ScoreHistogram:
@@ -76,24 +75,6 @@ def test_a_weight_counts_like_repeated_elements(scores, data):
     counts_are_right(curve, np.repeat(scores, times), np.repeat(labels, times))
 
 
-def test_overlap_sums_the_weights_of_anomalous_scores():
-    scores = np.array([[0.9, 0.5], [0.5, 0.1]])
-    labels = np.array([[True, True], [False, True]])
-    curve = histogram_of(scores, labels, np.array([0.25, 0.75, 1.0])).curve()
-    np.testing.assert_allclose(curve.overlap, [0, 0.25, 1.0, 2.0])
-
-
-@pytest.mark.parametrize(
-    ("scale", "offset"), [(1, 0), (1e-30, 0), (1e30, 0), (-1, 0), (1e-5, 0.9), (100, -50)]
-)
-def test_bins_separate_scores_of_every_size(scale, offset):
-    generator = np.random.default_rng(3)
-    scores = (generator.random(20_000) * scale + offset).astype(np.float32)
-    labels = generator.random(len(scores)) < 0.3
-    curve = histogram_of(scores, labels, exact_limit=0).curve()
-    assert len(curve.thresholds) > 0.8 * len(np.unique(scores))
-
-
 def test_scores_over_the_whole_range_keep_the_promised_resolution_and_memory():
     keys = np.arange(0, 1 << 32, 1 << 17, dtype=np.int64).astype(np.uint32)
     keys = keys[np.isfinite(scores_of(keys))]
@@ -103,19 +84,6 @@ def test_scores_over_the_whole_range_keep_the_promised_resolution_and_memory():
     assert bins.counts.nbytes <= 3 * 8 * (5 << 19)
     assert bins.descending(0).sum() == len(keys)
     assert np.isfinite(bins.thresholds()).all()
-
-
-def test_a_late_outlier_coarsens_without_losing_counts():
-    bins = PagedBins(1, 4096)
-    scores = np.random.default_rng(0).random(5000).astype(np.float32)
-    bins.add(0, ordered_keys(scores))
-    before = bins.shift
-    wild = np.concatenate([EVERY_OCTAVE, -EVERY_OCTAVE])
-    bins.add(0, ordered_keys(wild))
-    assert bins.shift > before
-    both = np.concatenate([scores, wild])
-    at_least = [np.sum(both >= threshold) for threshold in bins.thresholds()]
-    np.testing.assert_array_equal(bins.descending(0).cumsum(), at_least)
 
 
 @pytest.mark.parametrize("exact_limit", [EXACT_LIMIT, 1000, 0])
@@ -136,20 +104,3 @@ def test_batches_in_any_order_and_merged_parts_equal_the_whole(exact_limit):
         merged.merge(pickle.loads(pickle.dumps(one)))
     assert merged.size == whole.size == len(scores)
     curves_are_equal(merged.curve(), whole.curve())
-
-
-def test_the_limit_is_exact_up_to_its_last_score():
-    neighbours = np.nextafter(np.float32(1), np.arange(2, dtype=np.float32) * 4)
-    both = np.concatenate([neighbours, EVERY_OCTAVE])
-    labels, distinct = np.zeros(len(both), dtype=bool), len(np.unique(both))
-    exact, binned = (
-        histogram_of(both, labels, exact_limit=len(both) - less).curve() for less in (0, 1)
-    )
-    assert len(exact.tp) == distinct + 1
-    assert len(binned.tp) <= distinct
-
-
-def test_an_empty_histogram_has_only_the_origin():
-    for curve in (ScoreHistogram().curve(), histogram_of(np.zeros(0), np.zeros(0, bool)).curve()):
-        assert (curve.tp.tolist(), curve.fp.tolist()) == ([0], [0])
-        assert not curve.has_both_classes

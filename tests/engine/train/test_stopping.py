@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.train.start import train
 from tests.engine.train.test_kill_moments import check_same_run
 
 ROOT = Path(__file__).parents[3]
@@ -99,8 +98,7 @@ def test_training(tiny, tmp_path, number, workers):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_testing(tiny, tmp_path, number):
-    train(tiny("N_EPOCHS=1"))
+def test_testing(trained, tmp_path, number):
     arguments = ["--config", str(tmp_path / "tiny.ini"), "--set", "NUM_WORKERS=2"]
     command = Command(tmp_path, "run_test", *arguments)
     command.wait_until(lambda: "device cpu" in command.said())
@@ -147,34 +145,27 @@ def test_a_benchmark(tiny, tmp_path, number):
     assert (output / "benchmark.csv").read_text().count("done") == 2
 
 
-@pytest.mark.parametrize(
-    ("outcome", "code", "said"),
-    [
-        ("return 0", 0, ""),
-        ("return 1", 1, ""),
-        ("raise UserError('no such file')", 2, "error: no such file\n"),
-        ("raise UserError('one\\ntwo')", 2, "one\ntwo\n"),
-        (
-            # Twice: the second one comes while the process ends.
-            "atexit.register(os.kill, os.getpid(), signal.SIGINT); os.kill(os.getpid(), 2)",
-            130,
-            "stopped by Ctrl-C; finished files are kept: give the same command again\n",
-        ),
-        (
-            # Torch's writer covers it with an error of its own.
-            "import torch; torch.save({'x': torch.ones(3)}, Stopping())",
-            130,
-            "stopped by Ctrl-C; finished files are kept: give the same command again\n",
-        ),
-        (
-            "raise RuntimeError('[gloo/transport/tcp/pair.cc:534] Connection closed by peer')",
-            2,
-            "error: another process of this run has ended: see what it said; where it was "
-            "killed, memory may be short. Finished epochs of a training are saved: go on with "
-            "--resume\n",
-        ),
-    ],
-)
+CTRL_C = "stopped by Ctrl-C; finished files are kept: give the same command again\n"
+# What a script's main does, the exit code and what is said.
+ENDINGS = [
+    ("return 0", 0, ""),
+    ("return 1", 1, ""),
+    ("raise UserError('no such file')", 2, "error: no such file\n"),
+    ("raise UserError('one\\ntwo')", 2, "one\ntwo\n"),
+    # Twice: the second one comes while the process ends.
+    ("atexit.register(os.kill, os.getpid(), 2); os.kill(os.getpid(), 2)", 130, CTRL_C),
+    # Torch's writer covers it with an error of its own.
+    ("import torch; torch.save({'x': torch.ones(3)}, Stopping())", 130, CTRL_C),
+    (
+        "raise RuntimeError('[gloo/transport/tcp/pair.cc:534] Connection closed by peer')",
+        2,
+        "error: another process of this run has ended: see what it said; where it was killed, "
+        "memory may be short. Finished epochs of a training are saved: go on with --resume\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("outcome", "code", "said"), ENDINGS, ids=range(len(ENDINGS)))
 def test_each_ending_is_one_line(tmp_path, outcome, code, said):
     script = f"""
 import atexit, io, os, signal
@@ -188,8 +179,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 run_script(main)
 """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    result = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (code, said)

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.config_helpers import load_text, problems_of, small_ini
-from utils.config.load import ini_text
+from utils.config.load import ini_text, load_config
 from utils.config.schema import SCHEMAS, keys_of
+from utils.errors import ConfigError, Problem
 
 ROOT = Path(__file__).parents[3]
 Row = tuple[str, str | None, tuple[str, ...]]
@@ -262,7 +263,9 @@ def test_a_fault_in_default_is_said_once_and_where_it_stands(tmp_path, key, valu
     assert (problem.section, problem.key) == ("DEFAULT", key)
 
 
-FORMS: list[tuple[str, str]] = [
+NO_SECTION = "stands before any section; begin with [TRAINING] or [TESTING]"
+# An INI file, and how its one problem ends or what it says.
+FORMS: list[tuple[str | bytes, str]] = [
     ("", "holds no section"),
     ("# nothing\n\n", "holds no section"),
     ("[DEFAULT]\nSEED = 1\n", "holds no section"),
@@ -273,24 +276,67 @@ FORMS: list[tuple[str, str]] = [
     ("[default]\nSEED = 1\n", "write [DEFAULT]"),
     ("[default]\nMODEL_NAME = test_vit\n[TESTING]\nTEST_DATA_PATH = data\n", "write [DEFAULT]"),
     ("[wandb]\nx = 1\n", "unknown section; known are [DEFAULT], [TRAINING] and [TESTING]"),
-    ("[]\nSEED = 1\n", "line 1 stands before any section"),
-    ("SEED = 1\n", "line 1 stands before any section"),
-    ("{'SEED': 1}", "line 1 stands before any section"),
+    ("[]\nSEED = 1\n", f"line 1 {NO_SECTION}"),
+    ("{'SEED': 1}", f"line 1 {NO_SECTION}"),
+    ("# c\nSEED = 0\nLR = 0\n[TRAINING]\nSEED 1\n", f"line 2 {NO_SECTION}"),
+    # A file of another kind.
+    ("path,label,score\n" * 50_000, f"line 1 {NO_SECTION}"),
+    *(
+        (
+            f"[TRAINING]\nLR = 1\n{line}\nSEED 1\n",
+            f"line 3 is neither 'KEY = value', a section nor a comment: '{line}'",
+        )
+        for line in ("SEED 1", "= 7", "[TESTING")
+    ),
+    (
+        "[TRAINING]\nSEED = 1\nLR = 1\nSEED = 2\n  3\nlr = 2\n",
+        "[TRAINING] SEED: stands twice (line 4); keep one of the two",
+    ),
+    *(
+        (
+            f"[{name}]\nSEED = 1\n[{name}]\nLR = 3\n[{name}]\n",
+            f"[{name}] stands twice (line 3); join the two",
+        )
+        for name in ("TRAINING", "TESTING", "DEFAULT")
+    ),
     (small_ini() + "SEED\n", "is neither 'KEY = value'"),
-    (small_ini() + "SEED = 1\n", "stands twice"),
-    (small_ini() + "[TRAINING]\n", "stands twice"),
-    (small_ini() + "[DEFAULT]\n[DEFAULT]\n", "stands twice"),
-    (small_ini() + "[WANDB]\nproject = x\n", "unknown section"),
     (small_ini() + "export SEEDS=1\n", "unknown key; "),
     (small_ini() + "ſeed = 1\n", "stands twice"),
+    ("[TRAINING]\nEXPERIMENT_NAME = Schädel".encode("latin-1"), "is not UTF-8 text (byte 32)"),
+    ("[TRAINING]\nSEED = 1".encode("utf-16"), "is not UTF-8 text (byte 0)"),
+    (b"[TRAINING]\nSEED = 1\x00\n", "holds a NUL byte in line 2"),
+    (b"[TRAINING]\n\x00\x00\x00", "holds a NUL byte in line 2"),
 ]
 
 
 @pytest.mark.parametrize(("text", "said"), FORMS, ids=range(len(FORMS)))
 def test_broken_forms(tmp_path, text, said):
     (problem,) = problems_of(tmp_path, text)
-    assert said in problem.text
+    assert said in str(problem)
     assert str(problem).startswith(f"{tmp_path / 'case.ini'}: ")
+    assert str(problem).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("nowhere.ini", "no such file"),
+        ("", "is a folder"),
+        ("a\0b", "cannot be read"),
+        ("x" * 5000, "cannot be read"),
+        ("case.ini/below", "cannot be read"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, path, said):
+    (tmp_path / "case.ini").write_text("", encoding="utf-8")
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_config(tmp_path / path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_problem_is_one_printable_line():
+    problem = Problem("a.ini", "X\x1b[31m", "K\nL", "found\x00\x85\u2028 it, at 5 % of ärger")
+    assert str(problem) == "a.ini: [X\\x1b[31m] K\\nL: found\\x00\\x85\\u2028 it, at 5 % of ärger"
 
 
 OVERRIDES: list[tuple[str, str, str]] = [
@@ -347,7 +393,6 @@ def test_scripts_say_config_errors_in_lines(tmp_path):
     [
         (["--help"], 0, "--config FILE"),
         (["--config", "nowhere.ini"], 2, "error: nowhere.ini: no such file"),
-        (["--config", "configs"], 2, "error: configs: is a folder"),
         ([], 2, "required: --config"),
     ],
 )

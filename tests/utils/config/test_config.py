@@ -140,6 +140,17 @@ def test_a_file_may_hold_one_section(tmp_path, section):
         need[other]()
 
 
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_line_ends_byte_order_mark_and_indented_lines(tmp_path, ends, mark):
+    text = "# ä\n" + small_ini({"TRAINING.USE_HIDDEN_STATE": "-2,\n  -4", "TESTING.SEED": "2"})
+    text = text.replace("N_EPOCHS = 2", "n_epochs\t:\t3\t").replace("\n", ends)
+    config = load_text(tmp_path, mark + text.encode())
+    training, testing = config.need_training(), config.need_testing()
+    assert (training.seed, testing.seed, training.n_epochs) == (1, 2, 3)
+    assert training.use_hidden_state == (-2, -4)
+
+
 def test_default_is_shared_and_overridden_by_sections(tmp_path):
     changes: dict[str, str | None] = {
         "DEFAULT.SEED": "7",
