@@ -121,7 +121,11 @@ class TestingConfig(SectionConfig):
         "white get score and map 0 and are not counted",
         0.0,
     )
-    report_images: values.CountOrZero = key("run", "images in the gallery of `report.html`", 200)
+    report_images: values.CountOrZero = key(
+        "run",
+        "images in the gallery of `report.html`; with 0, volumes have no pictures either",
+        200,
+    )
     patient_pattern: values.PatientPattern = key(
         "data",
         "searched in the file name; its first group is the patient, and intervals are drawn by "
