@@ -203,6 +203,9 @@ def test_several_inputs_maps_and_overlays_left_out_and_a_threshold_of_ones_own(
         "maps/sub/wide.jpg.npy",
         f"maps/{files[1].name}.npy",
     ]
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "at a score of <strong>-1</strong> or above" in report
+    assert report.count('data-group="anomalous"') == 3
     predict(trained(), sources, Output(tmp_path / "bare", maps=False, overlays=False))
     rows = read(tmp_path / "bare" / "scores.csv")
     assert {(row["map"], row["overlay"]) for row in rows} == {("", "")}

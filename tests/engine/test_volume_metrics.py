@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -162,6 +163,25 @@ def test_report_and_screen_show_the_metrics_of_volumes(tested):
     for title in ("AUROC of volumes", "AP of volumes", "AUROC of patients"):
         assert title in shown
     assert "Those of volumes come from drawing patients." in page
+
+
+def test_the_report_shows_volumes_with_their_masks(tested):
+    run = tested()
+    page = TestFiles(run.config.testing.results_path).report.read_text()
+    rows = {row["path"]: row for row in rows_of(run, "volumes.csv")}
+    shown = re.findall(r'aria-label="Volume ([^"]*)"', page)
+    assert shown == sorted(rows, key=lambda path: -float(rows[path]["score"]))
+    slices = slices_of(run)
+    for position, path in enumerate(shown):
+        texts = re.findall(f'id="slice-{position}-\\d" .* data-text="([^"]*)"', page)
+        scores = [score for _, score in slices[path]]
+        assert texts == [f"slice {i}, score {score:.4g}" for i, score in enumerate(scores)]
+        (first,) = re.findall(f'href="#slice-{position}-(\\d)-contour"', page)
+        assert first == rows[path]["worst_slice"]
+        contours = re.findall(
+            f'id="slice-{position}-\\d-contour"[^>]*>(.*?)</g>\n</g>', page, re.DOTALL
+        )
+        assert ['class="mask"' in each for each in contours] == [bool(m) for m, _ in slices[path]]
 
 
 def test_patients_are_told_by_dicom_and_never_written(tested, tmp_path):

@@ -115,7 +115,11 @@ class TestingConfig(SectionConfig):
         "mean of the five highest",
         "max",
     )
-    report_images: values.CountOrZero = key("run", "images in the gallery of `report.html`", 200)
+    report_images: values.CountOrZero = key(
+        "run",
+        "images in the gallery of `report.html`; with 0, volumes have no pictures either",
+        200,
+    )
     patient_pattern: values.PatientPattern = key(
         "data",
         "searched in the file name; its first group is the patient, and intervals are drawn by "

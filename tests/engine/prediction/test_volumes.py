@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,9 @@ from scipy.spatial.transform import Rotation
 from engine.evaluate.calibration import Calibration, ColourScale
 from engine.evaluate.scorer import ScoredBatch
 from engine.predict import Output, predict
+from engine.prediction import report_volumes
 from engine.predictor import Predictor
+from engine.report import volumes
 from tests.series_files import write_enhanced, write_series
 
 # (N, rows, columns); a bright block in slices 6 and 7, at rows 12 to 16 and columns 5 to 8.
@@ -240,11 +245,41 @@ def test_a_volume_has_one_row_and_its_slices_no_pictures(run, tmp_path):
     }
 
 
+def test_the_report_shows_the_volumes_of_the_highest_scores(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(report_volumes, "SHOWN_VOLUMES", 2)
+    monkeypatch.setattr(volumes, "SHOWN_SLICES", 4)
+    for name, part in (("a", 0.3), ("b", 0.9), ("c", 0.2), ("d", 0.6)):
+        write_series(tmp_path / "in" / name, (STACK * part).astype(np.uint16))
+    run(tmp_path / "in", maps=False)
+    page = (tmp_path / "out/report.html").read_text()
+    assert re.findall(r'aria-label="Volume [^"]*/(\w)"', page) == ["b", "d"]
+    assert re.findall(r'<th scope="row" class="path">[^<]*/(\w)</th>', page) == ["a", "c"]
+    # Evenly chosen are 0, 4 or 5, and 9; the worst is 6.
+    shown = re.findall(r'id="slice-0-\d" .* data-text="slice (\d+), score ([\d.]+)"', page)
+    assert [int(number) for number, _ in shown] == [0, 4, 6, 9]
+    assert float(shown[2][1]) == pytest.approx(0.9, abs=0.01)
+    (uri,) = re.findall(r'id="slice-0-2-image" href="data:image/webp;base64,([^"]*)"', page)
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri))))
+    # Of a slice as it is looked at: the patient's right on the left.
+    assert np.abs(picture[..., 0] - 0.255 * 0.9 * STACK[6]).max() < 60
+    assert 'viewBox="0 0 256.0 256.0"' in page, "20 rows of 1.5 mm, 24 columns of 1.25 mm"
+
+
+def test_without_a_gallery_volumes_have_no_pictures(run, tmp_path):
+    write_series(tmp_path / "scan", STACK)
+    run(tmp_path / "scan", keys=["REPORT_IMAGES=0"])
+    page = (tmp_path / "out/report.html").read_text()
+    assert "All volumes, the highest score first" in page
+    assert "data:image" not in page
+
+
 def test_slices_of_background_are_not_counted(run, tmp_path):
     write_series(tmp_path / "scan", STACK)
     keys = ["MIN_FOREGROUND=0.01", "VOLUME_REDUCTION=mean"]
     (row,) = run(tmp_path / "scan", keys=keys)
     assert (row["score"], row["num_slices"]) == ("1.0", "2")
+    texts = re.findall('data-text="([^"]*)"', (tmp_path / "out/report.html").read_text())
+    assert texts == ["slice 6, score 1", "slice 7, score 1"]
     assert len(read(tmp_path / "out/scores.csv")) == 10
     (row,) = run(tmp_path / "scan", keys=["MIN_FOREGROUND=0.5"])
     assert [row[key] for key in ("score", "predicted", "num_slices", "worst_slice")] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from engine.report.charts import histogram_figure, roc_figure
 from engine.report.pages import write_prediction_report, write_report
 from engine.report.runs import PredictionRun, TestRun
 from engine.report.volumes import ScoredVolume, VolumePictures, evenly_chosen, slice_view
+from tests.engine.report.browser import Visit, open_page
 from utils.config.load import load_config
 
 CONFIG = Path(__file__).parents[2] / "golden" / "golden.ini"
@@ -147,6 +149,12 @@ def predicted(tmp_path: Path) -> Callable[..., str]:
         return (tmp_path / "prediction.html").read_text(encoding="utf-8")
 
     return write
+
+
+@pytest.fixture
+def visit(tmp_path: Path) -> Callable[..., Visit]:
+    """Opens a page in a browser of its own and evaluates an object's fields there."""
+    return partial(open_page, tmp_path)
 
 
 @pytest.fixture(params=["test", "prediction"])
