@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.dataset import create_loader
 from datasets.folders.samples import Sample
+from datasets.readers.formats import kind_of, shown
+from datasets.readers.image import count_frames
+from datasets.readers.picture import intensities_of
 from datasets.transforms import resize_image
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
@@ -53,6 +58,41 @@ def read_input(sample: Sample, size: int, window: IntensityWindow) -> Input:
     """
     pixels = sample.read(window)
     return Input(sample, pixels, resize_image(pixels, size).expand(3, -1, -1))
+
+
+def input_of(image: object, name: str, size: int, window: IntensityWindow) -> Input:
+    """A path, or a picture in memory, for the model.
+
+    Args:
+        image: A path, a PIL image, or an array (H, W) or (H, W, 3) of numbers.
+        name: What to call a picture in memory.
+        size: Pixels along each side that the model sees.
+        window: How intensities of more than 8 bits become 8.
+
+    Raises:
+        UserError: A file cannot be read, or is a volume.
+        TypeError: It is something else, or an array of something else than numbers.
+        ValueError: An array has another shape, or holds NaN or infinite values.
+    """
+    if isinstance(image, str | Path):
+        path = Path(image)
+        if kind_of(path) == "nifti" and count_frames(path) > 1:
+            raise UserError(f"{shown(path)}: is a volume; score it with predictor.volume(path)")
+        return read_input(Sample(path, None), size, window)
+    if isinstance(image, Image.Image):
+        image = intensities_of(ImageOps.exif_transpose(image))
+    if not isinstance(image, np.ndarray) or image.dtype.kind not in "buif":
+        found = type(image).__name__
+        if isinstance(image, np.ndarray):
+            found = f"an array of {image.dtype}"
+        raise TypeError(f"{name}: is {found}; give a path, a PIL image or an array of numbers")
+    if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
+        raise ValueError(f"{name}: has shape {image.shape}; give (H, W) or (H, W, 3)")
+    try:
+        pixels = window.apply(image)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return Input(Sample(Path(name), None), pixels, resize_image(pixels, size).expand(3, -1, -1))
 
 
 @dataclass(frozen=True)

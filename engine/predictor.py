@@ -20,9 +20,9 @@ from datasets.folders.inputs import find_inputs
 from datasets.folders.samples import Sample
 from datasets.folders.volumes import choose_volume
 from datasets.foreground import shows_enough
-from datasets.prediction_dataset import Input, Unreadable, read_input
+from datasets.prediction_dataset import Input, Unreadable, input_of, read_input
 from datasets.readers.formats import shown
-from datasets.transforms import resize_image, to_bytes
+from datasets.transforms import to_bytes
 from engine.evaluate.calibration import Calibration, calibration_for
 from engine.evaluate.cases import Case
 from engine.evaluate.reductions import volume_score
@@ -30,11 +30,12 @@ from engine.evaluate.scorer import Scorer, create_scorer
 from engine.evaluate.volumes import is_anomalous
 from engine.prediction.volume_map import VolumeMap
 from models.criteria import resize_maps
-from utils.config.load import Config, load_config
+from utils.config.load import Config, as_text, load_config
 from utils.config.schema import TestingConfig
 from utils.errors import UserError
 
 Picture = str | Path | Image.Image | NDArray[np.generic]
+SomePicture = TypeVar("SomePicture", bound=Picture)
 AnyInput = TypeVar("AnyInput", Input, Input | Unreadable)
 
 
@@ -134,9 +135,13 @@ class Predictor:
 
         Raises:
             UserError: Config, checkpoint or weights are not as they should be.
+            TypeError: Keys for a config that was loaded already.
         """
         if not isinstance(config, Config):
-            config = load_config(config, [f"{key}={value}" for key, value in keys.items()])
+            overrides = [f"{key}={as_text(value)}" for key, value in keys.items()]
+            config = load_config(config, overrides)
+        elif keys:
+            raise TypeError(f"{', '.join(keys)}: override an INI file; give its path")
         # Processes that share the work would each write all files.
         settings = config.need_testing().model_copy(update={"devices": 1, "num_nodes": 1})
         scorer = create_scorer(settings, file=config.file)
@@ -145,44 +150,37 @@ class Predictor:
     @overload
     def __call__(self, images: Picture) -> Prediction: ...
     @overload
-    def __call__(self, images: list[Picture]) -> list[Prediction]: ...
+    def __call__(self, images: list[SomePicture] | tuple[SomePicture, ...]) -> list[Prediction]: ...
     @overload
-    def __call__(self, images: Iterator[Picture]) -> Iterator[Prediction]: ...
+    def __call__(self, images: Iterator[SomePicture]) -> Iterator[Prediction]: ...
     def __call__(
-        self, images: Picture | list[Picture] | Iterator[Picture]
+        self,
+        images: Picture | list[SomePicture] | tuple[SomePicture, ...] | Iterator[SomePicture],
     ) -> Prediction | list[Prediction] | Iterator[Prediction]:
         """Score one image, a list in batches of BATCH_SIZE_TEST, or an iterator as it comes.
 
         Args:
-            images: A path, a PIL image, or an array (H, W) or (H, W, 3) of any numeric type, more
-                than 8 bits through INTENSITY_WINDOW; or several of them.
+            images: A path, a PIL image, or an array (H, W) or (H, W, 3) of numbers, which go
+                through INTENSITY_WINDOW (``auto`` leaves uint8 as it is); or several of them.
 
         Raises:
-            UserError: A file cannot be read.
+            UserError: A file cannot be read, or holds several images.
+            TypeError: It is none of these.
             ValueError: An array has another shape, or holds NaN or infinite values.
         """
-        if isinstance(images, str | Path | Image.Image | np.ndarray):
-            return next(self._stream([images]))
-        stream = self._stream(images)
-        return list(stream) if isinstance(images, list) else stream
+        if isinstance(images, Iterator):
+            return self._stream(images)
+        if isinstance(images, list | tuple):
+            return list(self._stream(images))
+        return next(self._stream([images]))
 
     def _stream(self, images: Iterable[Picture]) -> Iterator[Prediction]:
-        inputs = (self._input(image, f"image {number}") for number, image in enumerate(images))
+        size, window = self.settings.resize, self.settings.window
+        inputs = (
+            input_of(image, f"image {number}", size, window) for number, image in enumerate(images)
+        )
         while batch := list(islice(inputs, self.settings.batch_size_test)):
             yield from self.score(batch)
-
-    def _input(self, image: Picture, name: str) -> Input:
-        if isinstance(image, str | Path):
-            return read_input(Sample(Path(image), None), self.settings.resize, self.settings.window)
-        if isinstance(image, Image.Image):
-            image = np.asarray(
-                image if image.mode in ("L", "I", "I;16", "F") else image.convert("RGB")
-            )
-        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-            raise ValueError(f"{name}: has shape {image.shape}; give (H, W) or (H, W, 3)")
-        pixels = self.settings.window.apply(image)
-        tensor = resize_image(pixels, self.settings.resize).expand(3, -1, -1)
-        return Input(Sample(Path(name), None), pixels, tensor)
 
     def volume(self, path: Path | str) -> VolumePrediction:
         """Score a NIfTI file, or the DICOM series of a folder or file.

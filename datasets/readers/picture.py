@@ -14,7 +14,8 @@ from datasets.readers.base import ImageFile, RawImage, mask_of, turned
 
 # Told by content, whatever the name says; the library knows formats that start other programs.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
-_DEEP_MODES = ("I", "I;16")
+# The last two are of TIFF files, for which there is another reader, and of pictures in memory.
+_DEEP_MODES = ("I", "I;16", "I;16B", "F")
 # How Pillow calls grey of 16 bits with alpha, of which it keeps 8.
 _DEEP_WITH_ALPHA = "LA;16B"
 _GREY_MODES = ("1", "L", "LA")
@@ -73,14 +74,20 @@ class PictureFile(ImageFile):
             pixels = turned(pixels, self._orientation())
             return pixels[..., 0], pixels[..., 1]
         image = ImageOps.exif_transpose(self._image)
-        if image.mode in _DEEP_MODES:
-            return np.asarray(image), None
-        alpha = np.asarray(image.convert("RGBA"))[..., 3] if self.has_alpha else None
-        return np.asarray(image.convert("L") if image.mode in _GREY_MODES else _rgb(image)), alpha
+        with_alpha = self.has_alpha and image.mode not in _DEEP_MODES
+        alpha = np.asarray(image.convert("RGBA"))[..., 3] if with_alpha else None
+        return intensities_of(image), alpha
 
     def close(self) -> None:
         """Let go of the file."""
         self._image.close()
+
+
+def intensities_of(image: Image.Image) -> NDArray[Any]:
+    """Intensities of an upright picture: (H, W) as stored, or (H, W, 3) of 8 bits, no alpha."""
+    if image.mode in _DEEP_MODES:
+        return np.asarray(image)
+    return np.asarray(image.convert("L") if image.mode in _GREY_MODES else _rgb(image))
 
 
 def _rgb(image: Image.Image) -> Image.Image:

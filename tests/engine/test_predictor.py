@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import nibabel
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from engine.evaluate.calibration import load_calibration
@@ -54,8 +55,30 @@ def test_more_than_8_bits_go_through_the_window(predictor, files):
     assert predictor(Image.fromarray(array * 256)).score == wide.score
 
 
+@pytest.mark.parametrize("kind", ["turned", "alpha", "palette", "big-endian"])
+def test_a_picture_gives_what_its_file_gives(predictor, tmp_path, kind):
+    path, exif = tmp_path / "x.png", Image.Exif()
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 4)).astype(np.uint8)
+    picture = Image.fromarray(pixels)
+    if kind == "turned":
+        exif[0x0112] = 6
+    if kind == "palette":
+        picture = picture.convert("RGB").convert("P")
+    if kind == "big-endian":
+        path = tmp_path / "x.tif"
+        deep = pixels[..., 0].astype(">u2") * 200
+        picture = Image.frombytes("I;16B", (30, 20), deep.astype(">u2").tobytes())
+    picture.save(path, exif=exif)
+    with Image.open(path) as opened:
+        of_picture = predictor(opened)
+    assert of_picture.score == predictor(path).score
+    assert of_picture.anomaly_map.shape == ((30, 20) if kind == "turned" else (20, 30))
+
+
 def test_a_list_gives_a_list_and_an_iterator_streams(predictor, files):
     listed = predictor(files)
+    assert [each.score for each in predictor(tuple(files))] == [each.score for each in listed]
+    assert predictor([]) == []
     assert [each.case.name for each in listed] == [str(file) for file in files]
     asked = []
     stream = predictor(asked.append(file) or file for file in files * 5)
@@ -69,6 +92,11 @@ def test_keys_and_threshold_can_be_overridden(config, files):
     own = Predictor.from_config(config.file, threshold=-1.0, BATCH_SIZE_TEST=2)
     assert own.settings.batch_size_test == 2
     assert own(files[0]).predicted is True
+    # As Python writes them, not as an INI file does.
+    own = Predictor.from_config(config.file, COMPILE=False, PERCEPTUAL_PATCH_SIZE_VAL=(8, 16))
+    assert own.settings.perceptual_patch_size_val == (8, 16)
+    with pytest.raises(TypeError, match="DEVICE: override an INI file; give its path"):
+        Predictor.from_config(config, DEVICE="cpu")
 
 
 def test_several_threads_get_the_same_numbers(predictor, files):
@@ -77,16 +105,39 @@ def test_several_threads_get_the_same_numbers(predictor, files):
         assert [each.score for each in pool.map(predictor, files)] == expected
 
 
-@pytest.mark.parametrize("shape", [(4,), (4, 4, 2), (1, 4, 4, 3)])
+@pytest.mark.parametrize("shape", [(4,), (4, 4, 2), (1, 4, 4, 3), (0, 4)])
 def test_other_shapes_are_refused(predictor, shape):
     with pytest.raises(ValueError, match=r"image 0: has shape .*; give \(H, W\) or \(H, W, 3\)"):
         predictor(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        (None, "NoneType"),
+        (torch.zeros(4, 4), "Tensor"),
+        (np.zeros((4, 4), complex), "an array of complex128"),
+    ],
+)
+def test_what_is_no_image_is_refused_at_once(predictor, image, found):
+    expected = f"image {{}}: is {found}; give a path, a PIL image or an array of numbers"
+    with pytest.raises(TypeError, match=expected.format(0)):
+        predictor(image)
+    with pytest.raises(TypeError, match=expected.format(1)):
+        predictor([np.zeros((4, 4)), image])
+
+
+def test_infinite_values_are_an_error_with_the_place(predictor):
+    with pytest.raises(ValueError, match="image 1: holds NaN or infinite intensities"):
+        predictor([np.zeros((4, 4)), np.full((4, 4), np.inf)])
 
 
 def test_a_file_that_is_no_image_is_an_error_with_its_name(predictor, tmp_path):
     (tmp_path / "x.png").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"x\.png: "):
         predictor(tmp_path / "x.png")
+    with pytest.raises(UserError, match=r"y\.png: no such file"):
+        predictor([tmp_path / "y.png"])
 
 
 def test_a_volume_has_the_map_and_scores_of_the_script(predictor, config, tmp_path):
@@ -104,6 +155,8 @@ def test_a_volume_has_the_map_and_scores_of_the_script(predictor, config, tmp_pa
     image = nibabel.load(tmp_path / "out" / row["map"])
     assert np.array_equal(image.get_fdata(), found.anomaly_map)
     assert np.array_equal(found.affine, affine)
+    with pytest.raises(UserError, match=r"a\.nii\.gz: is a volume; .* predictor\.volume"):
+        predictor(path)
     write_nifti(tmp_path / "two/b.nii", volume)
     write_nifti(tmp_path / "two/c.nii", volume)
     with pytest.raises(UserError, match="two: does not hold one volume"):
