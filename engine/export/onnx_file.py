@@ -56,15 +56,15 @@ def export(config: Config, output: Path, precision: Precision) -> None:
         logger.warning("the file will hold no threshold: run_test.py learns one")
     on_cpu = {"device": "cpu", "devices": 1, "num_nodes": 1, "precision": "fp32", "compile": False}
     scorer = create_scorer(settings.model_copy(update=on_cpu), file=config.file)
-    predictor = Predictor(scorer, settings, calibration)
     program = as_onnx(scorer, settings.resize, precision)
     program.model.metadata_props.update(description(settings, calibration, precision))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".tmp-") as folder:
-            file = Path(folder, output.name)
-            program.save(file)
-            difference = largest_difference(file, predictor)
+            program.save(Path(folder, output.name))
+            difference = largest_difference(
+                Path(folder, output.name), Predictor(scorer, settings, None)
+            )
             if not difference <= TOLERANCES[precision]:
                 raise UserError(
                     f"{shown(output)}: not written: what it says differs from prediction by "
@@ -103,9 +103,20 @@ def as_onnx(scorer: Scorer, size: int, precision: Precision) -> torch.onnx.ONNXP
     model: Any = program.model
     # The exporter notes where in our sources each operation stands, with the paths of this machine.
     ClearMetadataAndDocStringPass()(model)
+    _drop_empty_squeezes(model)
     if precision == "fp16":
         _store_in_half(model)
     return program
+
+
+def _drop_empty_squeezes(model: Any) -> None:
+    """Drop squeezes of sides that are not 1: PyTorch leaves those alone, ONNX refuses them."""
+    for node in list(model.graph):
+        before, after = node.inputs[0], node.outputs[0]
+        # Of SSIM and MS-SSIM, whose library squeezes every side.
+        if node.op_type == "Squeeze" and before.shape == after.shape:
+            after.replace_all_uses_with(before)
+            model.graph.remove(node)
 
 
 def _store_in_half(model: Any) -> None:

@@ -211,7 +211,7 @@ RANDOM = ["MODEL_WEIGHTS=random", "PERCEPTUAL_WEIGHTS=random", "DEVICE=cpu", "PR
 
 
 def architectures() -> list[object]:
-    """Shipped configs, those that differ in folders alone once, all but the demo's shrunk."""
+    """Shipped configs; those that differ in folders alone stand once."""
     found: dict[str, list[str]] = {}
     for file in sorted((ROOT / "configs").glob("*.ini")):
         parser = configparser.ConfigParser(interpolation=None, default_section="")
@@ -219,18 +219,36 @@ def architectures() -> list[object]:
         keys = {**parser["DEFAULT"], **parser["TESTING"]}
         same = [key for key in keys if not key.endswith(("_path", "_name", "num_workers"))]
         found.setdefault(str({key: keys[key] for key in same}), []).append(file.stem)
-    return [pytest.param(names[0], id="=".join(names)) for names in found.values()]
+    # Each takes a quarter of a minute: those that differ most run with every test.
+    marks = {
+        name: () if name in ("brain", "demo") else pytest.mark.slow for name, *_ in found.values()
+    }
+    return [
+        pytest.param(names[0], id="=".join(names), marks=marks[names[0]])
+        for names in found.values()
+    ]
+
+
+def export_random(file: Path, sets: list[str], folder: Path) -> None:
+    """Export random weights; this compares the file with prediction, and refuses what differs."""
+    config = load_config(file, [*RANDOM, f"CHECKPOINT_PATH={folder}/random.pth", *sets])
+    torch.manual_seed(0)
+    weights = build_autoencoder(config.testing).trained_state_dict()
+    torch.save(weights, config.testing.checkpoint_path)
+    export(config, folder / "model.onnx", "fp32")
 
 
 @pytest.mark.parametrize("name", architectures())
 def test_the_architecture_of_every_shipped_config_exports(name: str, tmp_path: Path) -> None:
-    sets = [*RANDOM, f"CHECKPOINT_PATH={tmp_path}/random.pth"]
-    sets += [] if name == "demo" else [f"{key}={value}" for key, value in STAND_INS.items()]
-    config = load_config(ROOT / "configs" / f"{name}.ini", sets)
-    torch.manual_seed(0)
-    weights = build_autoencoder(config.testing).trained_state_dict()
-    torch.save(weights, config.testing.checkpoint_path)
-    # It compares the file with prediction, and refuses what differs.
-    export(config, tmp_path / "model.onnx", "fp32")
+    sets = [] if name.startswith("demo") else [f"{key}={value}" for key, value in STAND_INS.items()]
+    export_random(ROOT / "configs" / f"{name}.ini", sets, tmp_path)
     (images,) = session_of(tmp_path / "model.onnx").get_inputs()
     assert (images.type, images.shape) == ("tensor(uint8)", ["batch", 3, "height", "width"])
+
+
+@pytest.mark.slow
+def test_every_other_criterion_exports(tmp_path: Path) -> None:
+    criteria = "CRITERION_VAL=SSIM,MS_SSIM,MSE,COSSIM,EMBED_MSE,PERCEPTUAL_VIT_mae"
+    sets = [criteria, "CRITERION_VAL_WEIGHTS=1,1,1,1,1,1", "REDUCTION=downsample_8x8"]
+    stand_ins = [f"{key}={value}" for key, value in (STAND_INS | {"RESIZE": "176"}).items()]
+    export_random(ROOT / "configs" / "small.ini", [*stand_ins, *sets], tmp_path)
