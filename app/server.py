@@ -89,7 +89,7 @@ def running(predictor: Predictor, host: str, port: int) -> Iterator[str]:
 def examples_of(predictor: Predictor) -> list[tuple[str, Path]]:
     """Some test images, where this program drew them: patients are shown to nobody unasked."""
     folder = predictor.settings.test_data_path
-    if folder is None or not (folder.parent / RECORD_NAME).is_file():
+    if not (folder.parent / RECORD_NAME).is_file():
         return []
     normal, lesions = (list_images(folder / each / "img") for each in ("good", "Ungood"))
     return [

@@ -211,3 +211,18 @@ def test_pictures_keep_their_colours():
 def test_numbers_beyond_the_range_stay_at_its_ends():
     content = base64.b64decode(numbers(np.array([[-1, 0, 0.5, 2]], np.float32), 0, 1))
     assert np.frombuffer(content, "<u2").tolist() == [0, 0, 32768, 65535]
+
+
+def test_without_calibration_there_is_a_map_and_no_verdict(predictor, upload, tmp_path):
+    alone = Predictor(predictor.scorer, predictor.settings, None)
+    *_, view = Callbacks(alone, tmp_path).score(upload(first_image(predictor)), "session")
+    assert (view["threshold"], view["pixel_threshold"], view["histogram"]) == (None, None, None)
+    assert {"score", "layer", "values"} <= view.keys()
+
+
+def test_a_volume_of_background_alone_has_no_worst_slice(config, upload, tmp_path):
+    own = Predictor.from_config(config.file, MIN_FOREGROUND=0.5)
+    path = write_nifti(tmp_path / "files/a.nii", np.zeros((12, 10, 3), np.uint8))
+    *_, view = Callbacks(own, tmp_path).score(upload(path), "session")
+    assert (view["slice"]["number"], view["volume"]["worst"]) == (0, None)
+    assert view["slice"]["scores"] == [None] * 3
