@@ -96,7 +96,7 @@ def predict(
             files.folder / "report.html",
             pixel_threshold=predictor.pixel_threshold,
         )
-    print(files.summary())
+    print(files.summary(predictor.threshold))
     return len(files.errors)
 
 

@@ -214,8 +214,8 @@ def test_one_image_is_told_on_the_screen(trained, folder, tmp_path, capsys):
     predict(trained(), [file], Output(tmp_path / "out"), threshold=-1)
     (row,) = read(tmp_path / "out" / "scores.csv")
     said = capsys.readouterr().out.splitlines()[-1]
-    assert said.startswith(f"score {float(row['score']):.6g}: anomalous; map: {tmp_path / 'out'}")
-    assert said.endswith(row["map"])
+    verdict = f"score {float(row['score']):.6g}: anomalous (threshold -1)"
+    assert said == f"{verdict}; map: {tmp_path / 'out' / row['map']}"
 
 
 def test_names_as_users_give_them(folder, monkeypatch):
