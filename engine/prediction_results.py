@@ -167,4 +167,5 @@ class PredictionFiles:
             return f"score {float(score):.6g}: {verdict}{where}"
         count, errors = len(self._rows), len(self.errors)
         images = "1 image" if count == 1 else f"{count} images"
-        return f"{images} scored, {errors} not readable; see {self.folder}"
+        first = f" ({self.errors[0][1]})" if errors == 1 else ""
+        return f"{images} scored, {errors} not readable{first}; see {self.folder}"
