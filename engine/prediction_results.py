@@ -155,13 +155,17 @@ class PredictionFiles:
             legend = self.folder / "legend.png"
             plot_legend((colours.low, colours.high), colours.source, legend)
 
-    def summary(self) -> str:
+    def summary(self, threshold: float | None) -> str:
         """What to say at the end; of one image all that is known."""
         if len(self._rows) == 1 and not self.errors:
             ((_, score, predicted, map_path, _),) = self._rows
-            verdict = {"": "no threshold", "0": "normal", "1": "anomalous"}[predicted]
+            verdict = "no threshold"
+            if threshold is not None:
+                called = "anomalous" if predicted == "1" else "normal"
+                verdict = f"{called} (threshold {threshold:.6g})"
             where = f"; map: {self.folder / map_path}" if map_path else ""
             return f"score {float(score):.6g}: {verdict}{where}"
         count, errors = len(self._rows), len(self.errors)
         images = "1 image" if count == 1 else f"{count} images"
-        return f"{images} scored, {errors} not readable; see {self.folder}"
+        first = f" ({self.errors[0][1]})" if errors == 1 else ""
+        return f"{images} scored, {errors} not readable{first}; see {self.folder}"

@@ -131,7 +131,7 @@ def test_every_command_runs_or_stands_in_the_table(place: Path) -> None:
         text=True,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert re.search(r"^score [\d.e+-]+: (normal|anomalous); map: results/mine", run.stdout, re.M)
+    assert re.search(r"^score \S+: \w+ \(threshold \S+\); map: results/mine", run.stdout, re.M)
     made = ("results/mine/training.csv", "results/mine/test/report.html", "out/volumes.csv")
     assert [name for name in made if not (place / name).is_file()] == []
 

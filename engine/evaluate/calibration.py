@@ -276,7 +276,11 @@ def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
 def calibration_apart_from(folder: Path, calibration: Calibration | None) -> Calibration | None:
     """A calibration, unless it was learnt on the very images of ``folder``."""
     if calibration and same_folder(Path(calibration.val_data_path), folder):
-        logger.warning("no threshold is applied: VAL_DATA_PATH is the test set itself, %s", folder)
+        logger.warning(
+            "no threshold is applied: VAL_DATA_PATH is the test set itself, %s; name a folder of "
+            "other patients in TEST_DATA_PATH",
+            folder,
+        )
         return None
     return calibration
 

@@ -10,18 +10,19 @@ from utils.config.schema import TrainingConfig
 _COLUMNS = "{:>9}{:>9}{:>9}{:>10}{:>10}{:>11}{:>8}"
 HEADER = _COLUMNS.format("epoch", "loss", "lr", "images/s", "time left", "val AUROC", "best")
 TESTS_ON_VALIDATION = (
-    "TEST_DATA_PATH is the folder of the validation images, %s: metrics on them flatter, and no "
-    "threshold is applied; put images of other patients into another folder and name it there"
+    "TEST_DATA_PATH is the folder of the validation images, %s: metrics on them flatter, and a "
+    "test applies no threshold; put images of other patients into another folder and name it there"
 )
 
 
 def plan(settings: TrainingConfig, num_training: int, num_validation: int, num_batches: int) -> str:
     """What is to be done; ``num_batches`` are those of an epoch."""
+    steps = num_batches // settings.accumulate
+    images = settings.batch_size_train * settings.accumulate
     return (
         f"{num_training} training and {num_validation} validation images\n"
-        f"{settings.n_epochs} epochs (N_EPOCHS) of {num_batches // settings.accumulate} steps with "
-        f"{settings.batch_size_train * settings.accumulate} images, validation every "
-        f"{settings.eval_stepsize} (EVAL_STEPSIZE)"
+        f"epochs: {settings.n_epochs} (N_EPOCHS), each of {steps} steps with {images} images; "
+        f"validation every {settings.eval_stepsize} (EVAL_STEPSIZE)"
     )
 
 

@@ -52,8 +52,8 @@ def create_trainer(config: Config) -> Trainer:
     fabric = create_fabric(settings)
     # Before the weights: what is wrong with the images is told sooner.
     dataset, validation = (checked_dataset(each, settings) for each in splits)
-    model, train_criterion, val_criterion = _build(settings, fabric, start)
     sampler, loader = _train_batches(settings, fabric, dataset)
+    model, train_criterion, val_criterion = _build(settings, fabric, start)
     total_steps = settings.n_epochs * (len(loader) // settings.accumulate)
     optimizer, scheduler = create_optimizer(
         model.trained_parameters(), lr=settings.lr, total_steps=total_steps

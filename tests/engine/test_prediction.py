@@ -217,8 +217,15 @@ def test_one_image_is_told_on_the_screen(trained, folder, tmp_path, capsys):
     predict(trained(), [file], Output(tmp_path / "out"), threshold=-1)
     (row,) = read(tmp_path / "out" / "scores.csv")
     said = capsys.readouterr().out.splitlines()[-1]
-    assert said.startswith(f"score {float(row['score']):.6g}: anomalous; map: {tmp_path / 'out'}")
-    assert said.endswith(row["map"])
+    verdict = f"score {float(row['score']):.6g}: anomalous (threshold -1)"
+    assert said == f"{verdict}; map: {tmp_path / 'out' / row['map']}"
+
+
+def test_the_one_image_that_cannot_be_read_is_told_on_the_screen(trained, folder, tmp_path, capsys):
+    assert predict(trained(), [folder / "broken.png"], Output(tmp_path / "out")) == 1
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith(f"0 images scored, 1 not readable ({folder / 'broken.png'}: cannot be ")
+    assert said.endswith(f"; see {tmp_path / 'out'}")
 
 
 def test_names_as_users_give_them(folder, monkeypatch):

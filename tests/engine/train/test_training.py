@@ -266,7 +266,8 @@ def test_the_loss_watch_on_a_gpu_finds_the_step_that_failed(tmp_path):
 
 def test_too_few_images_for_a_batch(tiny):
     with pytest.raises(UserError, match=r"18 images.*lower BATCH_SIZE_TRAIN"):
-        create_trainer(tiny("BATCH_SIZE_TRAIN=19"))
+        # Before weights are looked for, which may be a long download.
+        create_trainer(tiny("BATCH_SIZE_TRAIN=19", "MODEL_WEIGHTS=missing.pth"))
 
 
 @pytest.fixture
