@@ -17,7 +17,7 @@ from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_l
 from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.volumes import Slicing
 from engine.test import test as run_test
-from engine.train.start import create_trainer, train
+from engine.train.start import train
 from tests.image_sets import (
     AUTO,
     GREY,
@@ -224,11 +224,3 @@ def test_training_and_test_end_with_the_same_numbers(tiny, tmp_path, mode, decod
     found = f"6 images of {tmp_path}/data/valid found in {tmp_path}/cache" in caplog.text
     assert found == (mode == "disk")
     assert len(files_in(tmp_path / "cache")) == (3 if mode == "disk" else 0)
-
-
-def test_loader_processes_stay(tiny):
-    trainer = create_trainer(tiny("NUM_WORKERS=2"))
-    assert trainer.loader.persistent_workers
-    assert trainer.validation_batches.persistent_workers
-    without = create_trainer(tiny("NUM_WORKERS=0"))
-    assert not without.validation_batches.persistent_workers

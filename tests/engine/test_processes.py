@@ -144,16 +144,11 @@ def test_a_process_that_is_killed_ends_the_job_soon(tiny, tmp_path, first, numbe
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("accumulate", [2, 4])
-def test_accumulated_batches_equal_one_large_batch(tiny, tmp_path, accumulate):
+def test_accumulated_batches_equal_one_large_batch(tiny, tmp_path):
     losses = []
-    for name, overrides in (
-        ("whole", [f"BATCH_SIZE_TRAIN={4 * accumulate}"]),
-        ("parts", [f"ACCUMULATE={accumulate}"]),
-    ):
-        trainer = create_trainer(
-            tiny("N_EPOCHS=2", f"TRAINING.RESULTS_PATH={tmp_path / name}", *overrides)
-        )
+    for override in ("BATCH_SIZE_TRAIN=8", "ACCUMULATE=2"):
+        folder = f"TRAINING.RESULTS_PATH={tmp_path / override}"
+        trainer = create_trainer(tiny("N_EPOCHS=2", folder, override))
         for block in trainer.model.junction.blocks:
             block.projection[-1].p = 0.0
         trainer.run()

@@ -1,11 +1,8 @@
-"""hf:// addresses: found, kept, recorded, and what is said where they cannot be had.
-
-huggingface_hub reads HF_ENDPOINT when it is imported, so what downloads runs in a process of its
-own, with a stand-in hub on the loopback address.
-"""
+"""hf:// addresses: found, kept, recorded, and what is said where they cannot be had."""
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -15,34 +12,24 @@ import sys
 from configparser import ConfigParser
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import safetensors.torch
 import torch
+from huggingface_hub import constants
 
 from engine.build import build_autoencoder
+from engine.train.start import train
 from tests.config_helpers import problems_of, small_ini
 from tests.stand_in_hub import TOKEN, StandInHub, stand_in_hub
 from tests.utils.test_weights import state_dict_of
-from utils.hub import HubFile
+from utils.errors import UserError
+from utils.hub import HubFile, fetch
 
 ROOT = Path(__file__).parents[2]
 REPO, PATH = "them/model", "brain/last.pth"
 ADDRESS = f"hf://{REPO}/{PATH}"
 CONTENT = bytes(range(256)) * 400
-FETCH = """
-import sys
-from utils.errors import run_script
-from utils.hub import HubFile, fetch
-def main():
-    print(fetch(HubFile.parse(sys.argv[1]), key="CHECKPOINT_PATH", cache_dir=sys.argv[2]))
-"""
-RUN = "\nrun_script(main)"
-NO_SPACE = """
-import errno, huggingface_hub, os
-def full(*_, **__):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-huggingface_hub.hf_hub_download = full
-"""
 # Each line of arguments is a script and what it is called with; one process imports torch once.
 SCRIPTS = """
 import json, runpy, sys
@@ -56,32 +43,36 @@ for sys.argv in json.loads(sys.argv[1]):
 
 
 @pytest.fixture
-def hub():
+def hub(monkeypatch):
+    """A hub with two repositories' worth of files, which this process takes for Hugging Face's."""
     with stand_in_hub() as hub:
         hub.files[REPO] = {PATH: CONTENT, "README.md": b"read me", "chest/last.pth": b"x"}
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.endpoint)
         yield hub
 
 
-def python(hub: StandInHub, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0"} | variables
+def fetched(address: str, cache: Path) -> Path:
+    return fetch(HubFile.parse(address), key="CHECKPOINT_PATH", cache_dir=str(cache))
+
+
+def refusal(address: str, cache: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        fetched(address, cache)
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+def python(hub: StandInHub, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Code in a process of its own, for which the hub is Hugging Face's."""
+    environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0"}
+    command = [sys.executable, "-c", *arguments]
     return subprocess.run(
-        [sys.executable, "-c", *arguments],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-
-
-def fetched(hub: StandInHub, address: str, cache: Path, **variables: str) -> Path:
-    run = python(hub, FETCH + RUN, address, str(cache), **variables)
-    assert run.returncode == 0, run.stderr
-    return Path(run.stdout.strip())
-
-
-def refusal(hub: StandInHub, address: str, cache: Path, code: str = "", **variables: str) -> str:
-    run = python(hub, FETCH + code + RUN, address, str(cache), **variables)
-    assert run.returncode == 2
-    (line,) = run.stderr.splitlines()
-    assert line.startswith("error: ")
-    return line
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,38 +110,36 @@ def test_keys_take_addresses(tmp_path, place):
     assert "hf://owner/repo/path[@revision]" in problem.text
 
 
-def test_a_file_is_downloaded_once_and_kept(hub, tmp_path):
-    file = fetched(hub, ADDRESS, Path("~/cache"), HOME=str(tmp_path))
+def test_a_file_is_downloaded_once_and_kept(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = fetched(ADDRESS, Path("~/cache"))
     assert file.read_bytes() == CONTENT
     assert tmp_path / "cache" in file.parents
-    assert fetched(hub, ADDRESS, tmp_path / "cache") == file
+    assert fetched(ADDRESS, tmp_path / "cache") == file
     assert [method for method, path, _ in hub.requests if "resolve" in path].count("GET") == 1
     # A commit never changes: nobody is asked.
     hub.requests.clear()
-    assert fetched(hub, f"{ADDRESS}@{hub.commit}", tmp_path / "cache") == file
+    assert fetched(f"{ADDRESS}@{hub.commit}", tmp_path / "cache") == file
     assert hub.requests == []
-    hub.mute = True
-    for variable in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_OFFLINE"):
-        assert fetched(hub, ADDRESS, tmp_path / "cache", **{variable: "1"}) == file
-    hub.mute = False
     del hub.files[REPO][PATH]
-    assert "has no file 'brain/last.pth'" in refusal(hub, ADDRESS, tmp_path / "cache")
+    assert "has no file 'brain/last.pth'" in refusal(ADDRESS, tmp_path / "cache")
 
 
 def test_a_download_that_broke_off_is_gone_on_with(hub, tmp_path):
     # The client keeps what has come in pieces of ten megabytes.
     hub.files[REPO][PATH] = content = CONTENT * 240
     hub.cut = True
-    assert fetched(hub, ADDRESS, tmp_path).read_bytes() == content
+    assert fetched(ADDRESS, tmp_path).read_bytes() == content
     assert "bytes=10485760-" in {asked for _, _, asked in hub.requests}
 
 
-def test_a_token_opens_a_gated_repository(hub, tmp_path):
+def test_a_token_opens_a_gated_repository(hub, tmp_path, monkeypatch):
     hub.gated.add(REPO)
-    message = refusal(hub, ADDRESS, tmp_path)
+    message = refusal(ADDRESS, tmp_path)
     assert f"CHECKPOINT_PATH: {hub.endpoint}/{REPO} is gated" in message
     assert "HF_TOKEN" in message
-    assert fetched(hub, ADDRESS, tmp_path, HF_TOKEN=TOKEN).read_bytes() == CONTENT
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert fetched(ADDRESS, tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -165,19 +154,23 @@ def test_a_token_opens_a_gated_repository(hub, tmp_path):
     ],
 )
 def test_what_the_hub_does_not_have(hub, tmp_path, address, said):
-    message = refusal(hub, address, tmp_path)
-    assert message.startswith("error: CHECKPOINT_PATH: ")
+    message = refusal(address, tmp_path)
+    assert message.startswith("CHECKPOINT_PATH: ")
     assert said in message
 
 
 @pytest.mark.parametrize("how", ["silence", "no hub", "offline"])
-def test_what_can_be_done_without_network(hub, tmp_path, how):
+def test_without_network_the_cached_file_is_used(hub, tmp_path, monkeypatch, how):
+    file = fetched(ADDRESS, tmp_path / "full")
+    monkeypatch.setattr("utils.hub._SECONDS_TO_ANSWER", 1)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", how == "offline")
     hub.mute = how == "silence"
-    variables = {"HF_HUB_OFFLINE": "1"} if how == "offline" else {"HF_HUB_ETAG_TIMEOUT": "1"}
     if how == "no hub":
-        # Nothing listens on the port that is given back.
-        variables["HF_ENDPOINT"] = hub.endpoint = "http://127.0.0.1:9"
-    message = refusal(hub, ADDRESS, tmp_path, **variables)
+        # Nothing listens on this port.
+        address = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+    assert fetched(ADDRESS, tmp_path / "full") == file
+    message = refusal(ADDRESS, tmp_path)
     for words in (
         f"CHECKPOINT_PATH: {ADDRESS} is neither in CACHE_DIR = {tmp_path} nor could it be",
         f"fetch {hub.endpoint}/{REPO}/resolve/main/{PATH}",
@@ -186,12 +179,16 @@ def test_what_can_be_done_without_network(hub, tmp_path, how):
         assert words in message
 
 
-def test_no_room_for_a_file(hub, tmp_path):
-    message = refusal(hub, ADDRESS, tmp_path, NO_SPACE)
+def test_no_room_for_a_file(hub, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "file").touch()
+    assert "cannot be kept there (Not a directory)" in refusal(ADDRESS, tmp_path / "file")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", full)
+    message = refusal(ADDRESS, tmp_path)
     assert f"CACHE_DIR = {tmp_path}: {ADDRESS}" in message
     assert "No space left on device" in message
-    (tmp_path / "file").touch()
-    assert "cannot be kept there (Not a directory)" in refusal(hub, ADDRESS, tmp_path / "file")
 
 
 def as_file(content: dict[str, torch.Tensor]) -> bytes:
@@ -297,15 +294,11 @@ def test_published_and_measured_stand_side_by_side(served, tmp_path):
 @pytest.mark.parametrize(
     "setting", ["MODEL_WEIGHTS=hub", "PERCEPTUAL_WEIGHTS=hub", f"MODEL_CKPT_PATH={ADDRESS}"]
 )
-def test_a_script_without_network_says_one_line(hub, tiny, tmp_path, setting):
-    train = call(tmp_path, "run_training.py", "MODEL_WEIGHTS=random", setting)
-    run = subprocess.run(
-        [sys.executable, *train], cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"},
-    )  # fmt: skip
-    assert run.returncode == 2
-    last = run.stderr.splitlines()[-1]
+def test_a_training_without_network_says_one_line(tiny, tmp_path, setting):
+    with pytest.raises(UserError) as caught:
+        train(tiny("MODEL_WEIGHTS=random", f"CACHE_DIR={tmp_path}/cache", setting))
     key, _, source = setting.partition("=")
     name = "hf://timm/test_vit.r160_in1k/model.safetensors" if source == "hub" else source
-    assert last.startswith(f"error: {key}: {name} is neither in CACHE_DIR = {tmp_path}/cache")
-    assert len(run.stderr.splitlines()) <= 4, run.stderr
+    said = str(caught.value)
+    assert said.startswith(f"{key}: {name} is neither in CACHE_DIR = {tmp_path}/cache")
+    assert said.isprintable()
