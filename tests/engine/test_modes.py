@@ -1,15 +1,13 @@
 """Parity with the golden values in every mode: bf16, compiled, on a CPU and on a GPU."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 from torch._dynamo.utils import counters
 
-from engine import runtime
 from engine.build import build_autoencoder, build_criteria
 from engine.evaluate.scorer import Reductions, Scorer
+from engine.runtime.device import choose_device, choose_precision
 from engine.runtime.process import create_runtime, place
 from engine.train.loop import Trainer
 from engine.train.start import train
@@ -159,17 +157,10 @@ def test_a_machine_that_cannot_compile_says_so(golden, golden_in, monkeypatch):
         scored(golden, golden_in("DEVICE=cpu", "COMPILE=1"))
 
 
-def test_mps_computes_in_fp32(golden_config, monkeypatch):
-    settings = golden_config.testing.model_copy(update={"device": "mps", "precision": "auto"})
+def test_mps_computes_in_fp32(monkeypatch):
     with pytest.raises(UserError, match="DEVICE = mps: there is no such device"):
-        create_fabric(settings)
-    asked = {}
-
-    def fabric(**options):
-        asked.update(options)
-        return SimpleNamespace(launch=lambda: None, global_rank=0, device="mps")
-
+        choose_device("mps", 1)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    monkeypatch.setattr(runtime, "Fabric", fabric)
-    create_fabric(settings)
-    assert (asked["accelerator"], asked["devices"], asked["precision"]) == ("mps", 1, "32-true")
+    device = choose_device("mps", 1)
+    assert device.type == choose_device("auto", 1).type == "mps"
+    assert choose_precision("auto", device) == "fp32"
