@@ -126,7 +126,7 @@ def _counts(run: PredictionRun) -> list[tuple[str, int]]:
     volumes = run.volumes
     of_volumes = [
         ("volumes", len(volumes)),
-        ("volumes called anomalous", sum(each.predicted == 1 for each in volumes)),
+        ("anomalous volumes", sum(each.predicted == 1 for each in volumes)),
     ]
     return [
         *(of_volumes if volumes else []),
