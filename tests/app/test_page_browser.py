@@ -36,7 +36,11 @@ FLAGS = (
 PATIENCE = 120_000
 OWN = ("127.0.0.1", "localhost", "::1")
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH"),
+    # Gradio counts its events with what pandas will drop.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.queueing"),
+]
 
 
 def free_port() -> int:
