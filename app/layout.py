@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -100,7 +99,7 @@ def _connect(
         callbacks.close(session_of(request))
 
     # Private: the page is for people, not an interface for programs.
-    hidden: Any = partial(dict, show_progress="hidden", api_visibility="private")()
+    hidden: Any = {"show_progress": "hidden", "api_visibility": "private"}
     # One model: uploads and examples wait for each other.
     model: Any = hidden | {"concurrency_id": "model", "concurrency_limit": 1}
     upload.upload(uploaded, upload, [upload, viewer], **model)

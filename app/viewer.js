@@ -154,6 +154,7 @@ const setRange = (name, low, high, value) => {
 const begin = () => {
   say("name", view.name);
   show("decision", view.threshold !== null);
+  show("undecided", view.threshold === null);
   show("slices", view.slice);
   part("profile").replaceChildren();
   if (view.slice) {
@@ -177,13 +178,16 @@ const drawSlice = () => {
   const { slice, volume } = view;
   const scored = view.score !== undefined;
   say("size", slice ? `${slice.scores.length} slices of ${view.size}` : view.size);
-  say("score-name", slice ? `Slice ${slice.number}` : "Score");
-  say("score", scored ? short(view.score) : "background, not scored");
+  const name = slice ? `Slice ${slice.number}` : "Score";
+  say("score-name", scored ? name : `${name}: background, not scored`);
+  say("score", scored ? short(view.score) : "–");
+  show("save", scored);
   say("this-key", slice ? "this slice" : "this image");
   show("volume", volume);
   if (volume) {
     say("volume-score", short(volume.score));
-    say("slice-text", `${slice.number} (0 to ${slice.scores.length - 1}; worst: ${volume.worst})`);
+    const worst = volume.worst === null ? "" : `; worst: ${volume.worst}`;
+    say("slice-text", `${slice.number} (0 to ${slice.scores.length - 1}${worst})`);
     [...part("profile").children].forEach((bar, number) =>
       bar.classList.toggle("q-current", number === slice.number));
   }

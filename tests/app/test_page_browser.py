@@ -32,9 +32,15 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+# A machine under load takes its time.
+PATIENCE = 120_000
 OWN = ("127.0.0.1", "localhost", "::1")
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH"),
+    # Gradio counts its events with what pandas will drop.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.queueing"),
+]
 
 
 def free_port() -> int:
@@ -66,6 +72,7 @@ def address(predictor: Predictor, asked: list[str]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield browser
@@ -83,12 +90,13 @@ def visit(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
         viewport = {"width": width, "height": 900}
         contexts.append(browser.new_context(viewport=viewport, color_scheme=scheme))
         page = contexts[-1].new_page()
+        page.set_default_timeout(PATIENCE)
         page.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]))
         page.on("pageerror", lambda error: faults.append(str(error)))
         # What Gradio says of our scripts; its own upload bar complains where an upload is quick.
         page.on("console", lambda said: said.text.startswith("Error ") and faults.append(said.text))
         page.goto(address)
-        expect(page.locator("#upload input[type=file]")).to_be_attached(timeout=30_000)
+        expect(page.locator("#upload input[type=file]")).to_be_attached()
         return page
 
     yield opened
