@@ -6,10 +6,10 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo app reproduce gpu-check test soak lint clean
+.PHONY: help setup demo demo-volumes app reproduce gpu-check test soak lint clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## Make .venv with everything in it (seconds when it is there already)
 
@@ -29,6 +29,18 @@ demo: setup  ## Draw phantoms, train on them, score unseen ones (about 3 minutes
 	@# One thread: the demo's tensors are too small for two, and the loader needs the other core.
 	OMP_NUM_THREADS=1 $(RUN) run_training.py --config configs/demo.ini --overwrite
 	OMP_NUM_THREADS=1 $(RUN) run_test.py --config configs/demo.ini --overwrite
+
+demo-volumes: setup  ## The same with whole heads: NIfTI and DICOM in, maps for viewers out (3 minutes)
+	$(RUN) -m datasets.phantom.write_volumes --output data/phantom_volumes --seed 1
+	OMP_NUM_THREADS=1 $(RUN) run_training.py --config configs/demo_volumes.ini --overwrite
+	OMP_NUM_THREADS=1 $(RUN) run_test.py --config configs/demo_volumes.ini --overwrite
+	OMP_NUM_THREADS=1 $(RUN) run_predict.py --config configs/demo_volumes.ini --overwrite \
+	  --input data/phantom_volumes/test/good/img data/phantom_volumes/test/Ungood/img \
+	  --output results/demo_volumes/predictions --recursive --dicom-seg
+	$(RUN) docs/draw_volume.py --image data/phantom_volumes/test/Ungood/img/test_ungood_03.nii.gz \
+	  --map results/demo_volumes/predictions/maps/Ungood/img/test_ungood_03_map.nii.gz \
+	  --mask results/demo_volumes/predictions/maps/Ungood/img/test_ungood_03_mask.nii.gz \
+	  --output results/demo_volumes/cuts.png
 
 app: setup  ## Serve the demo's model as a page for the browser (after make demo)
 	@test -f results/demo/checkpoints/last_ckpt.pth || { \

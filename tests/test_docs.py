@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -11,8 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import get_args
 
+import nibabel
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from datasets.check import bmad
 from utils.config.schema import keys_of
@@ -140,6 +144,19 @@ def test_bmad_is_counted_as_the_program_does(name: str) -> None:
     splits = bmad.SPLITS[name]
     pairs = [f"{normal} / {anomalous}" for normal, anomalous in (splits["valid"], splits["test"])]
     assert cells[1:4] == [str(splits["train"][0]), *pairs]
+
+
+def test_the_script_of_the_page_on_volumes_draws_cuts(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("image.nii.gz", "map.nii.gz", "mask.nii.gz")]
+    scores = np.zeros((6, 8, 5), np.float32)
+    scores[2:4, 5:7, 1:3] = 0.5
+    for path, values in zip(paths, (scores + 1, scores, scores > 0), strict=True):
+        affine = np.diag([-2.0, 1, 3, 1])
+        nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), path)
+    draw = runpy.run_path(str(ROOT / "docs" / "draw_volume.py"))["draw"]
+    draw(*paths, tmp_path / "cuts.png")
+    pixels = np.asarray(Image.open(tmp_path / "cuts.png").convert("RGB")).astype(int)
+    assert (pixels.max(axis=2) - pixels.min(axis=2)).max() > 60
 
 
 def test_the_readme_stays_readable() -> None:

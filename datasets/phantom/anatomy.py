@@ -11,7 +11,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datasets.phantom.fields import Field, below, mix, periodic_noise, pixel_grid, smooth_noise
+from datasets.phantom.fields import (
+    Field,
+    Normal,
+    below,
+    mix,
+    periodic_noise,
+    pixel_grid,
+    smooth_noise,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,8 @@ class Anatomy:
         grey_contrast: Signal of grey matter less that of white matter.
         fluid: Signal of cerebrospinal fluid, which FLAIR suppresses.
         noise: Standard deviation of the receiver's noise.
+        elevation: How far the slice lies above the head's middle; 1 is the vertex. A slice of a
+            head alone lies at 0, whatever it shows.
     """
 
     tilt: float
@@ -49,6 +59,7 @@ class Anatomy:
     grey_contrast: float
     fluid: float
     noise: float
+    elevation: float = 0.0
 
 
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
@@ -72,25 +83,26 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
     )
 
 
-def draw_signal(rng: np.random.Generator, anatomy: Anatomy, size: int) -> tuple[Field, Field]:
+def draw_signal(normal: Normal, anatomy: Anatomy, size: int) -> tuple[Field, Field]:
     """The signal of a head and its share of grey and white matter, both (size, size) in [0, 1]."""
     # Lengths in here are in units of the head's half-length; radius is 1 at the skin.
     x, y = _head_coordinates(anatomy, size)
     width = anatomy.aspect * (1 + anatomy.egg * np.clip(y, -1, 1))
     angle = np.arctan2(x / width, y)
-    radius = np.hypot(x / width, y) * (1 + 0.012 * periodic_noise(rng, angle, 6))
-    x_warped = x + 0.012 * smooth_noise(rng, 8, size)
-    y_warped = y + 0.012 * smooth_noise(rng, 8, size)
+    radius = np.hypot(np.hypot(x / width, y), anatomy.elevation)
+    radius = radius * (1 + 0.012 * periodic_noise(normal, angle, 6))
+    x_warped = x + 0.012 * smooth_noise(normal, 8, size)
+    y_warped = y + 0.012 * smooth_noise(normal, 8, size)
 
-    folds = _fold_noise(rng, angle, radius)
+    folds = _fold_noise(normal, angle, radius)
     brain = below(radius, 0.85)
     fluid = np.maximum(
         _sulci(anatomy, folds, radius),
         np.maximum(_fissure(anatomy, x_warped, y), _ventricles(anatomy, x_warped, y_warped)),
     )
     grey = np.maximum(_cortex(anatomy, folds, radius), _deep_nuclei(anatomy, x_warped, y_warped))
-    matter = anatomy.white + anatomy.grey_contrast * grey + 0.006 * smooth_noise(rng, 24, size)
-    signal = mix(_skull_and_scalp(rng, anatomy, angle, radius), matter, brain)
+    matter = anatomy.white + anatomy.grey_contrast * grey + 0.006 * smooth_noise(normal, 24, size)
+    signal = mix(_skull_and_scalp(normal, anatomy, angle, radius), matter, brain)
     tissue = brain * (1 - fluid)
     return mix(signal, anatomy.fluid, brain * fluid), tissue
 
@@ -103,10 +115,8 @@ def _head_coordinates(anatomy: Anatomy, size: int) -> tuple[Field, Field]:
     return scale * (cosine * x + sine * y), scale * (cosine * y - sine * x)
 
 
-def _skull_and_scalp(
-    rng: np.random.Generator, anatomy: Anatomy, angle: Field, radius: Field
-) -> Field:
-    bone = 0.93 - 0.015 * np.cos(angle) + 0.01 * periodic_noise(rng, angle, 5)
+def _skull_and_scalp(normal: Normal, anatomy: Anatomy, angle: Field, radius: Field) -> Field:
+    bone = 0.93 - 0.015 * np.cos(angle) + 0.01 * periodic_noise(normal, angle, 5)
     scalp = below(radius, 1.0) * below(bone, radius)
     # Marrow shows as a faint line between the two dark tables of the skull.
     marrow = 0.25 * np.exp(-(((radius - bone + 0.035) / 0.012) ** 2))
@@ -114,10 +124,10 @@ def _skull_and_scalp(
     return anatomy.scalp * scalp + anatomy.scalp * marrow + fluid
 
 
-def _fold_noise(rng: np.random.Generator, angle: Field, radius: Field) -> Field:
+def _fold_noise(normal: Normal, angle: Field, radius: Field) -> Field:
     """Noise whose lines run mostly inward, as gyri do: fine around the head, coarse along it."""
     around, inward = 34, 6
-    cells = rng.standard_normal((inward, around)).astype(np.float32)
+    cells = normal((inward, around)).astype(np.float32)
     fine = cv2.resize(np.hstack([cells] * 3), (3 * 256, 64), interpolation=cv2.INTER_CUBIC)
     column = (angle / (2 * math.pi) + 1.5) * 256
     sampled = cv2.remap(

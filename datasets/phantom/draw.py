@@ -1,8 +1,9 @@
 """Head phantoms with and without lesions: a seeded stand-in where no patient data may be used.
 
 Axial slices that look like FLAIR magnetic resonance images of the head, and lesions with masks;
-``datasets.phantom.write`` writes them as files. Lengths are in units of half the image unless
-said otherwise: the image spans [-1, 1] both ways, x to the right and y down (the nose is up).
+``datasets.phantom.write`` writes them as files, :mod:`datasets.phantom.volume` draws whole heads.
+Lengths are in units of half the image unless said otherwise: the image spans [-1, 1] both ways, x
+to the right and y down (the nose is up).
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from datasets.phantom.anatomy import draw_anatomy, draw_signal
+from datasets.phantom.anatomy import Anatomy, draw_anatomy, draw_signal
 from datasets.phantom.fields import (
     Field,
+    Normal,
     below,
     downsample,
     log_uniform,
@@ -70,10 +72,21 @@ def draw_phantom(rng: np.random.Generator, size: int) -> Phantom:
     """
     if size < MIN_SIZE:
         raise ValueError(f"size {size} is too small for a head: give {MIN_SIZE} or more")
-    anatomy = draw_anatomy(rng)
-    signal, tissue = draw_signal(rng, anatomy, size * _OVERSAMPLING)
-    shading = 1 + 0.05 * smooth_noise(rng, 3, size * _OVERSAMPLING)
-    noise = rng.standard_normal((2, size, size), dtype=np.float32) * anatomy.noise
+    return draw_slice(rng.standard_normal, draw_anatomy(rng), size, rng.standard_normal)
+
+
+def draw_slice(normal: Normal, anatomy: Anatomy, size: int, receiver: Normal) -> Phantom:
+    """Draw one slice of a head.
+
+    Args:
+        normal: Source of folds, outlines and shading.
+        anatomy: Whose head, and where it is cut.
+        size: Height and width of the image in pixels.
+        receiver: Source of the receiver's noise.
+    """
+    signal, tissue = draw_signal(normal, anatomy, size * _OVERSAMPLING)
+    shading = 1 + 0.05 * smooth_noise(normal, 3, size * _OVERSAMPLING)
+    noise = receiver((2, size, size), dtype=np.float32) * anatomy.noise
     return Phantom(_render(signal, shading, noise), signal, tissue, shading, noise)
 
 
@@ -106,9 +119,31 @@ def add_lesion(
         inside = downsample(extent, size) > 0.25
         visible = np.abs(downsample(change, size)[inside])
         if inside.mean() > _SMALLEST_LESION and visible.mean() > _FAINTEST_LESION:
-            lesioned = _render(phantom.signal + change, phantom.shading, phantom.noise)
-            return np.where(inside, lesioned, phantom.image), inside.astype(np.uint8) * 255
+            return show_lesion(phantom, extent, change)
     raise RuntimeError("no place for a visible lesion in this phantom")
+
+
+def grow_lesion(
+    phantom: Phantom, distance: Field, softness: float, contrast: Field | float
+) -> tuple[Field, Field]:
+    """A lesion's extent in [0, 1] and the change of signal that it makes, both (S, S).
+
+    Args:
+        phantom: The head; only its grey and white matter changes.
+        distance: From the lesion's middle, 1 at its outline, (S, S).
+        softness: Width of the outline's ramp.
+        contrast: Signal of the lesion less that of its surroundings.
+    """
+    extent = below(distance, 1, softness) * phantom.tissue
+    changed = np.clip(phantom.signal + contrast, 0.03, 0.95)
+    return extent, extent * (changed - phantom.signal)
+
+
+def show_lesion(phantom: Phantom, extent: Field, change: Field) -> tuple[Image, Image]:
+    """A phantom's image with a lesion, and its mask, see :func:`add_lesion`."""
+    inside = downsample(extent, phantom.image.shape[0]) > 0.25
+    lesioned = _render(phantom.signal + change, phantom.shading, phantom.noise)
+    return np.where(inside, lesioned, phantom.image), inside.astype(np.uint8) * 255
 
 
 def _draw_lesion(
@@ -117,16 +152,15 @@ def _draw_lesion(
     """A lesion's extent in [0, 1] and the change of signal that it makes, both (S, S)."""
     size = phantom.signal.shape[0]
     distance = _lesion_distance(rng, phantom.tissue)
-    extent = below(distance, 1, rng.uniform(0.15, 0.45)) * phantom.tissue
+    softness = rng.uniform(0.15, 0.45)
     contrast = log_uniform(rng, 0.17, 0.45)
     if kind == "ring":
         core = below(distance, rng.uniform(0.5, 0.7), 0.2)
         profile = 1 - 1.7 * core
     else:
         profile = np.full_like(distance, 1 if kind == "bright" else -1)
-    texture = 1 + 0.15 * smooth_noise(rng, 20, size)
-    changed = np.clip(phantom.signal + contrast * profile * texture, 0.03, 0.95)
-    return extent, extent * (changed - phantom.signal)
+    texture = 1 + 0.15 * smooth_noise(rng.standard_normal, 20, size)
+    return grow_lesion(phantom, distance, softness, contrast * profile * texture)
 
 
 def _lesion_distance(rng: np.random.Generator, tissue: Field) -> Field:
@@ -139,7 +173,7 @@ def _lesion_distance(rng: np.random.Generator, tissue: Field) -> Field:
     turn, stretch = rng.uniform(0, math.pi), log_uniform(rng, 0.75, 1.33)
     across = (math.cos(turn) * x + math.sin(turn) * y) * stretch
     along = (math.cos(turn) * y - math.sin(turn) * x) / stretch
-    outline = 1 + 0.14 * periodic_noise(rng, np.arctan2(along, across), 5)
+    outline = 1 + 0.14 * periodic_noise(rng.standard_normal, np.arctan2(along, across), 5)
     half_size = log_uniform(rng, 0.1, 0.3)
     return np.hypot(across, along) / (half_size * outline)
 

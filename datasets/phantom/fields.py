@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 Field = npt.NDArray[np.floating[Any]]
+# Standard normal numbers of a shape, as numpy.random.Generator.standard_normal gives them.
+Normal = Callable[..., Field]
 
 
 @lru_cache(maxsize=4)
@@ -21,16 +24,16 @@ def pixel_grid(size: int) -> tuple[Field, Field]:
     return x, y
 
 
-def smooth_noise(rng: np.random.Generator, cells: int, size: int) -> Field:
+def smooth_noise(normal: Normal, cells: int, size: int) -> Field:
     """Noise of zero mean and about unit variance, with ``cells`` bumps a side, (size, size)."""
-    coarse = rng.standard_normal((cells, cells), dtype=np.float32)
+    coarse = normal((cells, cells), dtype=np.float32)
     return np.asarray(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
-def periodic_noise(rng: np.random.Generator, angle: Field, harmonics: int) -> Field:
+def periodic_noise(normal: Normal, angle: Field, harmonics: int) -> Field:
     """Smooth noise of unit variance around a circle; each harmonic is weaker than the last."""
     orders = np.arange(1, harmonics + 1)
-    weights = rng.standard_normal((2, harmonics)) / orders
+    weights = normal((2, harmonics)) / orders
     circle = np.linspace(-np.pi, np.pi, 361)
     waves = weights[0] @ np.cos(np.outer(orders, circle))
     waves += weights[1] @ np.sin(np.outer(orders, circle))

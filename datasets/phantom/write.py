@@ -9,7 +9,8 @@ import argparse
 import inspect
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,29 @@ def write_phantom_dataset(
     if size < MIN_SIZE or min(seed, *counts.values()) < 0:
         raise UserError(f"size must be {MIN_SIZE} or more, seed and counts 0 or more")
     record = {"drawing": DRAWING_VERSION, "size": size, "seed": seed, "images": counts}
+    return fill_folder(folder, record, partial(_write_part, size=size))
+
+
+def fill_folder(
+    folder: Path, record: dict[str, Any], write_part: Callable[[Path, int, tuple[int, int]], None]
+) -> bool:
+    """Write a data set all at once, unless it is there.
+
+    Args:
+        folder: Where to; its parents are made.
+        record: What is drawn; ``seed`` and, by the folders of each part, ``images`` among it.
+        write_part: Takes the folder of a part, the number of its images and its seed.
+
+    Returns, Raises:
+        As :func:`write_phantom_dataset`.
+    """
     if _holds(folder, record):
         return False
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".phantom-", dir=folder.parent) as scratch:
         draft = Path(scratch, "draft")
-        for number, (part, count) in enumerate(counts.items()):
-            _write_part(draft / part, count, size, (seed, number))
+        for number, (part, count) in enumerate(record["images"].items()):
+            write_part(draft / part, count, (record["seed"], number))
         Path(draft, RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
         draft.replace(folder)
     return True
@@ -96,7 +113,7 @@ def _holds(folder: Path, record: dict[str, Any]) -> bool:
     if _read_record(path) != record:
         raise UserError(f"{folder}: holds phantoms of other parameters (see {path}); {remedy}")
     for part, count in record["images"].items():
-        found = len(list((folder / part / "img").glob("*.png")))
+        found = len(list((folder / part / "img").glob("[!.]*")))
         if found != count:
             raise UserError(f"{folder / part / 'img'}: {found} of {count} images; {remedy}")
     return True
@@ -109,7 +126,7 @@ def _read_record(path: Path) -> Any:
         return None
 
 
-def _write_part(folder: Path, count: int, size: int, seed: tuple[int, int]) -> None:
+def _write_part(folder: Path, count: int, seed: tuple[int, int], size: int) -> None:
     anomalous, with_masks = folder.name == "Ungood", folder.parent.name != "train"
     for name in ("img", "label") if with_masks else ("img",):
         (folder / name).mkdir(parents=True)
@@ -136,21 +153,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Instead of those of the process.
     """
-    parser = argparse.ArgumentParser(
+    run_command(
+        write_phantom_dataset,
+        arguments,
         prog="python -m datasets.phantom.write",
+        output="data/phantom",
         description="Draw head phantoms with and without lesions, in BMAD's layout: size in "
         "pixels, the number of images of each folder, and the seed of all.",
     )
+
+
+def run_command(
+    write: Callable[..., bool],
+    arguments: Sequence[str] | None,
+    *,
+    prog: str,
+    output: str,
+    description: str,
+) -> None:
+    """The command line of a function that writes phantoms: an option for each of its numbers.
+
+    Args:
+        write: As :func:`write_phantom_dataset`.
+        arguments: Instead of those of the process.
+        prog: How it is called.
+        output: The folder by default.
+        description: For ``--help``.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=description)
     shown = "default: %(default)s"
-    parser.add_argument("--output", type=Path, default=Path("data/phantom"), help=shown)
-    for name, parameter in inspect.signature(write_phantom_dataset).parameters.items():
+    parser.add_argument("--output", type=Path, default=Path(output), help=shown)
+    for name, parameter in inspect.signature(write).parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
             flag = f"--{name.replace('_', '-')}"
             default = parameter.default
             parser.add_argument(flag, type=int, metavar="N", default=default, help=shown)
     options = vars(parser.parse_args(arguments))
     folder = options.pop("output")
-    drawn = write_phantom_dataset(folder, **options)
+    drawn = write(folder, **options)
     print(f"{folder}: {'drawn' if drawn else 'already there'}")
 
 
