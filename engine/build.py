@@ -32,8 +32,11 @@ from utils.config.schema import SectionConfig
 from utils.weights import native_state_dict, read_tensors
 
 _PIXEL_METRICS = {
-    **{"MSE": "L2", "MAE": "L1", "COSSIM": "cosine"},
-    **{"SSIM": "SSIM", "MS_SSIM": "MS_SSIM"},
+    "MSE": "L2",
+    "MAE": "L1",
+    "COSSIM": "cosine",
+    "SSIM": "SSIM",
+    "MS_SSIM": "MS_SSIM",
 }
 
 

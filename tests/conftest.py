@@ -24,46 +24,7 @@ torch.set_num_threads(1)
 os.environ["HF_HUB_OFFLINE"] = "1"
 huggingface_hub.constants.HF_HUB_OFFLINE = True
 
-TINY = """
-[DEFAULT]
-DEVICE = cpu
-NUM_WORKERS = 0
-PRECISION = fp32
-RESIZE = 32
-BATCH_SIZE_TEST = 5
-MODEL_NAME = test_vit
-MODEL_WEIGHTS = random
-PATCH_SIZE = 8
-USE_HIDDEN_STATE = -2, -4
-JUNCTION_DIM = 32
-JUNCTION_HEADS = 2
-DECODER_DEPTH = 1
-DECODER_NUM_HEADS = 2
-PERCEPTUAL_MODEL_NAME = test_vit
-PERCEPTUAL_WEIGHTS = random
-CRITERION_VAL = PERCEPTUAL_VIT_mae_multi, MAE
-CRITERION_VAL_WEIGHTS = 1, 1
-PERCEPTUAL_HSTATE_VAL = 1, 2
-PERCEPTUAL_PATCH_SIZE_VAL = 8, 16
-
-[TRAINING]
-TRAIN_DATA_PATH = {folder}/data/train
-VAL_DATA_PATH = {folder}/data/valid
-RESULTS_PATH = {folder}/results
-EVAL_STEPSIZE = 2
-CRITERION_TRAIN = PERCEPTUAL_VIT_mae_multi, MAE
-CRITERION_TRAIN_WEIGHTS = 1, 1
-PERCEPTUAL_HSTATE_TRAIN = 1
-PERCEPTUAL_PATCH_SIZE_TRAIN = 8, 16
-BATCH_SIZE_TRAIN = 4
-LR = 1e-3
-N_EPOCHS = 4
-
-[TESTING]
-CHECKPOINT_PATH = {folder}/results/checkpoints/last_ckpt.pth
-TEST_DATA_PATH = {folder}/data/test
-RESULTS_PATH = {folder}/results/test
-"""
+TINY = (Path(__file__).parent / "configs" / "tiny.ini").read_text("utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -88,8 +88,8 @@ def files_of_test(config: Config) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_a_test_killed_at_each_step_of_each_file(trained):
-    config = trained()
+def test_a_test_killed_at_each_step_of_each_file(uncalibrated):
+    config = uncalibrated()
     stored, folder = calibration_path(config.testing), config.testing.results_path
     run_test(config)
     expected, calibration = files_of_test(config), stored.read_bytes()

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.config_helpers import load_text, problems_of, small_ini
-from tests.conftest import GOLDEN
+from tests.config_helpers import TEST_CONFIGS, load_text, problems_of, small_ini
 from utils.config.ini import read_ini
 from utils.config.load import Config, ini_text, ini_values, load_config
 from utils.config.schema import SectionConfig
@@ -17,7 +16,7 @@ from utils.run_files import same_folder
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.ini"))
 
-PUBLISHED = (GOLDEN / "published.ini").read_text("utf-8")
+PUBLISHED = (TEST_CONFIGS / "published.ini").read_text("utf-8")
 # What a data set changes: experiment, folder of the data, keys of both sections, of [TESTING].
 DATA_SETS: dict[str, tuple[str, str, dict[str, str], dict[str, str]]] = {
     "brain": ("Brain_AD", "Brain", {}, {}),
