@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
+import highdicom
+import nibabel
 import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import steps, throughput
+from benchmarks import steps, throughput, volumes
 from benchmarks.as_published import SeparateViTs, make_as_published
 from benchmarks.steps import Measurement
 from engine.build import build_autoencoder, build_criteria
@@ -149,3 +152,27 @@ def test_each_kind_of_step_has_a_process_of_its_own(tiny, tmp_path):
     throughput.main(["--config", tiny().file, "--steps", "1", "--compare", "--json", str(file)])
     found = json.loads(file.read_text())
     assert [[each["step"] for each in group] for group in found.values()] == [["train", "test"]] * 2
+
+
+def test_each_step_of_volumes_is_measured(tmp_path):
+    volumes.write_sources(tmp_path, slices=17, side=20)
+    for step, (sources, _) in volumes.STEPS.items():
+        for source in sources:
+            work = volumes.Work(tmp_path / source, Path("configs/demo_volumes.ini"), tmp_path)
+            found = volumes.measure_here(step, work)
+            assert min(found["seconds"], found["cpu_seconds"]) >= 0
+            assert found["peak_gb"] > 0
+    for name in ("map.nii.gz", "mask.nii.gz"):
+        assert nibabel.load(tmp_path / name).shape == (20, 20, 17)
+    assert len(highdicom.seg.segread(tmp_path / "seg.dcm").get_source_image_uids()) == 17
+
+
+@pytest.mark.slow
+def test_volumes_are_measured_in_processes_and_written_as_json(tmp_path, capsys):
+    file = tmp_path / "volumes.json"
+    volumes.main(["--slices=17", "--side=20", "--rounds=1", "--note=shared", "--json", str(file)])
+    printed, found = capsys.readouterr().out, json.loads(file.read_text())
+    assert found["note"] == "shared"
+    assert found["volume"] == "17 slices of 20 x 20"
+    assert len(found["rows"]) == sum(len(sources) for sources, _ in volumes.STEPS.values())
+    assert printed.count("\n|") >= len(found["rows"])
