@@ -60,6 +60,8 @@ PLACES = {
     "a link in a circle": (link_in_a_circle, "cannot be a folder"),
     "a file": (existing_file, "cannot be a folder"),
     "below a file": (below_a_file, "cannot be a folder"),
+    "with a comment": (lambda folder: folder / "results  # mine", "ends in a comment, which needs"),
+    "of Windows": (lambda folder: folder / "results\\mine", "is a path of Windows; write / "),
 }
 
 
