@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,8 @@ def check_results_folder(config: Config, folder: Path, *, key: str = "RESULTS_PA
         UserError: It is no folder, may not be written, or is one of images, or in or around one:
             results would become images, or lie among them.
     """
+    if not folder.exists() and (slip := _slip(str(folder))):
+        raise UserError(f"{key}: {shown(folder)} {slip}")
     own = _real(folder)
     if own == own.parent:
         raise UserError(
@@ -60,6 +63,15 @@ def check_results_folder(config: Config, folder: Path, *, key: str = "RESULTS_PA
                 f"{key}: {shown(folder)} is, holds or lies in {place.key} = {shown(place.folder)}; "
                 "give a folder apart from the images"
             )
+
+
+def _slip(path: str) -> str:
+    """What an INI file takes as it stands, though nobody means it."""
+    if re.search(r"\s[;#]", path):
+        return "ends in a comment, which needs a line of its own"
+    if os.sep == "/" and "\\" in path:
+        return "is a path of Windows; write / between folders"
+    return ""
 
 
 def _real(path: Path) -> Path:

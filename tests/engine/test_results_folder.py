@@ -48,6 +48,8 @@ PLACES = {
     "a link in a circle": (link_to("link"), "cannot be a folder"),
     "a file": (at("tiny.ini"), "cannot be a folder"),
     "below a file": (at("tiny.ini/results"), "cannot be a folder"),
+    "with a comment": (at("results  # mine"), "ends in a comment, which needs"),
+    "of Windows": (at("results\\mine"), "is a path of Windows; write / "),
 }
 
 

@@ -56,7 +56,7 @@ def unknown_keys(raw: RawConfig) -> list[Problem]:
 def expectation(schema: type[SectionConfig], name: str, values: Mapping[str, str]) -> str:
     """What a missing key or a wrong value must be."""
     field = schema.model_fields[name]
-    expected = field.description or ""
+    expected = field.description
     if name.upper() not in values:
         return f"missing; give {expected}: {about(field).meaning}"
     value, hint = values[name.upper()], ""
@@ -66,8 +66,6 @@ def expectation(schema: type[SectionConfig], name: str, values: Mapping[str, str
         hint = " (comments need a line of their own)"
     elif is_quoted(value):
         hint = " (without quotes)"
-    elif "\\" in value and "path" in expected:
-        hint = " (with / between folders, as this system has it)"
     return f"found {_shortened(value)!r}; give {expected}{hint}"
 
 

@@ -57,8 +57,8 @@ def is_quoted(value: str) -> bool:
 
 def _bare(value: str) -> str:
     # With them, results would go where nobody looks for them.
-    if is_quoted(value) or (os.sep == "/" and "\\" in value):
-        raise ValueError("quotes, or folders of another system")
+    if is_quoted(value):
+        raise ValueError("quotes")
     return value
 
 

@@ -64,6 +64,12 @@ def test_without_a_test_folder_the_validation_images_are_named_with_a_warning(
     ]
 
 
+def test_the_validation_folder_may_have_its_full_name(data: Path) -> None:
+    (data / "valid").rename(data / "validation")
+    assert main(["--data", str(data), "--write-config", "mine.ini"]) == 0
+    assert load_config("mine.ini").training.val_data_path == data / "validation"
+
+
 def test_what_cannot_be_written_is_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--data", str(data), "--write-config", "mine.ini"]
     shutil.move(data / "valid", "valid")

@@ -46,6 +46,8 @@ VALUES: list[Row] = [
     ("TRAINING.TRAIN_DATA_PATH", '"data/train"', ("the path of a folder", "without quotes")),
     ("TRAINING.RESULTS_PATH", "“results”", ("without quotes",)),
     ("TRAINING.MODEL_NAME", "test_vit ; small", ("comments need a line of their own",)),
+    ("TRAINING.MODEL_NAME", "timm/test_vit.r160_in1k", ("write test_vit.r160_in1k",)),
+    ("TRAINING.MODEL_NAME", "test_vit.nope", ("cannot build 'test_vit.nope': Invalid",)),
     # Choices.
     ("TRAINING.SAVE_MODEL_CKPT", "perhaps", ("'perhaps'", "0 or 1")),
     ("TRAINING.SAVE_MODEL_CKPT", "2", ("'2'", "0 or 1")),

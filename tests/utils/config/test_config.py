@@ -126,6 +126,11 @@ def test_round_trip_of_every_kind_of_value(tmp_path):
     assert_round_trip(tmp_path, config)
 
 
+def test_case_does_not_matter_in_a_device(tmp_path: Path) -> None:
+    config = load_text(tmp_path, small_ini({"TRAINING.DEVICE": "CPU", "TESTING.DEVICE": "Cuda:1"}))
+    assert (config.need_training().device, config.need_testing().device) == ("cpu", "cuda:1")
+
+
 @pytest.mark.parametrize("section", ["TRAINING", "TESTING"])
 def test_a_file_may_hold_one_section(tmp_path, section):
     other = {"TRAINING": "TESTING", "TESTING": "TRAINING"}[section]
