@@ -22,8 +22,8 @@ VALIDATION_COLUMNS = (
     "val_pixel_aupro",
 )
 COLUMNS = ("epoch", "train_loss", "lr", "seconds", "images_per_second", *VALIDATION_COLUMNS)
-# A folder may move; what is compared is which images it holds.
-_MAY_DIFFER = {"TRAIN_DATA_PATH", "VAL_DATA_PATH"}
+# A folder may move, and other slices may be background; what is compared is which images count.
+_MAY_DIFFER = {"TRAIN_DATA_PATH", "VAL_DATA_PATH", "MIN_FOREGROUND"}
 
 Row = dict[str, float | int | None]
 

@@ -66,6 +66,17 @@ def test_validation_in_training_leaves_air_out(tested, tiny, tmp_path):
     assert len(trainer.validation.split.samples) == 36
 
 
+def test_a_run_is_resumed_where_the_same_images_count(tiny, tmp_path):
+    train(tiny("N_EPOCHS=1"))
+    # As of a run that was begun before the key was known.
+    train(tiny("N_EPOCHS=1", "MIN_FOREGROUND=0.3"), resume=True)
+    write_volumes(tmp_path / "plain")
+    folder = f"VAL_DATA_PATH={with_air(tmp_path / 'plain', tmp_path / 'air')}"
+    train(tiny("N_EPOCHS=1", folder, *KEYS), overwrite=True)
+    with pytest.raises(UserError, match="VAL_IMAGES"):
+        train(tiny("N_EPOCHS=1", folder, KEYS[0]), resume=True)
+
+
 def test_what_is_marked_in_air_is_missed(tested, tmp_path):
     plain = tested("air")
     changed = tmp_path / "air" / "test" / "Ungood" / "label" / "p1_3.nii.gz"
