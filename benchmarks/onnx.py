@@ -4,7 +4,7 @@
 
 Run from the repository's root. Weights are random and pictures are noise. Both sides resize, take
 the same number of threads, and are measured alternately, so that a machine that slows down slows
-both.
+both. Seconds of the processor tell more than those of the clock where other work runs as well.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from utils.config.load import load_config
 from utils.errors import run_script
 
 Run = Callable[[NDArray[np.uint8]], object]
+Seconds = dict[str, list[tuple[float, float]]]
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -67,8 +68,8 @@ def session_of(scorer: Scorer, size: int, threads: int, file: Path) -> onnxrunti
     return onnxruntime.InferenceSession(file, settings, providers=["CPUExecutionProvider"])
 
 
-def measure(options: argparse.Namespace) -> dict[str, list[float]]:
-    """Name of a runtime → seconds of each round."""
+def measure(options: argparse.Namespace) -> Seconds:
+    """Name of a runtime → (seconds of the clock, seconds of the processor) of each round."""
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         scorer, size = random_scorer(options, Path(folder))
@@ -84,12 +85,12 @@ def measure(options: argparse.Namespace) -> dict[str, list[float]]:
     shape = (options.batch, options.side, options.side, 3)
     pictures = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     runs: dict[str, Run] = {"PyTorch": with_pytorch, "onnxruntime": with_onnxruntime}
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: Seconds = {name: [] for name in runs}
     for _ in range(1 + options.rounds):
         for name, run in runs.items():
-            started = time.perf_counter()
+            started, used = time.perf_counter(), time.process_time()
             run(pictures)
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append((time.perf_counter() - started, time.process_time() - used))
     return {name: times[1:] for name, times in seconds.items()}
 
 
@@ -101,16 +102,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     options = parse(arguments)
     seconds = measure(options)
-    pytorch, onnx = (median(times) for times in seconds.values())
-    print("| config | batch | threads | PyTorch, s | onnxruntime, s | onnxruntime / PyTorch |")
-    print("|---|---|---|---|---|---|")
-    name = options.config.name
-    cells = [f"{pytorch:.3g}", f"{onnx:.3g}", f"{onnx / pytorch:.2f}"]
-    print(f"| `{name}` | {options.batch} | {options.threads} | {' | '.join(cells)} |")
+    print("| config | batch | threads | seconds of | PyTorch | onnxruntime | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    for position, clock in enumerate(("the clock", "the processor")):
+        pytorch, onnx = (median(each[position] for each in times) for times in seconds.values())
+        cells = f"{clock} | {pytorch:.3g} | {onnx:.3g} | {onnx / pytorch:.2f}"
+        print(f"| `{options.config.name}` | {options.batch} | {options.threads} | {cells} |")
     if options.json:
         versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
         given = {key: getattr(options, key) for key in ("batch", "side", "threads")}
-        content = {"config": name, **given, **versions, "seconds": seconds}
+        content = {"config": options.config.name, **given, **versions, "seconds": seconds}
         options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
