@@ -29,6 +29,8 @@ NOT_RUN = {
     r"make (setup|test|lint|soak)|pytest": "sets up, or runs the tests themselves",
     r"python3 -m venv|\S*pip|conda|source|pre-commit": "sets an environment up",
     r"make demo": "minutes; tests/datasets/phantom and this file run its parts",
+    r"make app|python run_app": "serves until it is stopped; tests/app",
+    r"make gpu-check": "measures a GPU; tests/test_gpu_check.py",
     r"make reproduce|.*hf://": "downloads; tests/utils/test_hub.py has a stand-in for the hub",
     r".*DEVICES=4": "needs GPUs; tests/engine/test_processes.py trains with two processes",
     r"python run_benchmark\.py": "six trainings; tests/engine/test_run_benchmark.py runs one",
@@ -37,16 +39,17 @@ NOT_RUN = {
 }
 # One process for all commands: most of a command's time is the import of torch.
 RUN_ALL = """
-import argparse, json, runpy, shutil, sys
+import argparse, json, pathlib, runpy, shutil, sys
 parse = argparse.ArgumentParser.parse_args
 def parse_only(*arguments):
     parse(*arguments)
     sys.exit()
 for command, only_parsed in json.loads(sys.argv[1]):
     argparse.ArgumentParser.parse_args = parse_only if only_parsed else parse
-    # Predictions of other images would be in the way, as they should be.
+    # Results of the command before would be in the way, as they should be.
     for folder in ("out", "results/mine/test/predictions"):
         shutil.rmtree(folder, ignore_errors=True)
+    pathlib.Path("mine.onnx").unlink(missing_ok=True)
     print("$", *command, flush=True)
     try:
         if command[0] == "-c":
@@ -83,9 +86,9 @@ def our_calls(command: str) -> Iterator[list[str]]:
         target = shlex.split(command)[1]
         run = ["make", "--dry-run", "--always-make", target]
         made = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
-        for line in made.stdout.splitlines():
+        for line in made.stdout.replace("\\\n", " ").splitlines():
             yield from our_calls(line)
-    script = re.search(r"(\b\w+\.py\b|-m (datasets|benchmarks|utils)\.\S+|-c \").*", command)
+    script = re.search(r"(\b[\w/]+\.py\b|-m (datasets|benchmarks|utils)\.\S+|-c \").*", command)
     if script:
         first, *others = shlex.split(script[0])
         yield [str(ROOT / first) if first.endswith(".py") else first, *others]
@@ -121,7 +124,7 @@ def test_every_command_runs_or_stands_in_the_table(place: Path) -> None:
     calls = []
     for command in COMMANDS:
         for arguments in our_calls(command):
-            trained = is_run(command) and Path(arguments[0]).name.startswith("run_")
+            trained = is_run(command) and Path(arguments[0]).name.startswith(("run_", "export_"))
             calls.append(([*arguments, *(overrides if trained else [])], not is_run(command)))
     run = subprocess.run(
         [sys.executable, "-c", RUN_ALL, json.dumps(calls)],

@@ -129,7 +129,7 @@ def test_a_run_that_takes_the_place_of_another_leaves_nothing_of_it(tiny, monkey
     names = ("best_ckpt.pth", "last_ckpt.pth", "training_state.pth")
     assert all((folder / "checkpoints" / name).is_file() for name in names)
 
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

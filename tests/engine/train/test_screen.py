@@ -49,19 +49,20 @@ def test_a_log_file_has_plain_lines_one_for_each_epoch(
     assert "\x1b" not in run.stdout
     # What random weights are good for is told as well.
     lines = [line for line in run.stdout.splitlines() if not line.startswith("warning: ")]
-    assert lines[:5] == [
+    assert lines[:6] == [
+        f"loading PyTorch and {file}",
         f"training {file} into {tmp_path}/results",
         "device cpu, precision fp32",
         "18 training and 6 validation images",
         "epochs: 2 (N_EPOCHS), each of 4 steps with 4 images; validation every 2 (EVAL_STEPSIZE)",
         "about 1 min to go, validation not counted",
     ]
-    assert lines[5] == HEADER
-    assert [found[1] for line in lines[6:8] if (found := EPOCH.fullmatch(line))] == ["1", "2"]
-    assert len(lines) == 11
-    assert lines[8].startswith("threshold ")
-    assert lines[9].startswith("trained: checkpoints, training.csv and curves.png are in ")
-    assert lines[10].startswith("test it with: python run_test.py --config ")
+    assert lines[6] == HEADER
+    assert [found[1] for line in lines[7:9] if (found := EPOCH.fullmatch(line))] == ["1", "2"]
+    assert len(lines) == 12
+    assert lines[9].startswith("threshold ")
+    assert lines[10].startswith("trained: checkpoints, training.csv and curves.png are in ")
+    assert lines[11].startswith("test it with: python run_test.py --config ")
 
 
 def test_a_terminal_has_one_bar_and_ctrl_c_is_answered_in_one_line(

@@ -387,7 +387,7 @@ def test_scripts_say_config_errors_in_lines(tmp_path):
         [str(file), "[TESTING] SEED"],
         ["--set", "[TESTING] N_PATCHES"],
     ]
-    assert process.stdout == ""
+    assert process.stdout == f"loading PyTorch and {file}\n"
 
 
 @pytest.mark.parametrize(
