@@ -64,3 +64,14 @@ def checkpoint_file(config: TestingConfig) -> Path:
     if isinstance(source, HubFile):
         return fetch(source, key="CHECKPOINT_PATH", cache_dir=config.cache_dir[0])
     return source
+
+
+def beside_checkpoint(config: TestingConfig, suffix: str) -> Path:
+    """Where what belongs to the checkpoint is kept: beside it, with another suffix.
+
+    Of one from the hub, in RESULTS_PATH: its cache may be shared, read-only or emptied.
+    """
+    checkpoint = config.checkpoint_path
+    if isinstance(checkpoint, HubFile):
+        checkpoint = config.results_path / Path(checkpoint.path).name
+    return checkpoint.with_suffix(suffix)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 
 from datasets.cache import checked_dataset
 from datasets.folders.find import NORMAL, Split, find_split
 from datasets.folders.volumes import Slicing
 from datasets.patients import patients_of
+from engine.evaluate.baseline import baseline_for
 from engine.evaluate.calibration import (
     Calibration,
     ColourScale,
@@ -21,9 +24,9 @@ from engine.evaluate.volume_metrics import add_volume_metrics
 from engine.evaluate.volumes import volumes_of
 from engine.hub_files import checkpoint_file
 from engine.metrics.collectors import Collector, NormalPixels, PixelMetrics
-from engine.metrics.run_metrics import Metrics, run_metrics
+from engine.metrics.run_metrics import Metrics, add_baseline_metrics, run_metrics
 from engine.metrics.volume_dice import VolumeDice
-from engine.report.pages import TestRun
+from engine.report.pages import BaselineRun, TestRun
 from engine.run_folder import check_results_folder
 from engine.runtime import versions
 from engine.test_results import write_test_results
@@ -57,33 +60,55 @@ def test(config: Config) -> TestRun:
     scorer = create_scorer(settings, file=config.file)
     dataset = checked_dataset(split, settings)
     calibration = calibration_apart_from(settings.test_data_path, calibration_for(config, scorer))
-    pixel = PixelMetrics(groups, seed=settings.seed, replicates=PIXEL_REPLICATES)
-    normal_pixels = NormalPixels(split.labels)
+    if settings.baseline != "none":
+        scorer = replace(scorer, baseline=baseline_for(config, scorer))
+    model, baseline = (_Gathered(split, groups, settings.seed) for _ in range(2))
     dice = _volume_dice(split, calibration)
-    collectors: list[Collector] = [normal_pixels, *([pixel] if split.has_masks else []), *dice]
-    scores = evaluate(
+    found = evaluate(
         scorer,
         dataset,
         create_batches(scorer.fabric, dataset, settings),
         description="test",
-        collectors=collectors,
+        collectors=[*model.collectors, *dice],
+        baseline_collectors=baseline.collectors,
     )
+    scores = found.model
     threshold = calibration.threshold if calibration else None
     metrics = run_metrics(
-        split, scores, pixel, groups=groups, threshold=threshold, seed=settings.seed
+        split, scores, model.pixel, groups=groups, threshold=threshold, seed=settings.seed
     )
     overlap = {name: value for each in dice for name, value in each.compute().items()}
     reduction, seed = settings.volume_reduction, settings.seed
     add_volume_metrics(metrics, split, scores, patients, overlap, reduction=reduction, seed=seed)
     metrics["interval_unit"] = "patient" if named else "image"
     metrics |= _provenance(settings, calibration)
-    colours = calibration.colours if calibration else _own_scale(normal_pixels, split)
+    if found.baseline:
+        pairs = (scores, model.pixel), (found.baseline, baseline.pixel)
+        add_baseline_metrics(metrics, split.labels, groups, *pairs, seed=seed)
+    colours = calibration.colours if calibration else model.colours()
+    shown = BaselineRun(found.baseline, baseline.colours()) if found.baseline else None
     pixel_threshold = metrics["pixel_threshold"]
-    run = TestRun(config, split, scores, metrics, threshold, colours, pixel_threshold)
+    run = TestRun(config, split, scores, metrics, threshold, colours, pixel_threshold, shown)
     if scorer.fabric.is_global_zero:
         write_test_results(run, scorer, dataset, files)
         logger.info(summary(metrics, files))
     return run
+
+
+class _Gathered:
+    """What is gathered from the maps of the model, or of its baseline."""
+
+    def __init__(self, split: Split, groups: Sequence[str], seed: int) -> None:
+        self.pixel = PixelMetrics(groups, seed=seed, replicates=PIXEL_REPLICATES)
+        self._split, self._normal_pixels = split, NormalPixels(split.labels)
+        masked = [self.pixel] if split.has_masks else []
+        self.collectors: list[Collector] = [self._normal_pixels, *masked]
+
+    def colours(self) -> ColourScale:
+        """A scale for maps that validation images taught nothing about."""
+        if NORMAL not in self._split.labels:
+            return ColourScale(0.0, 1.0, "fixed: there are no normal images to learn from")
+        return colour_scale(self._normal_pixels, "normal test images, for display only")
 
 
 def _find_split(settings: TestingConfig) -> Split:
@@ -108,12 +133,6 @@ def _volume_dice(split: Split, calibration: Calibration | None) -> list[VolumeDi
     if threshold is None or not split.has_masks or not slices:
         return []
     return [VolumeDice(split.samples, slices, threshold)]
-
-
-def _own_scale(normal_pixels: NormalPixels, split: Split) -> ColourScale:
-    if NORMAL not in split.labels:
-        return ColourScale(0.0, 1.0, "fixed: there are no normal images to learn from")
-    return colour_scale(normal_pixels, "normal test images, for display only")
 
 
 def _provenance(settings: TestingConfig, calibration: Calibration | None) -> Metrics:

@@ -19,7 +19,7 @@ from datasets.folders.volumes import Slicing
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import Scorer, create_scorer
 from engine.evaluate.volumes import volumes_of
-from engine.hub_files import checkpoint_file
+from engine.hub_files import beside_checkpoint, checkpoint_file
 from engine.metrics.collectors import NormalPixels, PixelMetrics
 from engine.metrics.curves import best_f1, image_metrics
 from engine.metrics.histogram import SortedScores
@@ -28,7 +28,6 @@ from utils.config.load import Config, ini_values
 from utils.config.schema import TestingConfig, keys_of
 from utils.config.values import VolumeReduction
 from utils.errors import UserError
-from utils.hub import HubFile
 from utils.run_files import TrainingFiles, same_folder
 
 logger = logging.getLogger(__name__)
@@ -88,14 +87,8 @@ class Calibration:
 
 
 def calibration_path(config: TestingConfig) -> Path:
-    """Where the calibration of a checkpoint is kept: beside it.
-
-    Of one from the hub, in RESULTS_PATH: its cache may be shared, read-only or emptied.
-    """
-    checkpoint = config.checkpoint_path
-    if isinstance(checkpoint, HubFile):
-        checkpoint = config.results_path / Path(checkpoint.path).name
-    return checkpoint.with_suffix(".calibration.json")
+    """Where the calibration of a checkpoint is kept."""
+    return beside_checkpoint(config, ".calibration.json")
 
 
 def fingerprint(config: TestingConfig) -> str:
@@ -161,7 +154,7 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
         create_batches(scorer.fabric, dataset, config),
         description="calibration",
         collectors=[normal_pixels, marked_pixels] if dataset.split.has_masks else [normal_pixels],
-    )
+    ).model
     threshold, method = _threshold(labels, np.asarray(scores), config.threshold_quantile)
     pixel_threshold, pixel_method = _pixel_threshold(
         marked_pixels, normal_pixels, config.pixel_quantile

@@ -17,6 +17,8 @@ from engine.runtime import create_fabric, place
 from engine.snapshot import check_snapshot
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria, resize_maps
+from models.encoder import HiddenStates
+from models.neighbours import neighbour_maps
 from utils.config.criteria import CriterionSpec
 from utils.config.schema import SectionConfig, TestingConfig
 from utils.errors import UserError
@@ -44,20 +46,31 @@ class Reductions:
 
 
 @dataclass(frozen=True)
-class ScoredBatch:
-    """What scoring gives for a batch.
+class Scores:
+    """What is said of a batch.
 
     Attributes:
         scores: (B,), higher is more anomalous.
         anomaly_maps: (B, H, W).
-        images: (B, 3, H, W), normalised.
-        reconstructions: (B, 3, H, W), normalised.
     """
 
     scores: Tensor
     anomaly_maps: Tensor
+
+
+@dataclass(frozen=True)
+class ScoredBatch(Scores):
+    """What scoring gives for a batch.
+
+    Attributes:
+        images: (B, 3, H, W), normalised.
+        reconstructions: (B, 3, H, W), normalised.
+        baseline: What the baseline says of the same images, None without one.
+    """
+
     images: Tensor
     reconstructions: Tensor
+    baseline: Scores | None
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,8 @@ class Scorer:
         reductions: How maps become scores.
         static_batch: Images that every batch is filled up to; None leaves it as it comes. Compiled
             code is made for one size.
+        baseline: For each encoder (M, D) patches of normal images, which images are compared with
+            besides; None for none. See :mod:`engine.evaluate.baseline`.
     """
 
     fabric: Fabric
@@ -82,6 +97,7 @@ class Scorer:
     criterion: WeightedCriteria
     reductions: Reductions
     static_batch: int | None = None
+    baseline: tuple[Tensor, ...] | None = None
 
     @torch.inference_mode()
     def score(self, images: Tensor, names: Sequence[str]) -> ScoredBatch:
@@ -94,21 +110,17 @@ class Scorer:
         Raises:
             UserError: A score or a map is not finite; names the image.
         """
-        count = len(images)
-        if self.static_batch is not None and count < self.static_batch:
-            filling = images[-1:].expand(self.static_batch - count, -1, -1, -1)
-            images = torch.cat([images, filling])
-        self.model.eval()
-        normalised = normalise(images)
+        count, size = len(images), images.shape[-2:]
+        normalised, states = self._encode(images)
         with self.fabric.autocast():
-            reconstructions = self.model(normalised)
+            reconstructions = self.model.reconstruct(states)
         # A perceptual network in bf16 would change scores by two percent (docs/performance.md).
         maps = self.criterion(normalised, reconstructions.float())
-        scores = image_scores(maps, *self.reductions.image)
-        anomaly_maps = pixel_scores(maps, *self.reductions.pixel)
-        anomaly_maps = resize_maps(anomaly_maps[None, :, None], images.shape[-2:])[0, :, 0]
-        scores, anomaly_maps = scores[:count], anomaly_maps[:count]
-        finite = anomaly_maps.isfinite().all(dim=(1, 2)) & scores.isfinite()
+        scored, baseline = self._reduce(maps[:, :count], size), None
+        if self.baseline is not None:
+            tokens = [each[:count] for each in self.model.patch_tokens(states)]
+            baseline = self._reduce(neighbour_maps(tokens, self.baseline, size), size)
+        finite = scored.anomaly_maps.isfinite().all(dim=(1, 2)) & scored.scores.isfinite()
         if not finite.all():
             bad = [name for name, good in zip(names, finite.tolist(), strict=True) if not good]
             raise UserError(
@@ -116,8 +128,34 @@ class Scorer:
                 "PRECISION = fp32"
             )
         return ScoredBatch(
-            scores, anomaly_maps, normalised[:count], reconstructions[:count].float()
+            scored.scores,
+            scored.anomaly_maps,
+            normalised[:count],
+            reconstructions[:count].float(),
+            baseline,
         )
+
+    @torch.inference_mode()
+    def patch_tokens(self, images: Tensor) -> list[Tensor]:
+        """For each encoder the patches of (B, 3, H, W) uint8 images, (B, patches, D)."""
+        _, states = self._encode(images)
+        return [each[: len(images)] for each in self.model.patch_tokens(states)]
+
+    def _encode(self, images: Tensor) -> tuple[Tensor, list[HiddenStates]]:
+        """Images filled up and normalised, and what the frozen encoders put out."""
+        if self.static_batch is not None and len(images) < self.static_batch:
+            filling = images[-1:].expand(self.static_batch - len(images), -1, -1, -1)
+            images = torch.cat([images, filling])
+        self.model.eval()
+        normalised = normalise(images)
+        with self.fabric.autocast():
+            return normalised, self.model.hidden_states(normalised)
+
+    def _reduce(self, maps: Tensor, size: Sequence[int]) -> Scores:
+        """Maps (R, B, 1, h, w) as scores, and as anomaly maps of a size."""
+        anomaly_maps = pixel_scores(maps, *self.reductions.pixel)
+        anomaly_maps = resize_maps(anomaly_maps[None, :, None], size)[0, :, 0]
+        return Scores(image_scores(maps, *self.reductions.image), anomaly_maps)
 
 
 def create_scorer(config: TestingConfig, *, file: str) -> Scorer:

@@ -14,6 +14,7 @@ from engine.evaluate.calibration import Calibration, ColourScale
 from engine.evaluate.cases import Case, is_wrong
 from engine.metrics.run_metrics import Metrics
 from engine.report.charts import NAMES, chart_svg, histogram_figure, precision_recall_figure
+from engine.report.metric_rows import comparison_rows, metric_rows
 from engine.report.pictures import map_layer, outline_path, picture
 from engine.report.render import render
 from engine.runtime import versions
@@ -22,30 +23,25 @@ from utils.config.load import Config, ini_text
 from utils.config.schema import TestingConfig
 from utils.run_files import same_folder
 
-_EXPLANATIONS = {
-    "auroc": ("AUROC", "area under the ROC curve: 0.5 is chance, 1 is perfect"),
-    "ap": ("average precision", "area under the precision-recall curve"),
-    "f1_max": ("best F1", "at the threshold that suits this test set best, hence optimistic"),
-    "sensitivity_at_95_specificity": (
-        "sensitivity at 95 % specificity",
-        "share of the anomalous found where at most 5 % of the normal are called anomalous",
-    ),
-    "dice_max": ("best Dice", "over all pixels of the set, at the threshold that suits it best"),
-    "dice": (
-        "Dice",
-        "of what lies above the pixel threshold with the mask, mean over anomalous volumes",
-    ),
-    "aupro": ("AUPRO", "overlap of each anomalous region, up to 30 % false positives"),
-}
-
-_LEVELS = ("image", "pixel", "volume", "patient")
-
 # The three metrics that matter, on the first screen.
 _WITH_MASKS = ("image_auroc", "pixel_auroc", "pixel_aupro")
 _WITHOUT_MASKS = ("image_auroc", "image_ap", "image_sensitivity_at_95_specificity")
 
 GALLERY_PART = 5
 """One in so many images of a gallery is one of the best, and one in so many is a random one."""
+
+
+@dataclass(frozen=True)
+class BaselineRun:
+    """What a baseline says of the same images.
+
+    Attributes:
+        scores: One per image.
+        colours: The colour scale of its maps, from normal test images: for display only.
+    """
+
+    scores: list[float]
+    colours: ColourScale
 
 
 @dataclass(frozen=True)
@@ -60,6 +56,7 @@ class TestRun:
         threshold: Learnt on validation images, None where there is none.
         colours: The colour scale of all maps.
         pixel_threshold: Pixels with this score or above are outlined; None where there is none.
+        baseline: The same images by the baseline, None where there is none.
     """
 
     __test__ = False
@@ -71,6 +68,7 @@ class TestRun:
     threshold: float | None
     colours: ColourScale
     pixel_threshold: float | None = None
+    baseline: BaselineRun | None = None
 
 
 def write_report(
@@ -90,7 +88,7 @@ def write_report(
     """
     metrics, settings = run.metrics, run.config.need_testing()
     charts, charts_missing = _test_charts(run, roc, histogram)
-    rows = _metric_rows(metrics)
+    rows = metric_rows(metrics)
     content = render(
         "test.html.j2",
         experiment=settings.experiment_name,
@@ -111,6 +109,7 @@ def write_report(
         cards_note=_gallery_note(run, list(cases)),
         metrics=list(rows.values()),
         metrics_note=_metrics_note(metrics, has_masks=run.split.has_masks),
+        comparison=comparison_rows(metrics) if run.baseline else [],
         setup=[("seed", str(metrics["seed"])), *metrics["versions"].items()],
         config_text=ini_text(run.config),
     )
@@ -183,14 +182,20 @@ def _test_card(run: TestRun, index: int, case: Case) -> dict[str, object]:
     if run.threshold is not None:
         right = "f" if is_wrong(label, score, run.threshold) else "t"
         verdict = right + ("p" if score >= run.threshold else "n")
-    return _card(case, run.colours, run.pixel_threshold) | {
+    baseline = run.baseline.colours if run.baseline else None
+    return _card(case, run.colours, run.pixel_threshold, baseline) | {
         "score": score,
         "verdict": verdict,
         "group": NAMES[label] if run.threshold is None else verdict,
     }
 
 
-def _card(case: Case, colours: ColourScale, pixel_threshold: float | None) -> dict[str, object]:
+def _card(
+    case: Case,
+    colours: ColourScale,
+    pixel_threshold: float | None,
+    baseline: ColourScale | None = None,
+) -> dict[str, object]:
     above = None if pixel_threshold is None else case.anomaly_map >= pixel_threshold
     height, width = case.image.shape[:2]
     return {
@@ -201,6 +206,9 @@ def _card(case: Case, colours: ColourScale, pixel_threshold: float | None) -> di
         "image": picture(case.image),
         "reconstruction": picture(case.reconstruction),
         "map": picture(map_layer(case.anomaly_map, colours)),
+        "baseline": None
+        if baseline is None or case.baseline_map is None
+        else picture(map_layer(case.baseline_map, baseline)),
         "mask_path": None if case.mask is None else outline_path(case.mask),
         "threshold_path": None if above is None else outline_path(above),
     }
@@ -228,6 +236,9 @@ def _gallery_note(run: TestRun, shown: Sequence[int]) -> str:
     """What the reader of a test's gallery must know of the choice of its images."""
     num_shown, num_all = len(shown), len(run.scores)
     note = _shown_note(num_shown, num_all)
+    if shown and run.baseline:
+        low, high = run.baseline.colours.low, run.baseline.colours.high
+        note += f" Maps of the baseline have the same colours from {low:.4g} to {high:.4g}."
     if not shown or num_shown == num_all:
         return note
     if each := num_shown // GALLERY_PART:
@@ -279,22 +290,6 @@ def _threshold_source(run: TestRun) -> str:
             "on the images that it is tested on would flatter."
         )
     return f"There is no threshold: {training.val_data_path} has no normal images to learn it on."
-
-
-def _metric_rows(
-    metrics: Metrics,
-) -> dict[str, tuple[str, float | None, tuple[float, float] | None, str]]:
-    """Key → name, value, 95 % interval and explanation."""
-    rows = {}
-    for key, value in metrics.items():
-        kind, _, name = key.partition("_")
-        # Most sets have neither volumes nor known patients.
-        absent = value is None and kind in ("volume", "patient")
-        if kind in _LEVELS and name in _EXPLANATIONS and not absent:
-            title, explanation = _EXPLANATIONS[name]
-            interval = metrics["intervals_95"].get(key)
-            rows[key] = (f"{kind.title()} {title}", value, interval, explanation)
-    return rows
 
 
 def _metrics_note(metrics: Metrics, *, has_masks: bool) -> str:

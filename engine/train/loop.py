@@ -142,7 +142,7 @@ class Trainer:
             self.validation_batches,
             description="validation",
             collectors=[pixel] if split.has_masks else [],
-        )
+        ).model
         metrics = image_metrics(split.labels, scores)
         if split.has_masks:
             metrics |= pixel.compute()

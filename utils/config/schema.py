@@ -128,6 +128,18 @@ class TestingConfig(SectionConfig):
         "patient; empty: by image",
         None,
     )
+    baseline: values.BaselineName = key(
+        "data",
+        "`nearest_neighbour`: a test scores its images by their distance to the training images, "
+        "on the same frozen encoders, too ([metrics.md](metrics.md))",
+        "none",
+    )
+    baseline_size: values.Count = key(
+        "data", "patches of training images that are kept for it, drawn at random", 12_000
+    )
+    baseline_hstate: values.HiddenStates = key(
+        "data", "blocks of the encoders whose outputs, side by side, describe a patch for it"
+    )
 
 
 SCHEMAS: dict[str, type[SectionConfig]] = {"TRAINING": TrainingConfig, "TESTING": TestingConfig}

@@ -194,6 +194,9 @@ ImageCache = Annotated[Literal["none", "ram", "disk"], _Lower, _says("none, ram 
 SliceAxis = Annotated[
     Literal["axial", "coronal", "sagittal"], _Lower, _says("axial, coronal or sagittal")
 ]
+BaselineName = Annotated[
+    Literal["none", "nearest_neighbour"], _Lower, _says("none or nearest_neighbour")
+]
 CheckpointContent = Annotated[Literal["trained", "full"], _Lower, _says("trained or full")]
 
 _Widths = Annotated[tuple[Width, ...], _List]

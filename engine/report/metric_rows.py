@@ -1,0 +1,53 @@
+"""The rows of a report's tables of metrics: names, values, intervals, what they mean."""
+
+from __future__ import annotations
+
+from engine.metrics.run_metrics import Metrics
+
+_EXPLANATIONS = {
+    "auroc": ("AUROC", "area under the ROC curve: 0.5 is chance, 1 is perfect"),
+    "ap": ("average precision", "area under the precision-recall curve"),
+    "f1_max": ("best F1", "at the threshold that suits this test set best, hence optimistic"),
+    "sensitivity_at_95_specificity": (
+        "sensitivity at 95 % specificity",
+        "share of the anomalous found where at most 5 % of the normal are called anomalous",
+    ),
+    "dice_max": ("best Dice", "over all pixels of the set, at the threshold that suits it best"),
+    "dice": (
+        "Dice",
+        "of what lies above the pixel threshold with the mask, mean over anomalous volumes",
+    ),
+    "aupro": ("AUPRO", "overlap of each anomalous region, up to 30 % false positives"),
+}
+
+_LEVELS = ("image", "pixel", "volume", "patient")
+
+
+def metric_rows(
+    metrics: Metrics,
+) -> dict[str, tuple[str, float | None, tuple[float, float] | None, str]]:
+    """Key → name, value, 95 % interval and explanation."""
+    rows = {}
+    for key, value in metrics.items():
+        kind, _, name = key.partition("_")
+        # Most sets have neither volumes nor known patients.
+        absent = value is None and kind in ("volume", "patient")
+        if kind in _LEVELS and name in _EXPLANATIONS and not absent:
+            title, explanation = _EXPLANATIONS[name]
+            interval = metrics["intervals_95"].get(key)
+            rows[key] = (f"{kind.title()} {title}", value, interval, explanation)
+    return rows
+
+
+def comparison_rows(
+    metrics: Metrics,
+) -> list[tuple[str, float | None, float | None, float | None, tuple[float, float] | None]]:
+    """Name, model, baseline, difference and its 95 % interval."""
+    rows = []
+    for key in (key for key in metrics if key.startswith("difference_")):
+        name = key.removeprefix("difference_")
+        kind, _, short = name.partition("_")
+        values = (metrics[name], metrics[f"baseline_{name}"], metrics[key])
+        title = f"{kind.title()} {_EXPLANATIONS[short][0]}"
+        rows.append((title, *values, metrics["intervals_95"][key]))
+    return rows
