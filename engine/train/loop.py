@@ -131,6 +131,7 @@ class Trainer:
             "lr": float(self.scheduler.get_last_lr()[0]),
             "seconds": round(seconds, 2),
             "images_per_second": round(losses.num_batches * settings.batch_size_train / seconds, 2),
+            "query_std": self.model.junction.query_std(),
         }
 
     def _validate(self) -> Row:

@@ -68,6 +68,9 @@ def test_a_run_writes_what_scripts_may_rely_on(tiny):
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert [bool(row["val_image_auroc"]) for row in rows] == [False, True, False, True]
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    # One standard deviation over the queries for each of their channels, then their mean.
+    queries = weights(folder)["junction.queries"][0].numpy()
+    assert float(rows[-1]["query_std"]) == pytest.approx(queries.std(axis=0).mean(), rel=1e-5)
     assert not any(".model." in name for name in weights(folder))
     again = load_config(folder / "config.ini")
     assert again.training == config.training
