@@ -127,7 +127,7 @@ def test_step(setup: Setup, reductions: Reductions) -> Callable[[], None]:
     """Scores a batch as testing does, maps copied to the CPU for the metrics."""
     # The counter of operations takes no parameters with gradients in inference mode.
     model = setup.model.requires_grad_(False)
-    scorer = Scorer(setup.fabric, model, setup.criterion, reductions)
+    scorer = Scorer(setup.fabric, (model,), setup.criterion, reductions)
     names = [f"image {index}" for index in range(len(setup.images))]
     return lambda: scorer.score(setup.images, names).anomaly_maps.cpu().numpy().sum()
 

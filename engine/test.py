@@ -15,14 +15,13 @@ from engine.evaluate.calibration import (
     Calibration,
     ColourScale,
     calibration_apart_from,
-    calibration_for,
     colour_scale,
 )
+from engine.evaluate.ensemble import calibrated_scorer
 from engine.evaluate.evaluate import create_batches, evaluate
-from engine.evaluate.scorer import create_scorer
 from engine.evaluate.volume_metrics import add_volume_metrics
 from engine.evaluate.volumes import volumes_of
-from engine.hub_files import checkpoint_file
+from engine.hub_files import checkpoint_files
 from engine.metrics.collectors import Collector, NormalPixels, PixelMetrics
 from engine.metrics.run_metrics import Metrics, add_baseline_metrics, run_metrics
 from engine.metrics.volume_dice import VolumeDice
@@ -32,7 +31,7 @@ from engine.runtime import versions
 from engine.test_results import write_test_results
 from engine.test_summary import summary
 from utils.checkpoints import file_digest
-from utils.config.load import Config
+from utils.config.load import Config, as_text
 from utils.config.schema import TestingConfig
 from utils.run_files import TestFiles
 
@@ -57,9 +56,9 @@ def test(config: Config) -> TestRun:
     patients = patients_of(split.samples, settings.patient_pattern)
     named = patients if settings.patient_pattern else None
     groups = named or [str(index) for index in range(len(split.samples))]
-    scorer = create_scorer(settings, file=config.file)
     dataset = checked_dataset(split, settings)
-    calibration = calibration_apart_from(settings.test_data_path, calibration_for(config, scorer))
+    scorer, learnt = calibrated_scorer(config)
+    calibration = calibration_apart_from(settings.test_data_path, learnt)
     if settings.baseline != "none":
         scorer = replace(scorer, baseline=baseline_for(config, scorer))
     model, baseline = (_Gathered(split, groups, settings.seed) for _ in range(2))
@@ -137,13 +136,14 @@ def _volume_dice(split: Split, calibration: Calibration | None) -> list[VolumeDi
 
 def _provenance(settings: TestingConfig, calibration: Calibration | None) -> Metrics:
     """What metrics.json says of how the metrics came about."""
+    digests = [file_digest(each) for each in checkpoint_files(settings)]
     noted = ("method", "val_data_path", "num_normal", "num_anomalous", "pixel_method")
     return {
         "volume_threshold": calibration.volume_threshold if calibration else None,
         "pixel_threshold": calibration.pixel_threshold if calibration else None,
         "calibration": calibration and {name: getattr(calibration, name) for name in noted},
-        "checkpoint": str(settings.checkpoint_path),
-        "checkpoint_sha256": file_digest(checkpoint_file(settings)),
+        "checkpoint": as_text(settings.checkpoint_path),
+        "checkpoint_sha256": digests if len(digests) > 1 else digests[0],
         "seed": settings.seed,
         "versions": versions(),
     }

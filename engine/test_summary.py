@@ -19,7 +19,10 @@ _OF_VOLUMES = {
     "volume_dice": "mean Dice of anomalous volumes",
     "patient_auroc": "AUROC of patients",
 }
-_OF_BASELINE = {"baseline": "AUROC of nearest neighbours", "difference": "AUROC less that"}
+_OF_BASELINE = {
+    "baseline": "AUROC of the baseline",
+    "difference": "AUROC, model less baseline",
+}
 _COLUMNS = "{:32}{:>8}  {:18}{:>8}  {}"
 
 

@@ -67,6 +67,17 @@ class QFormerAutoencoder(nn.Module):
         for encoder in self.encoders:
             cast(Encoder, encoder).drop_unused_blocks()
 
+    def share_encoders(self, other: QFormerAutoencoder) -> bool:
+        """Take another model's frozen encoders in place of equal ones; False where they differ."""
+        pairs = list(zip(self.encoders, other.encoders, strict=True))
+        for own, given in pairs:
+            weights, expected = (cast(Encoder, each).model.state_dict() for each in (own, given))
+            if any(not torch.equal(weights[name], each) for name, each in expected.items()):
+                return False
+        for own, given in pairs:
+            own.model = given.model
+        return True
+
     def trained_state_dict(self) -> dict[str, Tensor]:
         """The state dict without the frozen encoders, names as in the whole one."""
         return {

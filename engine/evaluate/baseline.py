@@ -21,7 +21,7 @@ from datasets.folders.find import find_normal_images
 from datasets.folders.volumes import Slicing
 from engine.evaluate.evaluate import create_batches
 from engine.evaluate.scorer import Scorer
-from engine.hub_files import beside_checkpoint, checkpoint_file
+from engine.hub_files import beside_checkpoint, checkpoint_files
 from engine.runtime import gather
 from utils.checkpoints import file_digest, save_tensors
 from utils.config.load import Config, ini_values
@@ -77,7 +77,8 @@ def _digest(settings: TestingConfig, dataset: AnomalyDataset) -> str:
     values = ini_values(settings)
     keys = {key: values[key] for key in (*_KEYS, *_BASELINE_KEYS)}
     # A checkpoint may hold the encoders' weights.
-    parts = (keys, cache_key(dataset), file_digest(checkpoint_file(settings)))
+    weights = [file_digest(each) for each in checkpoint_files(settings)]
+    parts = (keys, cache_key(dataset), weights)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

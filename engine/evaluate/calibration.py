@@ -19,7 +19,7 @@ from datasets.folders.volumes import Slicing
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import Scorer, create_scorer
 from engine.evaluate.volumes import volumes_of
-from engine.hub_files import beside_checkpoint, checkpoint_file
+from engine.hub_files import beside_checkpoint, checkpoint_files
 from engine.metrics.collectors import NormalPixels, PixelMetrics
 from engine.metrics.curves import best_f1, image_metrics
 from engine.metrics.histogram import SortedScores
@@ -98,7 +98,8 @@ def fingerprint(config: TestingConfig) -> str:
         key: value for key, value in ini_values(config).items() if roles[key] in ("model", "score")
     }
     digest = hashlib.sha256(json.dumps(keys, sort_keys=True).encode())
-    digest.update(file_digest(checkpoint_file(config)).encode())
+    for checkpoint in checkpoint_files(config):
+        digest.update(file_digest(checkpoint).encode())
     return digest.hexdigest()[:32]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
@@ -12,7 +13,7 @@ from torch import Tensor
 from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
 from engine.evaluate.reductions import image_scores, pixel_scores
-from engine.hub_files import checkpoint_file
+from engine.hub_files import checkpoint_files
 from engine.runtime import create_fabric, place
 from engine.snapshot import check_snapshot
 from models.autoencoder import QFormerAutoencoder
@@ -82,22 +83,30 @@ class Scorer:
 
     Attributes:
         fabric: Device and precision.
-        model: The autoencoder on its device, without Fabric's wrapper: under DDP a forward pass
-            of the wrapper waits for the other processes, which may have fewer images.
+        models: The autoencoder on its device, without Fabric's wrapper: under DDP a forward pass
+            of the wrapper waits for the other processes, which may have fewer images. Those of an
+            ensemble share the first one's frozen encoders.
         criterion: The test criterion.
         reductions: How maps become scores.
         static_batch: Images that every batch is filled up to; None leaves it as it comes. Compiled
             code is made for one size.
         baseline: For each encoder (M, D) patches of normal images, which images are compared with
             besides; None for none. See :mod:`engine.evaluate.baseline`.
+        weights: What each model's maps are multiplied by before they are added.
     """
 
     fabric: Fabric
-    model: QFormerAutoencoder
+    models: tuple[QFormerAutoencoder, ...]
     criterion: WeightedCriteria
     reductions: Reductions
     static_batch: int | None = None
     baseline: tuple[Tensor, ...] | None = None
+    weights: tuple[float, ...] = (1.0,)
+
+    @property
+    def model(self) -> QFormerAutoencoder:
+        """The model, the first one of an ensemble."""
+        return self.models[0]
 
     @torch.inference_mode()
     def score(self, images: Tensor, names: Sequence[str]) -> ScoredBatch:
@@ -113,9 +122,12 @@ class Scorer:
         count, size = len(images), images.shape[-2:]
         normalised, states = self._encode(images)
         with self.fabric.autocast():
-            reconstructions = self.model.reconstruct(states)
+            painted = [model.reconstruct(states) for model in self.models]
         # A perceptual network in bf16 would change scores by two percent (docs/performance.md).
-        maps = self.criterion(normalised, reconstructions.float())
+        reconstructions = [each.float() for each in painted]
+        of_models = self.criterion.compare(normalised, reconstructions)
+        weighted = zip(self.weights, of_models, strict=True)
+        maps = torch.stack([weight * each for weight, each in weighted]).sum(dim=0)
         scored, baseline = self._reduce(maps[:, :count], size), None
         if self.baseline is not None:
             tokens = [each[:count] for each in self.model.patch_tokens(states)]
@@ -131,7 +143,7 @@ class Scorer:
             scored.scores,
             scored.anomaly_maps,
             normalised[:count],
-            reconstructions[:count].float(),
+            torch.stack(reconstructions).mean(dim=0)[:count],
             baseline,
         )
 
@@ -146,7 +158,8 @@ class Scorer:
         if self.static_batch is not None and len(images) < self.static_batch:
             filling = images[-1:].expand(self.static_batch - len(images), -1, -1, -1)
             images = torch.cat([images, filling])
-        self.model.eval()
+        for model in self.models:
+            model.eval()
         normalised = normalise(images)
         with self.fabric.autocast():
             return normalised, self.model.hidden_states(normalised)
@@ -164,23 +177,42 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     Raises:
         UserError: Config, checkpoint or weights are not as they should be.
     """
-    checkpoint = checkpoint_file(config)
-    if not checkpoint.is_file():
-        raise UserError(
-            f"CHECKPOINT_PATH: {checkpoint}: no such file; train first with "
-            f"run_training.py --config {file}, or put a released checkpoint there"
-        )
-    check_snapshot(config, checkpoint, file=file, section="TESTING")
+    checkpoints = checkpoint_files(config)
+    for checkpoint in checkpoints:
+        if not checkpoint.is_file():
+            raise UserError(
+                f"CHECKPOINT_PATH: {checkpoint}: no such file; train first with "
+                f"run_training.py --config {file}, or put a released checkpoint there"
+            )
+        check_snapshot(config, checkpoint, file=file, section="TESTING")
     fabric = create_fabric(config)
-    model = build_autoencoder(config, checkpoint)
-    model.drop_unused_blocks()
+    models = _build_models(config, checkpoints)
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
-    place(fabric, model)
+    for module in models:
+        place(fabric, module)
     place(fabric, criterion, keep_frozen=True)
     return Scorer(
         fabric,
-        model,
+        models,
         criterion,
         Reductions.of(config),
         static_batch=config.batch_size_test if config.compile else None,
+        weights=(1 / len(models),) * len(models),
     )
+
+
+def _build_models(
+    config: TestingConfig, checkpoints: Sequence[Path]
+) -> tuple[QFormerAutoencoder, ...]:
+    """A model for each checkpoint; the frozen encoders are in memory once."""
+    models: list[QFormerAutoencoder] = []
+    for checkpoint in checkpoints:
+        model = build_autoencoder(config, checkpoint)
+        model.drop_unused_blocks()
+        if models and not model.share_encoders(models[0]):
+            raise UserError(
+                f"CHECKPOINT_PATH: {checkpoint} holds other weights of a frozen encoder than "
+                f"{checkpoints[0]}; an ensemble has the same encoders"
+            )
+        models.append(model)
+    return tuple(models)

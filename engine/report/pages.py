@@ -19,7 +19,7 @@ from engine.report.pictures import map_layer, outline_path, picture
 from engine.report.render import render
 from engine.runtime import versions
 from utils.checkpoints import write_text
-from utils.config.load import Config, ini_text
+from utils.config.load import Config, as_text, ini_text
 from utils.config.schema import TestingConfig
 from utils.run_files import same_folder
 
@@ -228,7 +228,7 @@ def _model(settings: TestingConfig) -> list[tuple[str, str]]:
     size = f"{settings.resize} × {settings.resize} pixels"
     return [
         ("Model", f"Q-Former Autoencoder on {', '.join(settings.model_name)}, {size}"),
-        ("Checkpoint", str(settings.checkpoint_path)),
+        ("Checkpoint", as_text(settings.checkpoint_path)),
     ]
 
 

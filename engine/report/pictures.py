@@ -126,7 +126,7 @@ def plot_cases(
     """
     rows = [(kind, case) for kind, each in cases.items() for case in each]
     titles = ["image", "reconstruction", "anomaly map", "map on image"]
-    titles += ["baseline's map"] if baseline_colours else []
+    titles += ["baseline's map,\nown scale"] if baseline_colours else []
     figure = Figure(figsize=(1.6 * len(titles) + 2.2, 1.4 * len(rows) + 0.7), layout="constrained")
     # Layout engines do not count labels that stand beside the axes: room is kept for them.
     figure.set_layout_engine("constrained", rect=(0.05, 0, 0.95, 1))

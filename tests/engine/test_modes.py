@@ -34,7 +34,7 @@ def scored(golden, config, batch_size=None, *, keep_frozen=False):
     (criterion,) = build_criteria(settings, [CriterionSpec.of(settings, "VAL")])
     place(fabric, model, keep_frozen=keep_frozen)
     place(fabric, criterion, keep_frozen=True)
-    scorer = Scorer(fabric, model, criterion, Reductions.of(settings), batch_size)
+    scorer = Scorer(fabric, (model,), criterion, Reductions.of(settings), batch_size)
     # Back to the bytes that the golden images were made of.
     images = ((golden["x"] * 0.226 + 0.449) * 255).round().byte().to(fabric.device)
     size = batch_size or len(images)

@@ -208,7 +208,7 @@ def test_a_test_shows_the_baseline_everywhere(trained, caplog):
     report = (folder / "report.html").read_text()
     assert "Beside nearest neighbours" in report
     assert "baseline&#39;s map" in report
-    assert "AUROC of nearest neighbours" in caplog.text
+    assert "AUROC, model less baseline" in caplog.text
     run_test(trained())
     assert "Beside nearest neighbours" not in (folder / "report.html").read_text()
     assert list(rows_of(config)[0]) == ["path", "label", "score", "predicted"]

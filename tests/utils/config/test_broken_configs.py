@@ -50,6 +50,8 @@ VALUES: list[Row] = [
     ("TRAINING.DEVICE", "cuda:-1", ("'cuda:-1'",)),
     ("TRAINING.REDUCTION", "median", ("'median'", "pixelwise_mean_max")),
     ("TESTING.VOLUME_REDUCTION", "top_5", ("'top_5'", "max, mean or top_k_mean")),
+    ("TESTING.CHECKPOINT_PATH", "a.pth, ", ("'a.pth,'", "or several, comma-separated")),
+    ("TESTING.CHECKPOINT_PATH", "a.pth, hf://a", ("hf://owner/repo/path[@revision]",)),
     ("TESTING.BASELINE", "knn", ("'knn'", "none or nearest_neighbour")),
     ("TESTING.BASELINE_SIZE", "0", ("'0'", "from 1 to")),
     ("TESTING.BASELINE_HSTATE", "-1, -7", ("test_vit has no block -7", "-6 to 5")),
