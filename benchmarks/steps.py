@@ -93,7 +93,8 @@ def prepare(settings: SectionConfig, batch: int, *, as_published: bool) -> Setup
     for module, part in ((model.junction, "Q-Former"), (model.decoder, "decoder")):
         watch.watch(module, part)
     for encoder in model.encoders:
-        watch.watch(encoder, "encoder")
+        for module in (encoder, encoder.additional_block, encoder.final_projection):
+            watch.watch(module, "encoder")
     for each in criterion.criteria:
         watch.watch(each, "perceptual")
     shape = (batch, 3, settings.resize, settings.resize)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import cast
 
@@ -213,32 +213,35 @@ class WeightedCriteria(Criterion):
         self.criteria = nn.ModuleList(criteria)
         self.weights = tuple(weights)
 
-    def _weighted(self) -> Iterator[tuple[Criterion, float]]:
-        criteria = cast(Sequence[Criterion], self.criteria)
-        return zip(criteria, self.weights, strict=True)
+    def _weighted_maps(self, images: Tensor, reconstructions: Tensor) -> list[Tensor]:
+        pairs = zip(self.criteria, self.weights, strict=True)
+        return [weight * criterion(images, reconstructions) for criterion, weight in pairs]
 
     def loss(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """Mean over all (criterion, hidden state, image) of the weighted map's mean; a scalar."""
-        maps = [
-            weight * criterion(images, reconstructions) for criterion, weight in self._weighted()
-        ]
+        maps = self._weighted_maps(images, reconstructions)
         return torch.cat([each.mean(dim=(2, 3, 4)).flatten() for each in maps]).mean()
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """(B, 3, H, W) twice → (R, B, 1, h, w), all criteria stacked on R at the largest size."""
-        return self.compare(images, [reconstructions])[0]
+        return _stacked(self._weighted_maps(images, reconstructions))
 
     def compare(self, images: Tensor, reconstructions: Sequence[Tensor]) -> list[Tensor]:
         """The maps of several reconstructions; features of the images are computed once."""
+        if len(reconstructions) == 1:
+            return [self(images, reconstructions[0])]
+        pairs = zip(cast(Sequence[Criterion], self.criteria), self.weights, strict=True)
         found = [
             [weight * maps for maps in criterion.compare(images, reconstructions)]
-            for criterion, weight in self._weighted()
+            for criterion, weight in pairs
         ]
-        size = max((maps[0].shape[-2:] for maps in found), key=prod)
-        return [
-            torch.cat([resize_maps(each, size) for each in maps])
-            for maps in zip(*found, strict=True)
-        ]
+        return [_stacked(maps) for maps in zip(*found, strict=True)]
+
+
+def _stacked(maps: Sequence[Tensor]) -> Tensor:
+    """Maps of several criteria, one behind the other at the largest size."""
+    size = max((each.shape[-2:] for each in maps), key=prod)
+    return torch.cat([resize_maps(each, size) for each in maps])
 
 
 def resize_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
