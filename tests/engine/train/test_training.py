@@ -166,8 +166,9 @@ def test_a_stop_in_a_validation_loses_its_epoch_alone(tiny, tmp_path, monkeypatc
 
 def test_tensorboard_shows_an_epoch_once_that_was_not_saved(tiny, tmp_path, monkeypatch):
     unbroken = train(tiny(f"RESULTS_PATH={tmp_path / 'unbroken'}"))
-    # Loss, rate and two times of four epochs, seven metrics of two validations.
-    assert len(set(event_steps(unbroken))) == len(event_steps(unbroken)) == 4 * 4 + 2 * 7
+    # Loss, rate, two times and the spread of queries of four epochs, seven metrics of two
+    # validations.
+    assert len(set(event_steps(unbroken))) == len(event_steps(unbroken)) == 5 * 4 + 2 * 7
     trainer = create_trainer(tiny(f"RESULTS_PATH={tmp_path / 'broken'}"))
     finish = trainer._finish_epoch
     monkeypatch.setattr(
