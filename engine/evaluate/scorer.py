@@ -71,7 +71,7 @@ class ScoredBatch(Scores):
 
     images: Tensor
     reconstructions: Tensor
-    baseline: Scores | None
+    baseline: Scores | None = None
 
 
 @dataclass(frozen=True)
