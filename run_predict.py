@@ -22,6 +22,8 @@ def main() -> int:
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help=paths)
     default = "default: predictions under RESULTS_PATH"
     parser.add_argument("--output", type=Path, metavar="DIR", help=default)
+    several = "instead of CHECKPOINT_PATH; several are an ensemble"
+    parser.add_argument("--checkpoints", nargs="+", default=[], metavar="FILE", help=several)
     parser.add_argument("--threshold", type=float, metavar="X", help="instead of the learnt one")
     parser.add_argument("--recursive", action="store_true", help="search subfolders too")
     for option, text in (
@@ -39,18 +41,15 @@ def main() -> int:
     setup_logging().info("loading PyTorch and %s", arguments.config)
     from utils.config.load import load_config
 
+    if arguments.checkpoints:
+        arguments.set.append(f"CHECKPOINT_PATH={', '.join(arguments.checkpoints)}")
     config = load_config(arguments.config, arguments.set)
     from datasets.folders.inputs import expand_names
     from engine.hub_files import pinned
     from engine.predict import Output, predict
 
-    output = Output(
-        arguments.output,
-        arguments.overwrite,
-        maps=not arguments.no_maps,
-        overlays=not arguments.no_overlays,
-        dicom_seg=arguments.dicom_seg,
-    )
+    wanted = {"maps": not arguments.no_maps, "overlays": not arguments.no_overlays}
+    output = Output(arguments.output, arguments.overwrite, dicom_seg=arguments.dicom_seg, **wanted)
     sources = expand_names(arguments.input, sys.stdin)
     config = pinned(config, "TESTING")
     return 1 if predict(config, sources, output, arguments.recursive, arguments.threshold) else 0

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from models.autoencoder import QFormerAutoencoder
 from models.backbone import block_outputs
 from models.criteria import MultiPatchPerceptual, WeightedCriteria
-from models.encoder import Encoder
+from models.encoder import Encoder, HiddenStates
 from models.onednn import OneDnnLinear, OneDnnMlp, OneDnnPatchProjection
 from models.perceptual import PerceptualViT
 from models.qformer import CROSS_ATTENTION_HEAD_DIM, CrossAttention, MultiQueryAttention, QFormer
@@ -40,12 +40,12 @@ _ORIGINALS: dict[type, type] = {
 class EveryBlockEncoder(Encoder):
     """Runs the blocks behind the deepest one needed too."""
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) → (B, N, D)."""
+    def forward(self, images: Tensor) -> HiddenStates:
+        """(B, 3, H, W) → what the blocks that are needed put out."""
         indices = [*self.block_indices, len(self.model.blocks) - 1]
         with torch.no_grad():
             outputs = block_outputs(self.model, images, indices, prefix_tokens=True)[:-1]
-        return self.final_projection(self.additional_block(torch.cat(outputs, dim=1)))
+        return dict(zip(self.block_indices, outputs, strict=True))
 
 
 class SpreadQFormer(QFormer):

@@ -94,7 +94,8 @@ def prepare(settings: SectionConfig, batch: int, *, as_published: bool) -> Setup
     for module, part in ((model.junction, "Q-Former"), (model.decoder, "decoder")):
         watch.watch(module, part)
     for encoder in model.encoders:
-        watch.watch(encoder, "encoder")
+        for module in (encoder, encoder.additional_block, encoder.final_projection):
+            watch.watch(module, "encoder")
     for each in criterion.criteria:
         watch.watch(each, "perceptual")
     shape = (batch, 3, settings.resize, settings.resize)
@@ -128,7 +129,7 @@ def test_step(setup: Setup, reductions: Reductions) -> Callable[[], None]:
     """Scores a batch as testing does, maps copied to the CPU for the metrics."""
     # The counter of operations takes no parameters with gradients in inference mode.
     model = setup.model.requires_grad_(False)
-    scorer = Scorer(setup.fabric, model, setup.criterion, reductions)
+    scorer = Scorer(setup.fabric, (model,), setup.criterion, reductions)
     names = [f"image {index}" for index in range(len(setup.images))]
     return lambda: scorer.score(setup.images, names).anomaly_maps.cpu().numpy().sum()
 

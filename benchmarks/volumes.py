@@ -108,7 +108,7 @@ def prepare_model(work: Work) -> Callable[[], None]:
     """Scores and maps of all slices, the maps at the slices' own size; weights are random."""
     settings = load_config(work.config, ["DEVICE=cpu"]).need_testing()
     setup = prepare(settings, settings.batch_size_test, as_published=False)
-    scorer = Scorer(setup.fabric, setup.model, setup.criterion, Reductions.of(settings))
+    scorer = Scorer(setup.fabric, (setup.model,), setup.criterion, Reductions.of(settings))
     predictor = Predictor(scorer, settings, None)
     samples = samples_of(work)
     pixels = samples[0].read(settings.window)

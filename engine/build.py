@@ -28,7 +28,7 @@ from utils.backbones import backbone_geometry
 from utils.checkpoints import holds_encoder, load_model
 from utils.config.criteria import RESNETS, SINGLE_PATCH_SIZE, CriterionSpec
 from utils.config.rules import of_encoder
-from utils.config.schema import SectionConfig
+from utils.config.schema import SectionConfig, TestingConfig
 from utils.weights import native_state_dict, read_tensors
 
 _PIXEL_METRICS = {
@@ -87,6 +87,10 @@ def _build_encoder(config: SectionConfig, index: int, given: Mapping[str, Tensor
         return tuple(of_encoder(each, index) for each in lists) if lists[0] else None
 
     name = config.model_name[index]
+    geometry = backbone_geometry(name)
+    compared: tuple[int, ...] = ()
+    if isinstance(config, TestingConfig) and config.baseline != "none":
+        compared = config.baseline_hstate
     state_dict = None
     if not holds_encoder(given, index):
         state_dict = native_state_dict(
@@ -100,7 +104,8 @@ def _build_encoder(config: SectionConfig, index: int, given: Mapping[str, Tensor
         name,
         img_size=config.resize,
         patch_size=of_encoder(config.patch_size, index),
-        block_indices=backbone_geometry(name).block_indices(config.use_hidden_state),
+        block_indices=geometry.block_indices(config.use_hidden_state),
+        compared_blocks=geometry.block_indices(compared),
         state_dict=state_dict,
         additional_block=own(
             "additional_block_dim", "additional_block_num_heads", "additional_block_mlp_ratio"

@@ -27,7 +27,7 @@ def pinned(config: Config, section: str) -> Config:
     """
     used = config.need_training() if section == "TRAINING" else config.need_testing()
     pins = {
-        source: pin(source, key=name.upper(), cache_dir=of_encoder(used.cache_dir, index))
+        source: pin(source, key=name.upper(), cache_dir=_cache_dir(used, name, index))
         for name in _KEYS
         for index, source in enumerate(_as_tuple(getattr(used, name, None)))
         if isinstance(source, HubFile)
@@ -38,6 +38,10 @@ def pinned(config: Config, section: str) -> Config:
         training=training and training.model_copy(update=_changes(training, pins)),
         testing=testing and testing.model_copy(update=_changes(testing, pins)),
     )
+
+
+def _cache_dir(config: SectionConfig, name: str, index: int) -> str:
+    return of_encoder(config.cache_dir, index if name == "model_weights" else 0)
 
 
 def _changes(config: SectionConfig, pins: dict[HubFile, HubFile]) -> dict[str, Any]:
@@ -54,13 +58,29 @@ def _as_tuple(value: object) -> tuple[object, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def checkpoint_file(config: TestingConfig) -> Path:
-    """The file of CHECKPOINT_PATH, downloaded where need be; it may be missing.
+def checkpoint_files(config: TestingConfig) -> list[Path]:
+    """The files of CHECKPOINT_PATH, downloaded where need be; they may be missing.
 
     Raises:
-        UserError: It cannot be downloaded.
+        UserError: One cannot be downloaded.
     """
-    source = config.checkpoint_path
-    if isinstance(source, HubFile):
-        return fetch(source, key="CHECKPOINT_PATH", cache_dir=config.cache_dir[0])
-    return source
+    return [
+        fetch(source, key="CHECKPOINT_PATH", cache_dir=config.cache_dir[0])
+        if isinstance(source, HubFile)
+        else source
+        for source in config.checkpoints
+    ]
+
+
+def beside_checkpoint(config: TestingConfig, suffix: str) -> Path:
+    """Where what belongs to the checkpoint is kept: beside it, with another suffix.
+
+    Of one from the hub, in RESULTS_PATH: its cache may be shared, read-only or emptied. Of several
+    too: it belongs to none of them.
+    """
+    checkpoint, *others = config.checkpoints
+    if others:
+        checkpoint = config.results_path / "ensemble.pth"
+    if isinstance(checkpoint, HubFile):
+        checkpoint = config.results_path / Path(checkpoint.path).name
+    return checkpoint.with_suffix(suffix)

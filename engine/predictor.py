@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, compress, islice
 from pathlib import Path
 from typing import TypeVar, overload
@@ -23,10 +23,11 @@ from datasets.foreground import shows_enough
 from datasets.prediction_dataset import Input, Unreadable, input_of, read_input
 from datasets.readers.formats import shown
 from datasets.transforms import to_bytes
-from engine.evaluate.calibration import Calibration, calibration_for
+from engine.evaluate.calibration import Calibration
 from engine.evaluate.cases import Case
+from engine.evaluate.ensemble import calibrated_scorer
 from engine.evaluate.reductions import volume_score
-from engine.evaluate.scorer import Scorer, create_scorer
+from engine.evaluate.scorer import Scorer
 from engine.evaluate.volumes import is_anomalous
 from engine.prediction.volume_map import VolumeMap
 from models.criteria import resize_maps
@@ -144,8 +145,8 @@ class Predictor:
             raise TypeError(f"{', '.join(keys)}: override an INI file; give its path")
         # Processes that share the work would each write all files.
         settings = config.need_testing().model_copy(update={"devices": 1, "num_nodes": 1})
-        scorer = create_scorer(settings, file=config.file)
-        return cls(scorer, settings, calibration_for(config, scorer), threshold)
+        scorer, calibration = calibrated_scorer(replace(config, testing=settings))
+        return cls(scorer, settings, calibration, threshold)
 
     @overload
     def __call__(self, images: Picture) -> Prediction: ...

@@ -132,15 +132,14 @@ def check_same_test(config: Config) -> None:
         ) from error
     changes = differences(_keys_of_test(made), _keys_of_test(config), NUMBERS)
     differing = [f"{key}: {change}" for key, change in changes.items()]
-    digest = _tested_checkpoint(files)
-    checkpoint = config.need_testing().checkpoint_path
-    if (
-        digest
-        and isinstance(checkpoint, Path)
-        and checkpoint.is_file()
-        and digest != file_digest(checkpoint)
-    ):
-        differing.append(f"{shown(checkpoint)} is another file than then")
+    checkpoints = config.need_testing().checkpoints
+    for checkpoint, digest in zip(checkpoints, _tested_checkpoints(files), strict=False):
+        if (
+            isinstance(checkpoint, Path)
+            and checkpoint.is_file()
+            and digest != file_digest(checkpoint)
+        ):
+            differing.append(f"{shown(checkpoint)} is another file than then")
     if differing:
         raise UserError(
             f"RESULTS_PATH: {shown(files.folder)} holds results of another test "
@@ -148,12 +147,13 @@ def check_same_test(config: Config) -> None:
         )
 
 
-def _tested_checkpoint(files: TestFiles) -> str | None:
-    """The digest of the checkpoint that a finished test was made with."""
+def _tested_checkpoints(files: TestFiles) -> list[str]:
+    """The digests of the checkpoints that a finished test was made with; none where unknown."""
     try:
-        return json.loads(files.metrics.read_text(encoding="utf-8"))["checkpoint_sha256"]
+        digests = json.loads(files.metrics.read_text(encoding="utf-8"))["checkpoint_sha256"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return []
+    return digests if isinstance(digests, list) else [digests]
 
 
 def _keys_of_test(config: Config) -> dict[str, str]:

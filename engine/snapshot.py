@@ -43,7 +43,8 @@ def check_sections(config: Config) -> None:
     """
     if config.training is None or config.testing is None:
         return
-    if TrainingFiles(config.training.results_path).holds(config.testing.checkpoint_path):
+    files = TrainingFiles(config.training.results_path)
+    if any(map(files.holds, config.testing.checkpoints)):
         _refuse_differences(
             config.testing, config.training, "[TRAINING] has", config.file, "TESTING"
         )

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 
 from datasets.cache import checked_dataset
 from datasets.folders.find import NORMAL, Split, find_split
 from datasets.folders.volumes import Slicing
 from datasets.foreground import without_background
 from datasets.patients import patients_of
+from engine.evaluate.baseline import baseline_for
 from engine.evaluate.calibration import (
     Calibration,
     ColourScale,
     calibration_apart_from,
-    calibration_for,
     colour_scale,
 )
+from engine.evaluate.ensemble import calibrated_scorer
 from engine.evaluate.evaluate import create_batches, evaluate
-from engine.evaluate.scorer import create_scorer
 from engine.evaluate.volume_metrics import add_volume_metrics
 from engine.evaluate.volumes import volumes_of
-from engine.hub_files import checkpoint_file
+from engine.hub_files import checkpoint_files
 from engine.metrics.collectors import Collector, NormalPixels, PixelMetrics
-from engine.metrics.run_metrics import Metrics, run_metrics
+from engine.metrics.run_metrics import Metrics, add_baseline_metrics, run_metrics
 from engine.metrics.volume_dice import VolumeDice
-from engine.report.runs import TestRun
+from engine.report.runs import BaselineRun, TestRun
 from engine.run_folder import check_results_folder
 from engine.runtime.versions import versions
 from engine.test_results import write_test_results
 from engine.test_summary import summary
 from utils.checkpoints import file_digest
-from utils.config.load import Config
+from utils.config.load import Config, as_text
 from utils.config.schema import TestingConfig
 from utils.run_files import TestFiles
 
@@ -55,36 +57,58 @@ def test(config: Config) -> TestRun:
     patients = patients_of(split.samples, settings.patient_pattern)
     named = patients if settings.patient_pattern else None
     groups = named or [str(index) for index in range(len(split.samples))]
-    scorer = create_scorer(settings, file=config.file)
     dataset = checked_dataset(split, settings)
-    calibration = calibration_apart_from(settings.test_data_path, calibration_for(config, scorer))
-    pixel = PixelMetrics(groups, seed=settings.seed, replicates=PIXEL_REPLICATES)
-    normal_pixels = NormalPixels(split.labels)
+    scorer, learnt = calibrated_scorer(config)
+    calibration = calibration_apart_from(settings.test_data_path, learnt)
+    if settings.baseline != "none":
+        scorer = replace(scorer, baseline=baseline_for(config, scorer))
+    model, baseline = (_Gathered(split, groups, settings.seed) for _ in range(2))
     dice = _volume_dice(split, calibration)
-    collectors: list[Collector] = [normal_pixels, *([pixel] if split.has_masks else []), *dice]
-    scores = evaluate(
+    found = evaluate(
         scorer,
         dataset,
         create_batches(scorer.runtime, dataset, settings),
         description="test",
-        collectors=collectors,
+        collectors=[*model.collectors, *dice],
+        baseline_collectors=baseline.collectors,
     )
+    scores = found.model
     threshold = calibration.threshold if calibration else None
     metrics = run_metrics(
-        split, scores, pixel, groups=groups, threshold=threshold, seed=settings.seed
+        split, scores, model.pixel, groups=groups, threshold=threshold, seed=settings.seed
     )
     overlap = {name: value for each in dice for name, value in each.compute().items()}
     reduction, seed = settings.volume_reduction, settings.seed
     add_volume_metrics(metrics, split, scores, patients, overlap, reduction=reduction, seed=seed)
     metrics["interval_unit"] = "patient" if named else "image"
     metrics |= _provenance(settings, calibration)
-    colours = calibration.colours if calibration else _own_scale(normal_pixels, split)
+    if found.baseline:
+        pairs = (scores, model.pixel), (found.baseline, baseline.pixel)
+        add_baseline_metrics(metrics, split.labels, groups, *pairs, seed=seed)
+    colours = calibration.colours if calibration else model.colours()
+    shown = BaselineRun(found.baseline, baseline.colours()) if found.baseline else None
     pixel_threshold = metrics["pixel_threshold"]
-    run = TestRun(config, split, scores, metrics, threshold, colours, pixel_threshold)
+    run = TestRun(config, split, scores, metrics, threshold, colours, pixel_threshold, shown)
     if scorer.runtime.is_global_zero:
         write_test_results(run, scorer, dataset, files)
         logger.info(summary(metrics, files))
     return run
+
+
+class _Gathered:
+    """What is gathered from the maps of the model, or of its baseline."""
+
+    def __init__(self, split: Split, groups: Sequence[str], seed: int) -> None:
+        self.pixel = PixelMetrics(groups, seed=seed, replicates=PIXEL_REPLICATES)
+        self._split, self._normal_pixels = split, NormalPixels(split.labels)
+        masked = [self.pixel] if split.has_masks else []
+        self.collectors: list[Collector] = [self._normal_pixels, *masked]
+
+    def colours(self) -> ColourScale:
+        """A scale for maps that validation images taught nothing about."""
+        if NORMAL not in self._split.labels:
+            return ColourScale(0.0, 1.0, "fixed: there are no normal images to learn from")
+        return colour_scale(self._normal_pixels, "normal test images, for display only")
 
 
 def _find_split(settings: TestingConfig) -> Split:
@@ -111,21 +135,16 @@ def _volume_dice(split: Split, calibration: Calibration | None) -> list[VolumeDi
     return [VolumeDice(split.samples, slices, threshold, split.background)]
 
 
-def _own_scale(normal_pixels: NormalPixels, split: Split) -> ColourScale:
-    if NORMAL not in split.labels:
-        return ColourScale(0.0, 1.0, "fixed: there are no normal images to learn from")
-    return colour_scale(normal_pixels, "normal test images, for display only")
-
-
 def _provenance(settings: TestingConfig, calibration: Calibration | None) -> Metrics:
     """What metrics.json says of how the metrics came about."""
+    digests = [file_digest(each) for each in checkpoint_files(settings)]
     noted = ("method", "val_data_path", "num_normal", "num_anomalous", "pixel_method")
     return {
         "volume_threshold": calibration.volume_threshold if calibration else None,
         "pixel_threshold": calibration.pixel_threshold if calibration else None,
         "calibration": calibration and {name: getattr(calibration, name) for name in noted},
-        "checkpoint": str(settings.checkpoint_path),
-        "checkpoint_sha256": file_digest(checkpoint_file(settings)),
+        "checkpoint": as_text(settings.checkpoint_path),
+        "checkpoint_sha256": digests if len(digests) > 1 else digests[0],
         "seed": settings.seed,
         "versions": versions(),
     }

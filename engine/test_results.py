@@ -49,7 +49,8 @@ def write_test_results(
     for old in (files.metrics, files.report, files.volumes, files.scores):
         remove(old)
     write_text(files.config, ini_text(run.config))
-    write_csv(files.scores, ("path", "label", "score", "predicted"), _score_rows(run))
+    columns = ("path", "label", "score", "predicted", *(["baseline_score"] if run.baseline else []))
+    write_csv(files.scores, columns, _score_rows(run))
     if rows := list(_volume_rows(run)):
         write_csv(files.volumes, _VOLUME_COLUMNS, rows)
     labels, scores = run.split.labels, run.scores
@@ -66,7 +67,13 @@ def write_test_results(
     render = partial(render_cases, scorer, dataset, batch_size=settings.batch_size_test)
     cases = dict(render(wanted))
     examples = {kind: [cases[index] for index in each] for kind, each in chosen.items()}
-    plot_cases(examples, run.colours, files.cases, pixel_threshold=run.pixel_threshold)
+    plot_cases(
+        examples,
+        run.colours,
+        files.cases,
+        pixel_threshold=run.pixel_threshold,
+        baseline_colours=run.baseline.colours if run.baseline else None,
+    )
     shown = {*chain(*gallery.values())}
     volumes = tested_volumes(run, render(slices_to_show(run)))
     in_gallery = {index: cases[index] for index in order if index in shown}
@@ -75,9 +82,10 @@ def write_test_results(
 
 
 def _score_rows(run: TestRun) -> Iterator[tuple[object, ...]]:
-    for sample, score in zip(run.split.samples, run.scores, strict=True):
+    for index, (sample, score) in enumerate(zip(run.split.samples, run.scores, strict=True)):
         predicted = None if run.threshold is None else int(score >= run.threshold)
-        yield sample.name, sample.label, repr(score), predicted
+        baseline = [repr(run.baseline.scores[index])] if run.baseline else []
+        yield sample.name, sample.label, repr(score), predicted, *baseline
 
 
 def _volume_rows(run: TestRun) -> Iterator[tuple[object, ...]]:

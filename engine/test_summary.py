@@ -19,6 +19,10 @@ _OF_VOLUMES = {
     "volume_dice": "mean Dice of anomalous volumes",
     "patient_auroc": "AUROC of patients",
 }
+_OF_BASELINE = {
+    "baseline": "AUROC of the baseline",
+    "difference": "AUROC, model less baseline",
+}
 _COLUMNS = "{:32}{:>8}  {:18}{:>8}  {}"
 
 
@@ -34,6 +38,11 @@ def summary(metrics: Metrics, files: TestFiles) -> str:
         keys = (f"image_{name}", f"pixel_{name}")
         cells = [cell for key in keys for cell in _cells(metrics, key)]
         lines.append(_COLUMNS.format(title, *cells))
+    for kind, title in _OF_BASELINE.items():
+        if f"{kind}_image_auroc" in metrics:
+            keys = (f"{kind}_image_auroc", f"{kind}_pixel_auroc")
+            cells = [cell for key in keys for cell in _cells(metrics, key)]
+            lines.append(_COLUMNS.format(title, *cells))
     for key, title in _OF_VOLUMES.items():
         if metrics.get(key) is not None:
             value, bounds = _cells(metrics, key)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.decoder import PixelDecoder
-from models.encoder import Encoder
+from models.encoder import Encoder, HiddenStates
 from models.qformer import QFormer
 
 FROZEN_PREFIX = ".model."
@@ -32,13 +32,31 @@ class QFormerAutoencoder(nn.Module):
         self.junction = junction
         self.decoder = decoder
 
+    def hidden_states(self, images: Tensor) -> list[HiddenStates]:
+        """(B, 3, H, W) normalised → what the blocks of each frozen encoder put out."""
+        return [encoder(images) for encoder in self.encoders]
+
+    def project(self, states: Sequence[HiddenStates]) -> Tensor:
+        """(B, N, D), the tokens of all encoders after their trained projections."""
+        pairs = zip(self.encoders, states, strict=True)
+        return torch.cat([cast(Encoder, encoder).project(each) for encoder, each in pairs], dim=1)
+
     def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) → (B, N, D), the tokens of all encoders after their projections."""
-        return torch.cat([encoder(images) for encoder in self.encoders], dim=1)
+        """(B, 3, H, W) normalised → tokens, see :meth:`project`."""
+        return self.project(self.hidden_states(images))
+
+    def reconstruct(self, states: Sequence[HiddenStates]) -> Tensor:
+        """From what the frozen encoders put out: (B, 3, H, W), normalised."""
+        return self.decoder(self.junction(self.project(states)))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised → reconstruction of the same shape."""
-        return self.decoder(self.junction(self.encode(images)))
+        return self.reconstruct(self.hidden_states(images))
+
+    def patch_tokens(self, states: Sequence[HiddenStates]) -> list[Tensor]:
+        """For each encoder (B, patches, D), see :meth:`models.encoder.Encoder.patch_tokens`."""
+        pairs = zip(self.encoders, states, strict=True)
+        return [cast(Encoder, encoder).patch_tokens(each) for encoder, each in pairs]
 
     def trained_parameters(self) -> Iterator[nn.Parameter]:
         """What the optimizer sees; the frozen encoders and the position embedding are left out."""
@@ -48,6 +66,17 @@ class QFormerAutoencoder(nn.Module):
         """Free blocks of the frozen encoders that are never run; the whole state dict is gone."""
         for encoder in self.encoders:
             cast(Encoder, encoder).drop_unused_blocks()
+
+    def share_encoders(self, other: QFormerAutoencoder) -> bool:
+        """Take another model's frozen encoders in place of equal ones; False where they differ."""
+        pairs = list(zip(self.encoders, other.encoders, strict=True))
+        for own, given in pairs:
+            weights, expected = (cast(Encoder, each).model.state_dict() for each in (own, given))
+            if any(not torch.equal(weights[name], each) for name, each in expected.items()):
+                return False
+        for own, given in pairs:
+            own.model = given.model
+        return True
 
     def trained_state_dict(self) -> dict[str, Tensor]:
         """The state dict without the frozen encoders, names as in the whole one."""

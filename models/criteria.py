@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,10 @@ class Criterion(nn.Module):
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """(B, 3, H, W) twice, normalised → (R, B, 1, h, w), fp32, from 0 up."""
         raise AssertionError("subclasses define the distance")
+
+    def compare(self, images: Tensor, reconstructions: Sequence[Tensor]) -> list[Tensor]:
+        """The maps of several reconstructions of the same images."""
+        return [self(images, each) for each in reconstructions]
 
 
 class MultiPatchPerceptual(Criterion):
@@ -47,32 +52,40 @@ class MultiPatchPerceptual(Criterion):
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """(B, 3, H, W) twice → (R, B, 1, H, W)."""
-        size = images.shape[-2:]
-        return prod(
-            (
-                resize_maps(self.distance(images, reconstructions, patch_size), size)
-                for patch_size in self.patch_sizes[1:]
-            ),
-            start=resize_maps(self.distance(images, reconstructions, self.patch_sizes[0]), size),
-        )
+        return self.compare(images, [reconstructions])[0]
 
-    def distance(self, images: Tensor, reconstructions: Tensor, patch_size: int) -> Tensor:
-        """(B, 3, H, W) twice → (R, B, 1, H/patch_size, W/patch_size), one patch size alone."""
-        if reconstructions.requires_grad:
+    def compare(self, images: Tensor, reconstructions: Sequence[Tensor]) -> list[Tensor]:
+        """The maps of several reconstructions; features of the images are computed once."""
+        size = images.shape[-2:]
+        products: list[Tensor] = []
+        for patch_size in self.patch_sizes:
+            distances = self.distances(images, reconstructions, patch_size)
+            maps = [resize_maps(each, size) for each in distances]
+            pairs = zip(products, maps, strict=True)
+            products = [product * each for product, each in pairs] if products else maps
+        return products
+
+    def distances(
+        self, images: Tensor, reconstructions: Sequence[Tensor], patch_size: int
+    ) -> list[Tensor]:
+        """(B, 3, H, W) each → (R, B, 1, H/patch_size, W/patch_size), one patch size alone."""
+        if any(each.requires_grad for each in reconstructions):
             with torch.no_grad():
                 targets = self.network(images, patch_size, self.block_indices)
-            features = self.network(reconstructions, patch_size, self.block_indices)
+            features = [self.network(r, patch_size, self.block_indices) for r in reconstructions]
         else:
-            # Large patches are few: twice as many rows make each product faster.
-            both = self.network(
-                torch.cat([images, reconstructions]), patch_size, self.block_indices
+            # Large patches are few: more rows make each product faster.
+            count = 1 + len(reconstructions)
+            stacked = self.network(
+                torch.cat([images, *reconstructions]), patch_size, self.block_indices
             )
-            targets, features = zip(*(each.unflatten(0, (2, -1)) for each in both), strict=True)
-        maps = [
-            feature_distance(target, feature, self.metric)
-            for target, feature in zip(targets, features, strict=True)
-        ]
-        return torch.stack(maps).unsqueeze(2)
+            targets, *features = zip(*(s.unflatten(0, (count, -1)) for s in stacked), strict=True)
+        return [self._distance(targets, each) for each in features]
+
+    def _distance(self, targets: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
+        """(B, C, h, w) for each of R blocks, twice → (R, B, 1, h, w)."""
+        pairs = zip(targets, features, strict=True)
+        return torch.stack([feature_distance(*pair, self.metric) for pair in pairs]).unsqueeze(2)
 
 
 class SinglePatchPerceptual(MultiPatchPerceptual):
@@ -80,7 +93,11 @@ class SinglePatchPerceptual(MultiPatchPerceptual):
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """(B, 3, H, W) twice → (R, B, 1, H/patch_size, W/patch_size)."""
-        return self.distance(images, reconstructions, self.patch_sizes[0])
+        return self.compare(images, [reconstructions])[0]
+
+    def compare(self, images: Tensor, reconstructions: Sequence[Tensor]) -> list[Tensor]:
+        """The maps of several reconstructions; features of the images are computed once."""
+        return self.distances(images, reconstructions, self.patch_sizes[0])
 
 
 class PatchEmbeddingDistance(Criterion):
@@ -171,9 +188,24 @@ class WeightedCriteria(Criterion):
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """(B, 3, H, W) twice → (R, B, 1, h, w), all criteria stacked on R at the largest size."""
-        maps = self._weighted_maps(images, reconstructions)
-        size = max((each.shape[-2:] for each in maps), key=prod)
-        return torch.cat([resize_maps(each, size) for each in maps])
+        return _stacked(self._weighted_maps(images, reconstructions))
+
+    def compare(self, images: Tensor, reconstructions: Sequence[Tensor]) -> list[Tensor]:
+        """The maps of several reconstructions; features of the images are computed once."""
+        if len(reconstructions) == 1:
+            return [self(images, reconstructions[0])]
+        pairs = zip(cast(Sequence[Criterion], self.criteria), self.weights, strict=True)
+        found = [
+            [weight * maps for maps in criterion.compare(images, reconstructions)]
+            for criterion, weight in pairs
+        ]
+        return [_stacked(maps) for maps in zip(*found, strict=True)]
+
+
+def _stacked(maps: Sequence[Tensor]) -> Tensor:
+    """Maps of several criteria, one behind the other at the largest size."""
+    size = max((each.shape[-2:] for each in maps), key=prod)
+    return torch.cat([resize_maps(each, size) for each in maps])
 
 
 def resize_maps(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -143,6 +143,10 @@ class QFormer(nn.Module):
             for index in range(num_blocks)
         )
 
+    def query_std(self) -> float:
+        """How far the learned queries lie apart: standard deviation over Q, mean over D."""
+        return float(self.queries.detach().std(dim=1, correction=0).mean())
+
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, D) → (B, Q, output_dim)."""
         queries = self.queries

@@ -55,10 +55,14 @@ class TrainingFiles:
             UserError: A file cannot be removed.
         """
         checkpoints = (self.last, self.best)
-        calibrations = (file.with_suffix(".calibration.json") for file in checkpoints)
+        learnt = (
+            file.with_suffix(suffix)
+            for file in checkpoints
+            for suffix in (".calibration.json", ".baseline.pth")
+        )
         events = self.tensorboard.glob("events.out.tfevents.*")
         tables = (self.table, self.curves, self.config)
-        for file in (self.state, *checkpoints, *calibrations, *tables, *events):
+        for file in (self.state, *checkpoints, *learnt, *tables, *events):
             remove(file)
 
 

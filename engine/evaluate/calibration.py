@@ -23,13 +23,12 @@ from engine.evaluate.thresholds import (
     find_threshold,
     find_volume_threshold,
 )
-from engine.hub_files import checkpoint_file
+from engine.hub_files import beside_checkpoint, checkpoint_files
 from engine.metrics.collectors import NormalPixels, PixelMetrics
 from utils.checkpoints import file_digest, write_text
 from utils.config.load import Config, ini_values
 from utils.config.schema import TestingConfig, keys_of
 from utils.errors import UserError
-from utils.hub import HubFile
 from utils.run_files import TrainingFiles, same_folder
 
 logger = logging.getLogger(__name__)
@@ -114,14 +113,8 @@ def _counts(split: Split) -> tuple[int, int]:
 
 
 def calibration_path(config: TestingConfig) -> Path:
-    """Where the calibration of a checkpoint is kept: beside it.
-
-    Of one from the hub, in RESULTS_PATH: its cache may be shared, read-only or emptied.
-    """
-    checkpoint = config.checkpoint_path
-    if isinstance(checkpoint, HubFile):
-        checkpoint = config.results_path / Path(checkpoint.path).name
-    return checkpoint.with_suffix(".calibration.json")
+    """Where the calibration of a checkpoint is kept."""
+    return beside_checkpoint(config, ".calibration.json")
 
 
 def fingerprint(config: TestingConfig) -> str:
@@ -131,7 +124,8 @@ def fingerprint(config: TestingConfig) -> str:
         key: value for key, value in ini_values(config).items() if roles[key] in ("model", "score")
     }
     digest = hashlib.sha256(json.dumps(keys, sort_keys=True).encode())
-    digest.update(file_digest(checkpoint_file(config)).encode())
+    for checkpoint in checkpoint_files(config):
+        digest.update(file_digest(checkpoint).encode())
     return digest.hexdigest()[:32]
 
 
@@ -189,7 +183,7 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
         create_batches(scorer.runtime, dataset, config),
         description="calibration",
         collectors=[normal_pixels, marked_pixels] if split.has_masks else [normal_pixels],
-    )
+    ).model
     labels = np.asarray(split.labels)
     threshold, method = find_threshold(labels, np.asarray(scores), config.threshold_quantile)
     pixel_threshold, pixel_method = find_pixel_threshold(

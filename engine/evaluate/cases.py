@@ -28,6 +28,7 @@ class Case:
         anomaly_map: (H, W) float32.
         label: 0 normal, 1 anomalous, None where unknown.
         mask: (H, W) bool, None where there are no masks.
+        baseline_map: (H, W) float32, None without a baseline.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Case:
     anomaly_map: NDArray[np.float32]
     label: int | None = None
     mask: NDArray[np.bool_] | None = None
+    baseline_map: NDArray[np.float32] | None = None
 
 
 def is_wrong(label: int, score: float, threshold: float | None) -> bool:
@@ -109,6 +111,7 @@ def render_cases(
         names = [split.samples[index].name for index in chosen]
         scored = scorer.score(images, names)
         reconstructions = to_bytes(scored.reconstructions)
+        baseline = scored.baseline.anomaly_maps.cpu().numpy() if scored.baseline else None
         for position, index in enumerate(chosen):
             case = Case(
                 name=names[position],
@@ -118,5 +121,6 @@ def render_cases(
                 anomaly_map=scored.anomaly_maps[position].cpu().numpy(),
                 label=split.labels[index],
                 mask=items[position]["mask"].numpy() if split.has_masks else None,
+                baseline_map=None if baseline is None else baseline[position],
             )
             yield index, case

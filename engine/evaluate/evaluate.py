@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tqdm import tqdm
@@ -12,6 +13,19 @@ from engine.evaluate.scorer import Scorer
 from engine.metrics.collectors import Collector
 from engine.runtime.process import Runtime, gather, shard
 from utils.config.schema import SectionConfig
+
+
+@dataclass(frozen=True)
+class SplitScores:
+    """Scores of a split, in its order.
+
+    Attributes:
+        model: One per sample.
+        baseline: One per sample, None where the scorer has no baseline.
+    """
+
+    model: list[float]
+    baseline: list[float] | None
 
 
 def create_batches(
@@ -42,7 +56,8 @@ def evaluate(
     *,
     description: str,
     collectors: Sequence[Collector] = (),
-) -> list[float]:
+    baseline_collectors: Sequence[Collector] = (),
+) -> SplitScores:
     """Score every sample of a split once, whatever the number of processes.
 
     Args:
@@ -51,15 +66,13 @@ def evaluate(
         batches: What :func:`create_batches` gives for it.
         description: What the progress bar says.
         collectors: Filled with all maps, those of other processes included.
-
-    Returns:
-        One score per sample, in the split's order.
+        baseline_collectors: The same with the maps of the scorer's baseline.
 
     Raises:
         UserError: A file cannot be read, or a score is not finite.
     """
     runtime = scorer.runtime
-    scores: dict[int, float] = {}
+    scores: dict[int, list[float]] = {}
     with tqdm(
         total=len(shard(len(dataset), runtime)),
         desc=description,
@@ -68,26 +81,36 @@ def evaluate(
         leave=False,
     ) as bar:
         for batch in batches:
-            scores |= _score_batch(scorer, dataset, batch, collectors)
+            scores |= _score_batch(scorer, dataset, batch, collectors, baseline_collectors)
             bar.update(len(batch["index"]))
-    merged: dict[int, float] = {}
+    merged: dict[int, list[float]] = {}
     for part in gather(runtime, scores):
         merged |= part
-    for collector in collectors:
+    for collector in (*collectors, *baseline_collectors):
         for rank, other in enumerate(gather(runtime, collector)):
             if rank != runtime.global_rank:
                 collector.merge(other)
-    return [merged[index] for index in range(len(dataset))]
+    model, *baseline = zip(*(merged[index] for index in range(len(dataset))), strict=True)
+    return SplitScores(list(model), list(*baseline) if baseline else None)
 
 
 def _score_batch(
-    scorer: Scorer, dataset: AnomalyDataset, batch: Item, collectors: Sequence[Collector]
-) -> dict[int, float]:
+    scorer: Scorer,
+    dataset: AnomalyDataset,
+    batch: Item,
+    collectors: Sequence[Collector],
+    baseline_collectors: Sequence[Collector],
+) -> dict[int, list[float]]:
+    """Index → score of the model and, where there is one, of the baseline."""
     indices = batch["index"].tolist()
     names = [dataset.split.samples[index].name for index in indices]
     scored = scorer.score(batch["image"], names)
-    if collectors:
-        anomaly_maps, masks = scored.anomaly_maps.cpu().numpy(), batch["mask"].numpy()
-        for collector in collectors:
-            collector.update(anomaly_maps, masks, indices)
-    return dict(zip(indices, scored.scores.tolist(), strict=True))
+    pairs = [(scored, collectors), (scored.baseline, baseline_collectors)]
+    found = [(each, takers) for each, takers in pairs if each is not None]
+    for each, takers in found:
+        if takers:
+            anomaly_maps, masks = each.anomaly_maps.cpu().numpy(), batch["mask"].numpy()
+            for collector in takers:
+                collector.update(anomaly_maps, masks, indices)
+    rows = zip(*(each.scores.tolist() for each, _ in found), strict=True)
+    return dict(zip(indices, map(list, rows), strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,11 +12,13 @@ from torch import Tensor
 from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
 from engine.evaluate.reductions import image_scores, pixel_scores
-from engine.hub_files import checkpoint_file
+from engine.hub_files import checkpoint_files
 from engine.runtime.process import Runtime, create_runtime, place
 from engine.snapshot import check_snapshot
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria, resize_maps
+from models.encoder import HiddenStates
+from models.neighbours import neighbour_maps
 from utils.config.criteria import CriterionSpec
 from utils.config.schema import SectionConfig, TestingConfig
 from utils.errors import UserError
@@ -43,20 +46,31 @@ class Reductions:
 
 
 @dataclass(frozen=True)
-class ScoredBatch:
-    """What scoring gives for a batch.
+class Scores:
+    """What is said of a batch.
 
     Attributes:
         scores: (B,), higher is more anomalous.
         anomaly_maps: (B, H, W).
-        images: (B, 3, H, W), normalised.
-        reconstructions: (B, 3, H, W), normalised.
     """
 
     scores: Tensor
     anomaly_maps: Tensor
+
+
+@dataclass(frozen=True)
+class ScoredBatch(Scores):
+    """What scoring gives for a batch.
+
+    Attributes:
+        images: (B, 3, H, W), normalised.
+        reconstructions: (B, 3, H, W), normalised.
+        baseline: What the baseline says of the same images, None without one.
+    """
+
     images: Tensor
     reconstructions: Tensor
+    baseline: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -68,19 +82,30 @@ class Scorer:
 
     Attributes:
         runtime: Device and precision.
-        model: The autoencoder on its device, without Fabric's wrapper: under DDP a forward pass
-            of the wrapper waits for the other processes, which may have fewer images.
+        models: The autoencoder on its device, without Fabric's wrapper: under DDP a forward pass
+            of the wrapper waits for the other processes, which may have fewer images. Those of an
+            ensemble share the first one's frozen encoders.
         criterion: The test criterion.
         reductions: How maps become scores.
         static_batch: Images that every batch is filled up to; None leaves it as it comes. Compiled
             code is made for one size.
+        baseline: For each encoder (M, D) patches of normal images, which images are compared with
+            besides; None for none. See :mod:`engine.evaluate.baseline`.
+        weights: What each model's maps are multiplied by before they are added.
     """
 
     runtime: Runtime
-    model: QFormerAutoencoder
+    models: tuple[QFormerAutoencoder, ...]
     criterion: WeightedCriteria
     reductions: Reductions
     static_batch: int | None = None
+    baseline: tuple[Tensor, ...] | None = None
+    weights: tuple[float, ...] = (1.0,)
+
+    @property
+    def model(self) -> QFormerAutoencoder:
+        """The model, the first one of an ensemble."""
+        return self.models[0]
 
     @torch.inference_mode()
     def score(self, images: Tensor, names: Sequence[str]) -> ScoredBatch:
@@ -93,22 +118,20 @@ class Scorer:
         Raises:
             UserError: A score or a map is not finite; names the image.
         """
-        images = images.to(self.runtime.device)
-        count = len(images)
-        if self.static_batch is not None and count < self.static_batch:
-            filling = images[-1:].expand(self.static_batch - count, -1, -1, -1)
-            images = torch.cat([images, filling])
-        self.model.eval()
-        normalised = normalise(images)
+        count, size = len(images), images.shape[-2:]
+        normalised, states = self._encode(images)
         with self.runtime.autocast():
-            reconstructions = self.model(normalised)
+            painted = [model.reconstruct(states) for model in self.models]
         # A perceptual network in bf16 would change scores by two percent (docs/performance.md).
-        maps = self.criterion(normalised, reconstructions.float())
-        scores = image_scores(maps, *self.reductions.image)
-        anomaly_maps = pixel_scores(maps, *self.reductions.pixel)
-        anomaly_maps = resize_maps(anomaly_maps[None, :, None], images.shape[-2:])[0, :, 0]
-        scores, anomaly_maps = scores[:count], anomaly_maps[:count]
-        finite = anomaly_maps.isfinite().all(dim=(1, 2)) & scores.isfinite()
+        reconstructions = [each.float() for each in painted]
+        of_models = self.criterion.compare(normalised, reconstructions)
+        weighted = zip(self.weights, of_models, strict=True)
+        maps = torch.stack([weight * each for weight, each in weighted]).sum(dim=0)
+        scored, baseline = self._reduce(maps[:, :count], size), None
+        if self.baseline is not None:
+            tokens = [each[:count] for each in self.model.patch_tokens(states)]
+            baseline = self._reduce(neighbour_maps(tokens, self.baseline, size), size)
+        finite = scored.anomaly_maps.isfinite().all(dim=(1, 2)) & scored.scores.isfinite()
         if not finite.all():
             bad = [name for name, good in zip(names, finite.tolist(), strict=True) if not good]
             raise UserError(
@@ -116,8 +139,36 @@ class Scorer:
                 "PRECISION = fp32"
             )
         return ScoredBatch(
-            scores, anomaly_maps, normalised[:count], reconstructions[:count].float()
+            scored.scores,
+            scored.anomaly_maps,
+            normalised[:count],
+            torch.stack(reconstructions).mean(dim=0)[:count],
+            baseline,
         )
+
+    @torch.inference_mode()
+    def patch_tokens(self, images: Tensor) -> list[Tensor]:
+        """For each encoder the patches of (B, 3, H, W) uint8 images, (B, patches, D)."""
+        _, states = self._encode(images)
+        return [each[: len(images)] for each in self.model.patch_tokens(states)]
+
+    def _encode(self, images: Tensor) -> tuple[Tensor, list[HiddenStates]]:
+        """Images filled up and normalised, and what the frozen encoders put out."""
+        images = images.to(self.runtime.device)
+        if self.static_batch is not None and len(images) < self.static_batch:
+            filling = images[-1:].expand(self.static_batch - len(images), -1, -1, -1)
+            images = torch.cat([images, filling])
+        for model in self.models:
+            model.eval()
+        normalised = normalise(images)
+        with self.runtime.autocast():
+            return normalised, self.model.hidden_states(normalised)
+
+    def _reduce(self, maps: Tensor, size: Sequence[int]) -> Scores:
+        """Maps (R, B, 1, h, w) as scores, and as anomaly maps of a size."""
+        anomaly_maps = pixel_scores(maps, *self.reductions.pixel)
+        anomaly_maps = resize_maps(anomaly_maps[None, :, None], size)[0, :, 0]
+        return Scores(image_scores(maps, *self.reductions.image), anomaly_maps)
 
 
 def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
@@ -126,23 +177,42 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     Raises:
         UserError: Config, checkpoint or weights are not as they should be.
     """
-    checkpoint = checkpoint_file(config)
-    if not checkpoint.is_file():
-        raise UserError(
-            f"CHECKPOINT_PATH: {checkpoint}: no such file; train first with "
-            f"run_training.py --config {file}, or put a released checkpoint there"
-        )
-    check_snapshot(config, checkpoint, file=file, section="TESTING")
+    checkpoints = checkpoint_files(config)
+    for checkpoint in checkpoints:
+        if not checkpoint.is_file():
+            raise UserError(
+                f"CHECKPOINT_PATH: {checkpoint}: no such file; train first with "
+                f"run_training.py --config {file}, or put a released checkpoint there"
+            )
+        check_snapshot(config, checkpoint, file=file, section="TESTING")
     runtime = create_runtime(config)
-    model = build_autoencoder(config, checkpoint)
-    model.drop_unused_blocks()
+    models = _build_models(config, checkpoints)
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
-    place(runtime, model)
+    for module in models:
+        place(runtime, module)
     place(runtime, criterion, keep_frozen=True)
     return Scorer(
         runtime,
-        model,
+        models,
         criterion,
         Reductions.of(config),
         static_batch=config.batch_size_test if config.compile else None,
+        weights=(1 / len(models),) * len(models),
     )
+
+
+def _build_models(
+    config: TestingConfig, checkpoints: Sequence[Path]
+) -> tuple[QFormerAutoencoder, ...]:
+    """A model for each checkpoint; the frozen encoders are in memory once."""
+    models: list[QFormerAutoencoder] = []
+    for checkpoint in checkpoints:
+        model = build_autoencoder(config, checkpoint)
+        model.drop_unused_blocks()
+        if models and not model.share_encoders(models[0]):
+            raise UserError(
+                f"CHECKPOINT_PATH: {checkpoint} holds other weights of a frozen encoder than "
+                f"{checkpoints[0]}; an ensemble has the same encoders"
+            )
+        models.append(model)
+    return tuple(models)

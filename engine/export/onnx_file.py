@@ -44,14 +44,17 @@ def export(config: Config, output: Path, precision: Precision) -> None:
         precision: How weights are stored; what is computed with them is fp32 in either.
 
     Raises:
-        UserError: A package is missing, the file is there already or cannot be written, or its
-            scores or maps differ from prediction's by more than the tolerance.
+        UserError: A package is missing, there are several checkpoints, the file is there already or
+            cannot be written, or its scores or maps differ from prediction's by more than the
+            tolerance.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         optional_package(package, "is needed to export", "onnx")
     if output.exists():
         raise UserError(f"--output: {shown(output)} is there already; delete it, or give another")
     settings = config.need_testing()
+    if len(settings.checkpoints) > 1:
+        raise UserError("CHECKPOINT_PATH: names several checkpoints; one file holds one of them")
     calibration = load_calibration(settings)
     if calibration is None:
         logger.warning("the file will hold no threshold: run_test.py learns one")

@@ -20,6 +20,9 @@ from engine.metrics.histogram import Curve, SortedScores
 Interval = list[float] | None
 """[low, high]; None where no replicate has both classes, or there is nothing to draw."""
 
+Replicates = dict[str, Array]
+"""Metric → its value in each replicate; those that lack a class are left out."""
+
 Level = Literal["image", "volume", "patient"]
 _METRICS: Mapping[Level, Mapping[str, Metric]] = {
     "image": {"image_auroc": auroc, "image_ap": average_precision, "image_f1_max": f1_max},
@@ -38,15 +41,30 @@ _MAX_BINS = 4096
 _IMAGES = 64
 
 
-def _intervals(curves: Iterable[Curve], metrics: Mapping[str, Metric]) -> dict[str, Interval]:
-    """2.5 % and 97.5 % percentiles; replicates that lack a class are left out."""
+def _replicates(curves: Iterable[Curve], metrics: Mapping[str, Metric]) -> Replicates:
     values = [
         [metric(curve) for metric in metrics.values()] for curve in curves if curve.has_both_classes
     ]
-    if not values:
-        return dict.fromkeys(metrics)
-    bounds = np.percentile(values, [2.5, 97.5], axis=0)  # (2, metrics)
-    return dict(zip(metrics, bounds.T.tolist(), strict=True))
+    columns = np.reshape(values, (len(values), len(metrics))).T
+    return dict(zip(metrics, columns, strict=True))
+
+
+def intervals(replicates: Replicates) -> dict[str, Interval]:
+    """2.5 % and 97.5 % percentiles of each metric."""
+    return {
+        name: np.percentile(values, [2.5, 97.5]).tolist() if len(values) else None
+        for name, values in replicates.items()
+    }
+
+
+def difference_intervals(one: Replicates, other: Replicates) -> dict[str, Interval]:
+    """95 % intervals of how much better one scoring is than another, on the same images.
+
+    Args:
+        one: Its replicates.
+        other: Those of the same labels, groups and seed: each replicate holds the same images.
+    """
+    return intervals({name: values - other[name] for name, values in one.items()})
 
 
 def score_intervals(
@@ -58,7 +76,22 @@ def score_intervals(
     seed: int = 0,
     replicates: int = 1000,
 ) -> dict[str, Interval]:
-    """95 % intervals of ``image_auroc``, ``image_ap`` and ``image_f1_max``, or of a higher level.
+    """95 % intervals of the metrics of :func:`score_replicates`."""
+    return intervals(
+        score_replicates(labels, scores, groups, level=level, seed=seed, replicates=replicates)
+    )
+
+
+def score_replicates(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    groups: Sequence[str],
+    *,
+    level: Level = "image",
+    seed: int = 0,
+    replicates: int = 1000,
+) -> Replicates:
+    """Replicates of ``image_auroc``, ``image_ap`` and ``image_f1_max``, or of a higher level.
 
     As many groups are drawn as there are, with replacement.
 
@@ -73,7 +106,7 @@ def score_intervals(
     """
     sorted_scores = SortedScores(labels, scores)
     weights = _draws(groups, seed, replicates)
-    return _intervals(map(sorted_scores.curve, weights), _METRICS[level])
+    return _replicates(map(sorted_scores.curve, weights), _METRICS[level])
 
 
 def mean_interval(
@@ -153,9 +186,13 @@ class PixelBootstrap:
         """Add all that another bootstrap of the same seed and replicates has seen."""
         self._bins.merge(other._bins)
 
+    def replicates(self) -> Replicates:
+        """Of ``pixel_auroc``, ``pixel_ap``, ``pixel_f1_max`` and ``pixel_aupro``."""
+        return _replicates(map(self._curve, range(self._replicates)), _PIXEL_METRICS)
+
     def intervals(self) -> dict[str, Interval]:
-        """Intervals of ``pixel_auroc``, ``pixel_ap``, ``pixel_f1_max`` and ``pixel_aupro``."""
-        return _intervals(map(self._curve, range(self._replicates)), _PIXEL_METRICS)
+        """Intervals of the same metrics."""
+        return intervals(self.replicates())
 
     def _curve(self, replicate: int) -> Curve:
         rows = range(replicate, len(self._bins.counts), self._replicates)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from datasets.folders.find import NORMAL
 from engine.metrics.bins import ordered_keys
-from engine.metrics.bootstrap import Interval, PixelBootstrap
+from engine.metrics.bootstrap import Interval, PixelBootstrap, Replicates, intervals
 from engine.metrics.curves import aupro, region_weights, threshold_metrics
 from engine.metrics.histogram import ScoreHistogram
 
@@ -76,9 +76,13 @@ class PixelMetrics:
             "pixel_aupro": aupro(curve) if curve.has_both_classes else None,
         }
 
+    def replicates(self) -> Replicates:
+        """Those of the metrics that have an interval; empty without a bootstrap."""
+        return self._bootstrap.replicates() if self._bootstrap else {}
+
     def intervals(self) -> dict[str, Interval]:
-        """95 % intervals of the metrics that have one; empty without replicates."""
-        return self._bootstrap.intervals() if self._bootstrap else {}
+        """95 % intervals of the same metrics."""
+        return intervals(self.replicates())
 
 
 class NormalPixels:

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets.folders.find import ANOMALOUS, Split
-from engine.metrics.bootstrap import score_intervals
+from engine.metrics.bootstrap import (
+    difference_intervals,
+    intervals,
+    score_intervals,
+    score_replicates,
+)
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import confusion, image_metrics
 
@@ -50,3 +55,42 @@ def run_metrics(
         "confusion": confusion(labels, scores, threshold) if threshold is not None else None,
         "aupro_convention": "8-connected regions, FPR up to 0.3, divided by 0.3",
     }
+
+
+def add_baseline_metrics(
+    metrics: Metrics,
+    labels: Sequence[int],
+    groups: Sequence[str],
+    model: tuple[Sequence[float], PixelMetrics],
+    baseline: tuple[Sequence[float], PixelMetrics],
+    *,
+    seed: int,
+) -> None:
+    """Put ``baseline_*`` and ``difference_*`` beside the model's metrics, with their intervals.
+
+    A difference is that of model less baseline, of each metric that has an interval. In each
+    replicate both are measured on the same images: the comparison is a paired one.
+
+    Args:
+        metrics: Of the model, see :func:`run_metrics`.
+        labels: One per image.
+        groups: What the bootstrap draws, one name per image.
+        model: Its scores, one per image, and its pixel metrics.
+        baseline: The same of the baseline.
+        seed: Seed of the bootstrap, that of the pixel metrics.
+    """
+    replicates = [
+        score_replicates(labels, scores, groups, seed=seed) | pixel.replicates()
+        for scores, pixel in (model, baseline)
+    ]
+    values = image_metrics(labels, baseline[0]) | baseline[1].compute()
+    bounds = intervals(replicates[1])
+    differences = difference_intervals(*replicates)
+    metrics |= {f"baseline_{name}": value for name, value in values.items()}
+    metrics |= {f"difference_{name}": _less(metrics[name], values[name]) for name in differences}
+    metrics["intervals_95"] |= {f"baseline_{name}": each for name, each in bounds.items()}
+    metrics["intervals_95"] |= {f"difference_{name}": each for name, each in differences.items()}
+
+
+def _less(model: float | None, baseline: float | None) -> float | None:
+    return None if model is None or baseline is None else model - baseline

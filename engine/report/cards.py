@@ -20,7 +20,8 @@ def test_card(run: TestRun, index: int, case: Case) -> dict[str, object]:
     label, score = run.split.labels[index], run.scores[index]
     called = None if run.threshold is None else int(score >= run.threshold)
     decided = verdict(label, called)
-    return _card(case, run.colours, run.pixel_threshold) | {
+    baseline = run.baseline.colours if run.baseline else None
+    return _card(case, run.colours, run.pixel_threshold, baseline) | {
         "score": score,
         "verdict": decided,
         "group": NAMES[label] if called is None else decided,
@@ -48,7 +49,12 @@ def verdict(label: int | None, called: int | None) -> str:
     return ("t" if called == label else "f") + ("p" if called else "n")
 
 
-def _card(case: Case, colours: ColourScale, pixel_threshold: float | None) -> dict[str, object]:
+def _card(
+    case: Case,
+    colours: ColourScale,
+    pixel_threshold: float | None,
+    baseline: ColourScale | None = None,
+) -> dict[str, object]:
     above = None if pixel_threshold is None else case.anomaly_map >= pixel_threshold
     height, width = case.image.shape[:2]
     return {
@@ -59,6 +65,9 @@ def _card(case: Case, colours: ColourScale, pixel_threshold: float | None) -> di
         "image": picture(case.image),
         "reconstruction": picture(case.reconstruction),
         "map": picture(map_layer(case.anomaly_map, colours)),
+        "baseline": None
+        if baseline is None or case.baseline_map is None
+        else picture(map_layer(case.baseline_map, baseline)),
         "mask_path": None if case.mask is None else outline_path(case.mask),
         "threshold_path": None if above is None else outline_path(above),
     }
@@ -68,6 +77,9 @@ def gallery_note(run: TestRun, shown: Sequence[int]) -> str:
     """What the reader of a test's gallery must know of the choice of its images."""
     num_shown, num_all = len(shown), len(run.scores)
     note = shown_note(num_shown, num_all)
+    if shown and run.baseline:
+        low, high = run.baseline.colours.low, run.baseline.colours.high
+        note += f" Maps of the baseline have the same colours from {low:.4g} to {high:.4g}."
     if not shown or num_shown == num_all:
         return note
     if each := num_shown // GALLERY_PART:

@@ -1,4 +1,4 @@
-"""The table of metrics in the report of a test."""
+"""The rows of a report's tables of metrics: names, values, intervals, what they mean."""
 
 from __future__ import annotations
 
@@ -50,3 +50,17 @@ def metrics_note(metrics: Metrics, *, has_masks: bool) -> str:
     elif not has_masks:
         note += " The set has no masks, so that pixel metrics are not defined."
     return note
+
+
+def comparison_rows(
+    metrics: Metrics,
+) -> list[tuple[str, float | None, float | None, float | None, tuple[float, float] | None]]:
+    """Name, model, baseline, difference and its 95 % interval."""
+    rows = []
+    for key in (key for key in metrics if key.startswith("difference_")):
+        name = key.removeprefix("difference_")
+        kind, _, short = name.partition("_")
+        values = (metrics[name], metrics[f"baseline_{name}"], metrics[key])
+        title = f"{kind.title()} {_EXPLANATIONS[short][0]}"
+        rows.append((title, *values, metrics["intervals_95"][key]))
+    return rows

@@ -12,14 +12,14 @@ from engine.evaluate.cases import Case
 from engine.metrics.run_metrics import Metrics
 from engine.report.cards import gallery_note, prediction_card, shown_note, test_card
 from engine.report.charts import NAMES, chart_svg, histogram_figure, precision_recall_figure
-from engine.report.metric_rows import metric_rows, metrics_note
+from engine.report.metric_rows import comparison_rows, metric_rows, metrics_note
 from engine.report.render import render
 from engine.report.runs import PredictionRun, TestRun
 from engine.report.volume_cards import volume_cards, volumes_note
 from engine.report.volumes import ScoredVolume
 from engine.runtime.versions import versions
 from utils.checkpoints import write_text
-from utils.config.load import ini_text
+from utils.config.load import as_text, ini_text
 from utils.config.schema import TestingConfig
 from utils.run_files import same_folder
 
@@ -73,6 +73,7 @@ def write_report(
         cards_note=gallery_note(run, list(cases)),
         metrics=list(rows.values()),
         metrics_note=metrics_note(metrics, has_masks=run.split.has_masks),
+        comparison=comparison_rows(metrics) if run.baseline else [],
         setup=[("seed", str(metrics["seed"])), *metrics["versions"].items()],
         config_text=ini_text(run.config),
     )
@@ -158,7 +159,7 @@ def _model(settings: TestingConfig) -> list[tuple[str, str]]:
     size = f"{settings.resize} × {settings.resize} pixels"
     return [
         ("Model", f"Q-Former Autoencoder on {', '.join(settings.model_name)}, {size}"),
-        ("Checkpoint", str(settings.checkpoint_path)),
+        ("Checkpoint", as_text(settings.checkpoint_path)),
     ]
 
 

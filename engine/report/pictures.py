@@ -26,7 +26,8 @@ from utils.plots import COLOUR_MAP, save_figure
 MASK_COLOUR, THRESHOLD_COLOUR = "#7df9ff", "#ffffff"
 OPACITY = 0.75
 
-# 200 images of three pictures each stay below 20 MB, in base64, whatever they show.
+# 200 images of three pictures each stay below 20 MB, in base64, whatever they show; the smooth
+# map of a baseline adds little.
 _PICTURE_BYTES = 22_000
 _QUALITIES = (88, 75, 60, 40, 20, 0)
 _PICTURE_SIDE = 320
@@ -122,6 +123,7 @@ def plot_cases(
     path: Path,
     *,
     pixel_threshold: float | None = None,
+    baseline_colours: ColourScale | None = None,
 ) -> None:
     """Images, reconstructions and anomaly maps, alone and on the image with outlines.
 
@@ -130,9 +132,11 @@ def plot_cases(
         colours: The scale of all maps.
         path: The PNG file.
         pixel_threshold: Pixels with this score or above are outlined; none without one.
+        baseline_colours: The scale of the baseline's maps, where the cases have them.
     """
     rows = [(kind, case) for kind, each in cases.items() for case in each]
-    titles = ("image", "reconstruction", "anomaly map", "map on image")
+    titles = ["image", "reconstruction", "anomaly map", "map on image"]
+    titles += ["baseline's map,\nown scale"] if baseline_colours else []
     figure = Figure(figsize=(1.6 * len(titles) + 2.2, 1.4 * len(rows) + 0.7), layout="constrained")
     # Layout engines do not count labels that stand beside the axes: room is kept for them.
     figure.set_layout_engine("constrained", rect=(0.05, 0, 0.95, 1))
@@ -149,6 +153,9 @@ def plot_cases(
             _outline(axes[3], case.mask, MASK_COLOUR, "-")
         if pixel_threshold is not None:
             _outline(axes[3], case.anomaly_map >= pixel_threshold, THRESHOLD_COLOUR, ":")
+        if baseline_colours and case.baseline_map is not None:
+            low, high = baseline_colours.low, baseline_colours.high
+            axes[4].imshow(case.baseline_map, COLOUR_MAP, vmin=low, vmax=high)
     for axis in grid.flat:
         axis.set(xticks=[], yticks=[], frame_on=False)
     for axis, title in zip(grid[0], titles, strict=True):

@@ -14,6 +14,19 @@ from utils.config.load import Config
 
 
 @dataclass(frozen=True)
+class BaselineRun:
+    """What a baseline says of the same images.
+
+    Attributes:
+        scores: One per image.
+        colours: The colour scale of its maps, from normal test images: for display only.
+    """
+
+    scores: list[float]
+    colours: ColourScale
+
+
+@dataclass(frozen=True)
 class TestRun:
     """A finished test run, as its files and its report show it.
 
@@ -25,6 +38,7 @@ class TestRun:
         threshold: Learnt on validation images, None where there is none.
         colours: The colour scale of all maps.
         pixel_threshold: Pixels with this score or above are outlined; None where there is none.
+        baseline: The same images by the baseline, None where there is none.
     """
 
     __test__ = False
@@ -36,6 +50,7 @@ class TestRun:
     threshold: float | None
     colours: ColourScale
     pixel_threshold: float | None = None
+    baseline: BaselineRun | None = None
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,7 @@ class Trainer:
             "lr": float(self.scheduler.get_last_lr()[0]),
             "seconds": round(seconds, 2),
             "images_per_second": round(losses.num_batches * settings.batch_size_train / seconds, 2),
+            "query_std": self.model.junction.query_std(),
         }
 
     def _validate(self) -> Row:
@@ -153,7 +154,7 @@ class Trainer:
             self.validation_batches,
             description="validation",
             collectors=[pixel] if split.has_masks else [],
-        )
+        ).model
         metrics = image_metrics(split.labels, scores)
         if split.has_masks:
             metrics |= pixel.compute()

@@ -76,7 +76,7 @@ def create_trainer(config: Config) -> Trainer:
         validation_batches=create_batches(fabric, validation, settings, persistent=True),
         scorer=Scorer(
             fabric,
-            model,
+            (model,),
             val_criterion,
             Reductions.of(settings),
             static_batch=settings.batch_size_test if settings.compile else None,

@@ -21,7 +21,11 @@ VALIDATION_COLUMNS = (
     "val_pixel_f1_max",
     "val_pixel_aupro",
 )
-COLUMNS = ("epoch", "train_loss", "lr", "seconds", "images_per_second", *VALIDATION_COLUMNS)
+COLUMNS = (
+    *("epoch", "train_loss", "lr", "seconds", "images_per_second"),
+    *VALIDATION_COLUMNS,
+    "query_std",
+)
 # A folder may move, and other slices may be background; what is compared is which images count.
 _MAY_DIFFER = {"TRAIN_DATA_PATH", "VAL_DATA_PATH", "MIN_FOREGROUND"}
 

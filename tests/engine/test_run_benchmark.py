@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
 import pytest
 
 from engine.benchmark import runs as module
@@ -105,6 +106,15 @@ def test_two_seeds_and_a_config_that_fails(tiny, tmp_path, in_process, capsys, m
     row = markdown_row(output, "tiny")
     values = [100 * each["pixel_auroc"] for each in metrics]
     assert row["pixel AUROC"] == f"{mean(values):.2f} ± {stdev(values):.2f}"
+    aurocs = np.array([100 * each["image_auroc"] for each in metrics])
+    bounds = [each["intervals_95"]["image_auroc"] for each in metrics]
+    of_images = 100 * np.mean([(high - low) / 2 for low, high in bounds])
+    # Of two runs, Student's t is 12.7: two seeds say little.
+    of_seeds = 12.7062 * aurocs.std(ddof=1) / np.sqrt(2)
+    half = np.sqrt(of_images**2 + of_seeds**2)
+    low, high = max(aurocs.mean() - half, 0), min(aurocs.mean() + half, 100)
+    assert row["pooled 95 % interval"] == f"{low:.1f} to {high:.1f}"
+    assert markdown_row(output, "bad")["pooled 95 % interval"] == "–"
     assert (row["runs"], row["QFAE, paper"], row["PatchCore"]) == ("2 of 2", "94.3", "91.65")
     assert markdown_row(output, "bad")["image AUROC"] == "–"
     assert "One seed" not in (output / "benchmark.md").read_text()

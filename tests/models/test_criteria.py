@@ -95,7 +95,7 @@ def test_shapes_and_zero_for_equal_images(build, name, shape):
 def test_multi_multiplies_upsampled_maps_of_the_patch_sizes(build):
     criterion = build("PERCEPTUAL_VIT_mae_multi").criteria[0]
     images, other = pair()
-    small, large = (criterion.distance(images, other, size) for size in (8, 16))
+    small, large = (criterion.distances(images, [other], size)[0] for size in (8, 16))
     assert small.shape == (2, 2, 1, 4, 4)
     upsampled = [
         F.interpolate(maps[:, :, 0], size=(32, 32), mode="bilinear", align_corners=False)

@@ -67,10 +67,10 @@ def test_unused_blocks_can_be_dropped(weights):
     sizes = {"img_size": 32, "patch_size": 8, "block_indices": [3, 1]}
     encoder = Encoder("test_vit", state_dict=weights, **sizes)
     images = torch.randn(1, 3, 32, 32)
-    before, held = encoder(images), len(encoder.model.blocks)
+    before, held = encoder.project(encoder(images)), len(encoder.model.blocks)
     encoder.drop_unused_blocks()
     assert (held, len(encoder.model.blocks)) == (6, 4)
-    assert torch.equal(encoder(images), before)
+    assert torch.equal(encoder.project(encoder(images)), before)
 
 
 def test_encoder_freezes_the_backbone_and_trains_the_rest(weights):
@@ -86,7 +86,7 @@ def test_encoder_freezes_the_backbone_and_trains_the_rest(weights):
     encoder.train()
     assert not any(module.training for module in encoder.model.modules())
     assert encoder.additional_block.training
-    tokens = encoder(torch.randn(2, 3, 32, 32))
+    tokens = encoder.project(encoder(torch.randn(2, 3, 32, 32)))
     assert tokens.shape == (2, 2 * 17, 10)
     tokens.sum().backward()
     with_gradient = {n.split(".")[0] for n, p in encoder.named_parameters() if p.grad is not None}

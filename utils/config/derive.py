@@ -185,6 +185,7 @@ RULES: dict[str, Rule] = {
     "use_hidden_state": Rule(
         "-2, -4 of 24 blocks, as ratios of the backbone's depth: -1, -2 of 12", _use_hidden_state
     ),
+    "baseline_hstate": Rule("USE_HIDDEN_STATE", lambda known: known.use_hidden_state),
     "junction_dim": Rule(
         "FINAL_PROJ_OUT_FEATURES; where that is not written either, 3/4 of the widest encoder, "
         "as a multiple of 8; the encoder's width where FINAL_PROJ_* is written and empty",

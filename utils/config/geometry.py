@@ -78,6 +78,8 @@ def _encoder_states(
 ) -> Iterator[Contradiction]:
     name = config.model_name[index]
     yield from _states("USE_HIDDEN_STATE", name, geometry, config.use_hidden_state)
+    others = set(getattr(config, "baseline_hstate", ())).difference(config.use_hidden_state)
+    yield from _states("BASELINE_HSTATE", name, geometry, sorted(others))
 
 
 def _widths(

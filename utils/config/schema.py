@@ -8,9 +8,11 @@ there are, and which count, reads it here.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from utils.config import values
 from utils.config.shared import Role, SectionConfig, about, key
+from utils.hub import HubFile
 
 
 class TrainingConfig(SectionConfig):
@@ -74,8 +76,10 @@ class TestingConfig(SectionConfig):
 
     __test__ = False
 
-    checkpoint_path: values.Checkpoint = key(
-        "data", "the trained model: our own file or a published one"
+    checkpoint_path: values.Checkpoints = key(
+        "data",
+        "the trained model: our own file or a published one. Several, of one config with several "
+        "seeds, are an ensemble ([metrics.md](metrics.md#several-seeds-as-one-model))",
     )
     test_data_path: values.Folder = key("data", "`good/` and `Ungood/`, with masks or without")
     max_samples_test: values.Count = key(
@@ -126,6 +130,24 @@ class TestingConfig(SectionConfig):
         "patient; empty: by image",
         None,
     )
+    baseline: values.BaselineName = key(
+        "data",
+        "`nearest_neighbour`: a test scores its images by their distance to the training images, "
+        "on the same frozen encoders, too ([metrics.md](metrics.md))",
+        "none",
+    )
+    baseline_size: values.Count = key(
+        "data", "patches of training images that are kept for it, drawn at random", 12_000
+    )
+    baseline_hstate: values.HiddenStates = key(
+        "data", "blocks of the encoders whose outputs, side by side, describe a patch for it"
+    )
+
+    @property
+    def checkpoints(self) -> tuple[HubFile | Path, ...]:
+        """CHECKPOINT_PATH, one or several."""
+        path = self.checkpoint_path
+        return path if isinstance(path, tuple) else (path,)
 
 
 SCHEMAS: dict[str, type[SectionConfig]] = {"TRAINING": TrainingConfig, "TESTING": TestingConfig}

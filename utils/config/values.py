@@ -89,6 +89,13 @@ def _hub_file(value: Any) -> Any:
     return value
 
 
+def _checkpoints(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    files = tuple(_path(_hub_file(part.strip())) for part in value.split(","))
+    return files if len(files) > 1 else files[0]
+
+
 def _optional(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
@@ -183,7 +190,11 @@ WeightsSources = Annotated[tuple[_Source, ...], _List, _Filled, _says(_WEIGHTS)]
 Folder = Annotated[_Path, _says("the path of a folder")]
 Folders = Annotated[tuple[_Text, ...], _List, _Filled, _says("the path of a folder")]
 ResultsFolder = Annotated[_Path, _says("the path of the folder that results go to")]
-Checkpoint = Annotated[_CheckpointFile, _says(f"the path of a checkpoint, or {_ADDRESS}")]
+Checkpoints = Annotated[
+    HubFile | Path | tuple[HubFile | Path, ...],
+    BeforeValidator(_checkpoints),
+    _says(f"the path of a checkpoint, or {_ADDRESS}; or several, comma-separated"),
+]
 OptionalCheckpoint = Annotated[
     _CheckpointFile | None,
     _Optional,
@@ -213,6 +224,9 @@ Precision = Annotated[
 ImageCache = Annotated[Literal["none", "ram", "disk"], _Lower, _says("none, ram or disk")]
 SliceAxis = Annotated[
     Literal["axial", "coronal", "sagittal"], _Lower, _says("axial, coronal or sagittal")
+]
+BaselineName = Annotated[
+    Literal["none", "nearest_neighbour"], _Lower, _says("none or nearest_neighbour")
 ]
 CheckpointContent = Annotated[Literal["trained", "full"], _Lower, _says("trained or full")]
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from engine.metrics.bins import ordered_keys
-from engine.metrics.bootstrap import PixelBootstrap, mean_interval, poisson_weights, score_intervals
+from engine.metrics.bootstrap import (
+    PixelBootstrap,
+    difference_intervals,
+    mean_interval,
+    poisson_weights,
+    score_intervals,
+    score_replicates,
+)
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import region_weights
 
@@ -187,3 +194,61 @@ def test_intervals_of_volumes_and_patients(level, names):
     for name in names:
         assert found[name] == of_images[name.replace(level, "image")]
     assert score_intervals([], [], [], level=level) == dict.fromkeys(names)
+
+
+def f1_max(labels, scores):
+    return max(f1_score(labels, scores >= each) for each in np.unique(scores))
+
+
+def test_the_interval_of_a_difference_is_that_of_a_slow_paired_bootstrap():
+    labels, one, groups = make_images(count=24)
+    other = one + np.random.default_rng(5).normal(size=24)
+    patients = [f"p{number // 2}" for number in range(24)]
+    metrics = {
+        "image_auroc": roc_auc_score,
+        "image_ap": average_precision_score,
+        "image_f1_max": f1_max,
+    }
+    for names in (groups, patients):
+        each = [score_replicates(labels, s, names, seed=3, replicates=60) for s in (one, other)]
+        members = [np.flatnonzero(np.equal(names, name)) for name in np.unique(names)]
+        generator, differences = np.random.default_rng(3), []
+        for _ in range(60):
+            drawn = generator.integers(len(members), size=len(members))
+            images = np.concatenate([members[group] for group in drawn])
+            differences.append(
+                [
+                    m(labels[images], one[images]) - m(labels[images], other[images])
+                    for m in metrics.values()
+                ]
+            )
+        found = difference_intervals(*each)
+        for name, values in zip(metrics, np.transpose(differences), strict=True):
+            assert found[name] == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=1e-12)
+
+
+def test_the_interval_of_a_difference_of_pixels_is_that_of_repeated_images():
+    maps, masks, names = make_maps()
+    others = maps + np.random.default_rng(4).normal(size=maps.shape).astype(np.float32)
+    # Few different scores, so that bins lose nothing.
+    maps, others = (np.round(each * 4).astype(np.float32) for each in (maps, others))
+    found = [
+        bootstrap_of(each, masks, names, seed=2, replicates=12).replicates()
+        for each in (maps, others)
+    ]
+    weights = np.stack([poisson_weights(name, 2, 12) for name in names], axis=1).astype(int)
+    differences = []
+    for draw in weights:
+        marks = np.repeat(masks, draw, axis=0).ravel()
+        values = [
+            average_precision_score(marks, np.repeat(m, draw, axis=0).ravel())
+            for m in (maps, others)
+        ]
+        differences.append(values[0] - values[1])
+    interval = difference_intervals(*found)["pixel_ap"]
+    assert interval == pytest.approx(np.percentile(differences, [2.5, 97.5]), abs=1e-9)
+
+
+def test_without_replicates_there_is_no_difference():
+    lacking = score_replicates([0, 0], [0.1, 0.2], ["a", "b"])
+    assert difference_intervals(lacking, lacking) == dict.fromkeys(lacking)

@@ -79,9 +79,13 @@ def test_a_run_writes_what_scripts_may_rely_on(tiny, finished):
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert [bool(row["val_image_auroc"]) for row in rows] == [False, True, False, True]
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    # One standard deviation over the queries for each of their channels, then their mean.
+    queries = weights(finished)["junction.queries"][0].numpy()
+    assert float(rows[-1]["query_std"]) == pytest.approx(queries.std(axis=0).mean(), rel=1e-5)
     assert not any(".model." in name for name in weights(finished))
-    # Loss, rate and two times of four epochs, seven metrics of two validations.
-    assert len(set(event_steps(finished))) == len(event_steps(finished)) == 4 * 4 + 2 * 7
+    # Loss, rate, two times and the spread of queries of four epochs, seven metrics of two
+    # validations.
+    assert len(set(event_steps(finished))) == len(event_steps(finished)) == 5 * 4 + 2 * 7
     config = tiny("N_EPOCHS=1")
     again = load_config(train(config, overwrite=True) / "config.ini")
     assert (again.training, again.testing) == (config.training, config.testing)

@@ -58,7 +58,16 @@ def test_a_backbone_decides(tmp_path, name):
         assert {key: getattr(section, key) for key in expected} == expected
 
 
-def test_the_run_is_derived_from_the_file_and_its_training(tmp_path):
+def test_the_baseline_looks_at_the_blocks_of_the_model(tmp_path: Path) -> None:
+    assert short(tmp_path).need_testing().baseline_hstate == (-1, -2)
+    written = short(tmp_path, "USE_HIDDEN_STATE=-3, 4").need_testing()
+    assert (written.baseline, written.baseline_size) == ("none", 12_000)
+    assert written.baseline_hstate == (-3, 4)
+    apart = short(tmp_path, "BASELINE_HSTATE=2", "BASELINE=NEAREST_NEIGHBOUR").need_testing()
+    assert (apart.baseline, apart.baseline_hstate) == ("nearest_neighbour", (2,))
+
+
+def test_the_run_is_derived_from_the_file_and_its_training(tmp_path: Path) -> None:
     config = short(tmp_path)
     training, testing = config.need_training(), config.need_testing()
     assert training.experiment_name == testing.experiment_name == "case"

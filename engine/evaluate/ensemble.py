@@ -1,0 +1,47 @@
+"""Several checkpoints as one model: their maps on one scale, learnt on validation images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from statistics import fmean
+
+from engine.evaluate.calibration import Calibration, calibration_for
+from engine.evaluate.scorer import Scorer, create_scorer
+from utils.config.load import Config
+from utils.errors import UserError
+
+
+def calibrated_scorer(config: Config) -> tuple[Scorer, Calibration | None]:
+    """The model of [TESTING], or its ensemble, on the device, with its calibration.
+
+    Raises:
+        UserError: Config, checkpoints or weights are not as they should be, or there are no
+            validation images to balance an ensemble on.
+    """
+    settings = config.need_testing()
+    scorer = create_scorer(settings, file=config.file)
+    if len(settings.checkpoints) > 1:
+        scorer = _balanced(scorer, config)
+    return scorer, calibration_for(config, scorer)
+
+
+def _balanced(scorer: Scorer, config: Config) -> Scorer:
+    """An ensemble in which each model's maps are divided by their own median.
+
+    That is of normal validation images, as each model's own calibration keeps it. The average is
+    multiplied by the mean of the medians, so that equal models are one model.
+    """
+    settings, medians = config.need_testing(), []
+    for model, checkpoint in zip(scorer.models, settings.checkpoints, strict=True):
+        own = settings.model_copy(update={"checkpoint_path": checkpoint})
+        alone = replace(scorer, models=(model,), weights=(1.0,))
+        calibration = calibration_for(replace(config, testing=own), alone)
+        if calibration is None:
+            raise UserError(
+                "CHECKPOINT_PATH: names several checkpoints, whose maps are averaged on the scale "
+                "of normal validation images, and there are none; name them as VAL_DATA_PATH in "
+                "[TRAINING], or give one checkpoint"
+            )
+        medians.append(calibration.colours.low)
+    weights = [fmean(medians) / (len(medians) * median) for median in medians]
+    return replace(scorer, weights=tuple(weights))
