@@ -12,6 +12,8 @@ import cv2
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from matplotlib.patheffects import withStroke
@@ -25,6 +27,8 @@ from utils.plots import COLOUR_MAP, save_figure
 # A mask is outlined in cyan, which the colour map lacks, what lies above a threshold in white.
 MASK_COLOUR, THRESHOLD_COLOUR = "#7df9ff", "#ffffff"
 OPACITY = 0.75
+# Of a picture in cases.png; the rest is the gap to the next one.
+_CELL = 0.96
 
 # 200 images of three pictures each stay below 20 MB, in base64, whatever they show; the smooth
 # map of a baseline adds little.
@@ -138,33 +142,48 @@ def plot_cases(
     titles = ["image", "reconstruction", "anomaly map", "map on image"]
     titles += ["baseline's map,\nown scale"] if baseline_colours else []
     figure = Figure(figsize=(1.6 * len(titles) + 2.2, 1.4 * len(rows) + 0.7), layout="constrained")
-    # Layout engines do not count labels that stand beside the axes: room is kept for them.
-    figure.set_layout_engine("constrained", rect=(0.05, 0, 0.95, 1))
-    grid = figure.subplots(len(rows), len(titles), squeeze=False)
-    for axes, (kind, case) in zip(grid, rows, strict=True):
+    # One pair of axes for all: a hundred take seconds to lay out.
+    axes = figure.subplots()
+    names = []
+    for number, (kind, case) in enumerate(rows):
         truth = "anomalous" if case.label else "normal"
-        title = f"{kind}: {truth}\n{Path(case.name).stem[-24:]}\nscore {case.score:.4g}"
-        axes[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=7)
-        axes[0].imshow(case.image)
-        axes[1].imshow(case.reconstruction)
-        shown = axes[2].imshow(case.anomaly_map, COLOUR_MAP, vmin=colours.low, vmax=colours.high)
-        axes[3].imshow(overlay(case.image, case.anomaly_map, colours))
-        if case.mask is not None:
-            _outline(axes[3], case.mask, MASK_COLOUR, "-")
-        if pixel_threshold is not None:
-            _outline(axes[3], case.anomaly_map >= pixel_threshold, THRESHOLD_COLOUR, ":")
+        names.append(f"{kind}: {truth}\n{Path(case.name).stem[-24:]}\nscore {case.score:.4g}")
+        pictures = [
+            case.image,
+            case.reconstruction,
+            _coloured(case.anomaly_map, colours),
+            overlay(case.image, case.anomaly_map, colours),
+        ]
         if baseline_colours and case.baseline_map is not None:
-            low, high = baseline_colours.low, baseline_colours.high
-            axes[4].imshow(case.baseline_map, COLOUR_MAP, vmin=low, vmax=high)
-    for axis in grid.flat:
-        axis.set(xticks=[], yticks=[], frame_on=False)
-    for axis, title in zip(grid[0], titles, strict=True):
-        axis.set_title(title, fontsize=9)
-    figure.colorbar(shown, ax=grid, aspect=90, extend="max", label="anomaly score of a pixel")
+            pictures.append(_coloured(case.baseline_map, baseline_colours))
+        for column, each in enumerate(pictures):
+            axes.imshow(each, extent=(column, column + _CELL, number + _CELL, number))
+        if case.mask is not None:
+            _outline(axes, (3, number), case.mask, MASK_COLOUR, "-")
+        if pixel_threshold is not None:
+            above = case.anomaly_map >= pixel_threshold
+            _outline(axes, (3, number), above, THRESHOLD_COLOUR, ":")
+    axes.set(xlim=(0, len(titles)), ylim=(len(rows), 0), frame_on=False)
+    axes.set_xticks([each + _CELL / 2 for each in range(len(titles))], titles, fontsize=9)
+    axes.set_yticks([each + _CELL / 2 for each in range(len(rows))], names, fontsize=7)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    scale = ScalarMappable(Normalize(colours.low, colours.high), COLOUR_MAP)
+    figure.colorbar(scale, ax=axes, aspect=90, extend="max", label="anomaly score of a pixel")
     save_figure(figure, path)
 
 
-def _outline(axes: Axes, region: NDArray[np.bool_], colour: str, style: str) -> None:
+def _coloured(anomaly_map: NDArray[np.float32], colours: ColourScale) -> NDArray[np.uint8]:
+    """An (H, W) map as an (H, W, 4) picture."""
+    return ScalarMappable(Normalize(colours.low, colours.high), COLOUR_MAP).to_rgba(
+        anomaly_map, bytes=True
+    )
+
+
+def _outline(
+    axes: Axes, corner: tuple[int, int], region: NDArray[np.bool_], colour: str, style: str
+) -> None:
     halo = [withStroke(linewidth=2.4, foreground="black")]
     for line in outlines(region):
-        axes.add_patch(Polygon(line[:, 0], fill=False, ec=colour, ls=style, path_effects=halo))
+        # From (x, y) of pixels to the cell that the picture fills.
+        points = corner + (line[:, 0] + 0.5) * _CELL / region.shape[::-1]
+        axes.add_patch(Polygon(points, fill=False, ec=colour, ls=style, path_effects=halo))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import configparser
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -56,9 +58,23 @@ def predictor(config: Config) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def exported(config: Config) -> Path:
+def program() -> list[torch.onnx.ONNXProgram]:
+    """What torch.onnx.export has made for `exported`: it takes half a minute, once is enough."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def exported(config: Config, program: list[torch.onnx.ONNXProgram]) -> Path:
     file = Path(config.file).parent / "new" / "model.onnx"
-    export(config, file, "fp32")
+    torch_export = torch.onnx.export
+
+    def kept(*arguments: Any, **options: Any) -> torch.onnx.ONNXProgram | None:
+        program.append(torch_export(*arguments, **options))
+        return program[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", kept)
+        export(config, file, "fp32")
     return file
 
 
@@ -128,18 +144,23 @@ def test_the_file_names_no_folder_of_this_machine(exported: Path) -> None:
 
 
 def test_the_script_halves_the_file_with_weights_in_fp16(
-    exported: Path, config: Config, predictor: Predictor, tmp_path: Path
+    exported: Path,
+    program: list[torch.onnx.ONNXProgram],
+    config: Config,
+    predictor: Predictor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     file = tmp_path / "half.onnx"
     arguments = ["--config", config.file, "--output", str(file), "--precision", "fp16"]
-    run = subprocess.run(
-        [sys.executable, ROOT / "export_model.py", *arguments], capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: program[0])
+    monkeypatch.setattr(sys, "argv", ["export_model.py", *arguments])
+    runpy.run_path(str(ROOT / "export_model.py"))["main"]()
     assert file.stat().st_size < 0.56 * exported.stat().st_size
     lines = re.findall(
         r"^\d+ × \d+ pixels, read with (\w+): score \S+, differs by (\S+), its map by (\S+)$",
-        run.stdout,
+        capsys.readouterr().out,
         re.MULTILINE,
     )
     assert [reader for reader, *_ in lines] == ["Pillow", "OpenCV"] * 3
@@ -205,6 +226,7 @@ STAND_INS = {
     "MODEL_NAME": "test_vit",
     "PERCEPTUAL_MODEL_NAME": "test_vit",
     "RESIZE": "112",
+    "PERCEPTUAL_PATCH_SIZE_VAL": "16, 28",
     "DECODER_DEPTH": "1",
 }
 RANDOM = ["MODEL_WEIGHTS=random", "PERCEPTUAL_WEIGHTS=random", "DEVICE=cpu", "PRECISION=fp32"]
@@ -219,10 +241,8 @@ def architectures() -> list[object]:
         keys = {**parser["DEFAULT"], **parser["TESTING"]}
         same = [key for key in keys if not key.endswith(("_path", "_name", "num_workers"))]
         found.setdefault(str({key: keys[key] for key in same}), []).append(file.stem)
-    # Each takes a quarter of a minute: those that differ most run with every test.
-    marks = {
-        name: () if name in ("brain", "demo") else pytest.mark.slow for name, *_ in found.values()
-    }
+    # Each takes a quarter of a minute: the published one runs with every test.
+    marks = {name: () if name == "brain" else pytest.mark.slow for name, *_ in found.values()}
     return [
         pytest.param(names[0], id="=".join(names), marks=marks[names[0]])
         for names in found.values()
