@@ -89,7 +89,7 @@ def prepare(settings: SectionConfig, batch: int, *, as_published: bool) -> Setup
     else:
         model.drop_unused_blocks()
     place(fabric, model)
-    place(fabric, criterion, keep_frozen=True)
+    place(fabric, criterion)
     watch = Stopwatch(fabric.device)
     for module, part in ((model.junction, "Q-Former"), (model.decoder, "decoder")):
         watch.watch(module, part)

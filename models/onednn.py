@@ -87,11 +87,15 @@ class OneDnnPatchProjection(nn.Conv2d):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, C, H, W) → (B, D, H/p, W/p)."""
-        if not _suits(inputs, self.weight):
+        if inputs.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(inputs)
         height, width = self.kernel_size
         patches = rearrange(inputs, "b c (y p) (x q) -> b y x (c p q)", p=height, q=width)
-        tokens = _LinearFunction.apply(patches, self.weight.flatten(1), self.bias, False)
+        weight = self.weight.flatten(1)
+        if _suits(patches, weight):
+            tokens = _LinearFunction.apply(patches, weight, self.bias, False)
+        else:
+            tokens = F.linear(patches, weight, self.bias)
         return tokens.permute(0, 3, 1, 2)
 
 

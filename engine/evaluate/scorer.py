@@ -122,9 +122,8 @@ class Scorer:
         normalised, states = self._encode(images)
         with self.runtime.autocast():
             painted = [model.reconstruct(states) for model in self.models]
-        # A perceptual network in bf16 would change scores by two percent (docs/performance.md).
-        reconstructions = [each.float() for each in painted]
-        of_models = self.criterion.compare(normalised, reconstructions)
+            reconstructions = [each.float() for each in painted]
+            of_models = self.criterion.compare(normalised, reconstructions)
         weighted = zip(self.weights, of_models, strict=True)
         maps = torch.stack([weight * each for weight, each in weighted]).sum(dim=0)
         scored, baseline = self._reduce(maps[:, :count], size), None
@@ -190,7 +189,7 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
     for module in models:
         place(runtime, module)
-    place(runtime, criterion, keep_frozen=True)
+    place(runtime, criterion)
     return Scorer(
         runtime,
         models,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 
 from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def choose_device(name: str, processes: int) -> torch.device:
@@ -46,6 +50,11 @@ def set_precision(name: str, device: torch.device) -> str:
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if precision != "fp32" else "highest")
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    if device.type == "cpu" and precision == "bf16" and not _cpu_has_bf16():
+        logger.warning(
+            "PRECISION = bf16: this processor has no products in bf16 and is slower so; set "
+            "PRECISION = fp32"
+        )
     return precision
 
 
@@ -53,9 +62,13 @@ def choose_precision(name: str, device: torch.device) -> str:
     """``bf16``, ``tf32`` or ``fp32``: PRECISION, or what ``auto`` is on a device."""
     if name != "auto":
         return name
-    return "bf16" if device.type == "cuda" and _bf16_in_hardware() else "fp32"
+    # Older cards emulate it, slower than fp32. On a CPU it is never taken by itself: on one it pays
+    # with large networks alone (docs/performance.md), and results would depend on the processor.
+    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if on_gpu else "fp32"
 
 
-def _bf16_in_hardware() -> bool:
-    # Older cards emulate it, slower than fp32.
-    return torch.cuda.is_bf16_supported(including_emulation=False)
+def _cpu_has_bf16() -> bool:
+    # The last one is ARM's.
+    known = torch.cpu.get_capabilities()
+    return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -86,20 +86,19 @@ def create_runtime(config: SectionConfig) -> Runtime:
 
 
 def place(runtime: Runtime, module: nn.Module, *, keep_frozen: bool = False) -> None:
-    """Move a module to the device; in bf16, its frozen linear layers are stored in bf16.
+    """Move a module to the device; in bf16, its frozen linear layers and convolutions are stored so.
 
     Autocast would round those weights in every forward pass, to the same numbers.
 
     Args:
         runtime: Device and precision.
         module: A model or a criterion.
-        keep_frozen: Leave frozen weights as they are, where they are going to be saved, or used
-            without autocast.
+        keep_frozen: Leave frozen weights as they are, where they are going to be saved.
     """
     module.to(runtime.device)
     if computes_in_bf16(runtime) and not keep_frozen:
         for part in module.modules():
-            if isinstance(part, nn.Linear) and not part.weight.requires_grad:
+            if isinstance(part, nn.Linear | nn.Conv2d) and not part.weight.requires_grad:
                 part.to(torch.bfloat16)
 
 

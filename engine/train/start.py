@@ -108,7 +108,7 @@ def _build(
     loss, validation = build_criteria(settings, specs)
     place(fabric, model, keep_frozen=saves_encoder)
     for criterion in (loss, validation):
-        place(fabric, criterion, keep_frozen=True)
+        place(fabric, criterion)
     return model, loss, validation
 
 

@@ -34,7 +34,7 @@ def scored(golden, config, batch_size=None, *, keep_frozen=False):
     model = build_autoencoder(settings, settings.checkpoint_path).eval()
     (criterion,) = build_criteria(settings, [CriterionSpec.of(settings, "VAL")])
     place(runtime, model, keep_frozen=keep_frozen)
-    place(runtime, criterion, keep_frozen=True)
+    place(runtime, criterion, keep_frozen=keep_frozen)
     scorer = Scorer(runtime, (model,), criterion, Reductions.of(settings), batch_size)
     # Back to the bytes that the golden images were made of.
     images = ((golden["x"] * 0.226 + 0.449) * 255).round().byte()

@@ -74,3 +74,11 @@ def test_auto_takes_bf16_only_where_the_card_has_it(tiny, monkeypatch, in_hardwa
     expected = "bf16" if in_hardware else "fp32"
     assert choose_precision("auto", torch.device("cuda")) == expected
     assert create_runtime(tiny("PRECISION=auto").training).device.type == "cpu"
+
+
+@pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16", "bf16", "avx512_f"])
+def test_bf16_on_a_processor_without_it_is_told(tiny, monkeypatch, caplog, flag):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {flag: True})
+    create_runtime(tiny("PRECISION=bf16").training)
+    told = "this processor has no products in bf16" in caplog.text
+    assert told == (flag == "avx512_f")

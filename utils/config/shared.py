@@ -82,8 +82,8 @@ class RunKeys(Keys):
     num_nodes: values.Count = key("run", "machines", 1)
     precision: values.Precision = key(
         "score",
-        "`auto`: bf16 on a CUDA device that has it, else fp32. In bf16, a test's perceptual "
-        "distance stays in fp32 ([performance.md](performance.md))",
+        "`auto`: bf16 on a CUDA device that has it, else fp32. In bf16, distances of features "
+        "stay in fp32 ([performance.md](performance.md))",
         "auto",
     )
     compile: values.Flag = key(
