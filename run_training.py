@@ -33,7 +33,7 @@ def main() -> None:
 
     config = load_config(arguments.config, arguments.set)
     logger.info("training %s into %s", config.file, config.need_training().results_path)
-    from engine.evaluate.calibration import calibrate_trained
+    from engine.evaluate.calibration import calibrate_trained, tests_own_checkpoint
     from engine.hub_files import pinned
     from engine.train.start import train
 
@@ -42,7 +42,10 @@ def main() -> None:
     calibrate_trained(config)
     logger.info("trained: checkpoints, training.csv and curves.png are in %s", folder)
     if config.testing is not None:
-        overrides = [part for each in arguments.set for part in ("--set", each)]
+        sets = [*arguments.set]
+        if not tests_own_checkpoint(config):
+            sets.append(f"CHECKPOINT_PATH={folder / 'checkpoints' / 'last_ckpt.pth'}")
+        overrides = [part for each in sets for part in ("--set", each)]
         command = ["python", "run_test.py", "--config", config.file, *overrides]
         logger.info("test it with: %s", shlex.join(command))
 

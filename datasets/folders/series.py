@@ -53,7 +53,8 @@ def sources_of(folder: Path) -> list[Source]:
     sources = with_series([*files, *files_below(folder)], problems)
     for path, problem in problems:
         tell_once(f"{shown(path)}: {problem}")
-    return [each for each in sources if isinstance(each, Series) or each in files]
+    directly = set(files)
+    return [each for each in sources if isinstance(each, Series) or each in directly]
 
 
 def files_of(source: Source) -> set[Path]:
