@@ -22,6 +22,8 @@ def main() -> None:
     )
     parser.add_argument("--port", type=int, default=7860, metavar="N", help="default: 7860")
     arguments = parser.parse_args()
+    if not 0 < arguments.port < 65536:
+        parser.error(f"--port {arguments.port}: give a number from 1 to 65535")
 
     # After parsing, so that --help and wrong calls do not wait for torch.
     from utils.config.load import load_config

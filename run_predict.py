@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from utils.config.ini import config_parser
+from utils.config.ini import config_parser, finite
 from utils.errors import run_script
 
 
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, metavar="DIR", help=default)
     several = "instead of CHECKPOINT_PATH; several are an ensemble"
     parser.add_argument("--checkpoints", nargs="+", default=[], metavar="FILE", help=several)
-    parser.add_argument("--threshold", type=float, metavar="X", help="instead of the learnt one")
+    parser.add_argument("--threshold", type=finite, metavar="X", help="instead of the learnt one")
     parser.add_argument("--recursive", action="store_true", help="search subfolders too")
     for option, text in (
         ("--overwrite", "replace the results of another prediction"),

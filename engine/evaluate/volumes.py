@@ -63,9 +63,11 @@ def is_anomalous(
         volume_threshold: Learnt on validation volumes, None where there is none.
         threshold: Of slices, which the worst one is compared with then.
     """
+    if not slice_scores:
+        return None
     if volume_threshold is not None:
         return score >= volume_threshold
-    return None if threshold is None else max(slice_scores, default=0.0) >= threshold
+    return None if threshold is None else max(slice_scores) >= threshold
 
 
 def volume_cells(

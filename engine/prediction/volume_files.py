@@ -99,6 +99,11 @@ class VolumeFiles:
         )
         self._rows.append((str(self._name), *cells, volume.worst_slice, map_path))
         score, predicted, *_ = cells
+        if not volume.scores:
+            logger.warning(
+                "%s: none of its slices shows enough to be scored (MIN_FOREGROUND): no verdict",
+                shown(self._name or volume.sample.path),
+            )
         scored = ScoredVolume(str(self._name), float(score), predicted)
         self.report.finish(scored, volume.scores)
 
@@ -136,7 +141,7 @@ class VolumeFiles:
         # highdicom demands what many files lack, and raises anything.
         except Exception as error:
             raise UserError(
-                f"{shown(series.name)}: a DICOM SEG cannot be written ({error}); the map is"
+                f"{shown(series.name)}: no DICOM SEG is written ({error}), its map is"
             ) from error
 
     def _note_error(self, error: UserError) -> None:

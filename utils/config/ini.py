@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +108,18 @@ def read_ini(path: Path) -> RawConfig:
     sections = {name: {**shared, **keys} for name, keys in found.items() if name in SECTIONS}
     own = {DEFAULT: set(shared)} | {name: set(keys) for name, keys in found.items()}
     return RawConfig(str(path), sections, own)
+
+
+def finite(text: str) -> float:
+    """A number of the command line, NaN and infinity refused.
+
+    Raises:
+        ValueError: It is none; argparse says so.
+    """
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def config_parser(description: str | None) -> argparse.ArgumentParser:

@@ -145,3 +145,15 @@ def test_headers_of_series_are_read_once(tmp_path, monkeypatch):
     )
     check_headers(find_split(tmp_path, key="TEST_DATA_PATH"))
     assert len(read) == len(set(read)) == 4
+
+
+def test_no_file_of_a_folder_is_compared_with_all_others(tmp_path, monkeypatch):
+    for number in range(200):
+        Image.new("L", (2, 2)).save(tmp_path / f"{number}.png")
+    equal, calls = type(tmp_path).__eq__, []
+    monkeypatch.setattr(
+        type(tmp_path), "__eq__", lambda self, other: calls.append(1) or equal(self, other)
+    )
+    assert len(find_normal_images(tmp_path, key="TRAIN_DATA_PATH").samples) == 200
+    # Sorting compares a few times for each; all with all would be 20,000 more.
+    assert len(calls) < 200**2 / 2

@@ -62,3 +62,8 @@ def test_a_volume_is_called_by_its_own_threshold_else_by_its_worst_slice(
     slices = [0.2, 0.8, 0.5]
     called = is_anomalous(0.5, slices, volume_threshold=volume_threshold, threshold=threshold)
     assert called == expected
+
+
+@pytest.mark.parametrize("volume_threshold", [None, 0.5])
+def test_a_volume_of_which_nothing_counts_has_no_verdict(volume_threshold):
+    assert is_anomalous(0.0, [], volume_threshold=volume_threshold, threshold=0.5) is None

@@ -283,7 +283,7 @@ def test_slices_of_background_are_not_counted(run, tmp_path):
     assert len(read(tmp_path / "out/scores.csv")) == 10
     (row,) = run(tmp_path / "scan", keys=["MIN_FOREGROUND=0.5"])
     assert [row[key] for key in ("score", "predicted", "num_slices", "worst_slice")] == [
-        *("0.0", "0", "0", ""),
+        *("0.0", "", "0", ""),
     ]
 
 
