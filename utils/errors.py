@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import re
 import signal
 import sys
@@ -81,6 +82,9 @@ def run_script(
         main: Returns the exit code; None is 0.
         how_to_go_on: What to do after Ctrl-C.
     """
+    # For the stack that signals get from it: oneDNN's kernels use the stack pointer for other ends,
+    # so that a Ctrl-C in one wrote into the heap, and the run aborted (seen on Intel with AMX).
+    faulthandler.enable(file=2)
     try:
         code = main() or 0
     except (KeyboardInterrupt, UserError, RuntimeError) as error:

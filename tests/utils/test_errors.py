@@ -1,0 +1,42 @@
+"""What run_script does for the scripts beside their exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# Where signals share the kernels' stack, an Intel processor with AMX aborts in the first second.
+PRODUCTS = """
+import signal, time
+from utils.errors import run_script
+
+def main():
+    import torch
+    from torch import nn
+    from models.onednn import use_onednn
+
+    layers = nn.Sequential(nn.Linear(192, 96), nn.Linear(96, 64))
+    use_onednn(layers)
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    values, end = torch.randn(8, 5, 192), time.monotonic() + 3
+    with torch.no_grad():
+        while time.monotonic() < end:
+            layers(values)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+run_script(main)
+"""
+
+
+def test_signals_in_the_middle_of_products_break_nothing() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", PRODUCTS],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
