@@ -18,6 +18,11 @@ from utils.checkpoints import write_atomically
 NAME = "QFAE"
 # NIfTI's code for the coordinates of a scanner.
 _SCANNER = 1
+# Of patient and study; the standard has them there, empty where nothing is known.
+_MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
+    *("StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
 
 
 def write_nifti(path: Path, values: NDArray[np.generic], grid: Grid) -> None:
@@ -69,8 +74,11 @@ def write_segmentation(path: Path, mask: NDArray[np.bool_], series: Series, thre
     files = list(dict.fromkeys(plane.path for plane in series.planes))
     sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
     for source in sources:
-        # highdicom asks for it; many files leave it out.
+        # highdicom asks for these, which anonymised files leave out; all but the first may be empty.
         source.setdefault("SliceThickness", series.distance)
+        for keyword in _MAY_BE_EMPTY:
+            if keyword not in source:
+                setattr(source, keyword, "")
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name=NAME, version=version("qfae"), family=codes.cid7162.ArtificialIntelligence
     )

@@ -1,5 +1,7 @@
 """DICOM files as volumes: grouped and sorted by their place in the patient."""
 
+import re
+
 import numpy as np
 import pytest
 from pydicom.uid import generate_uid
@@ -124,7 +126,13 @@ def test_a_localizer_in_the_series_is_a_picture_of_its_own(tmp_path):
         directions=((0, 1, 0), (0, 0, -1)),
     )
     found = group_series(files(tmp_path))
-    assert [len(each.planes) for each in found.series] == [5]
+    ((volume, (told,)),) = [(each, each.findings) for each in found.series]
+    assert len(volume.planes) == 5
+    assert re.fullmatch(
+        r"another orientation or grid: 1 slice at .* mm and on, such as .*localizer\.dcm; "
+        "scored as pictures",
+        told,
+    )
     assert found.pictures == [localizer]
 
 

@@ -79,3 +79,16 @@ def test_a_segmentation_lies_on_the_slices_of_its_series(tmp_path):
     assert segmentation.FrameOfReferenceUID == source.FrameOfReferenceUID
     described = segmentation.get_segment_description(1)
     assert described.algorithm_identification.name == "QFAE"
+
+
+def test_anonymised_files_have_a_segmentation_too(tmp_path):
+    files = write_series(tmp_path / "scan", np.zeros((3, 16, 8), np.uint16))
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        for keyword in ("PatientBirthDate", "PatientSex", "PatientName", "StudyID", "StudyTime"):
+            del dataset[keyword]
+        dataset.save_as(file)
+    (series,) = group_series(files).series
+    mask = np.ones((3, 16, 8), bool)
+    write_segmentation(tmp_path / "seg.dcm", mask, series, "0.5 or more")
+    assert pydicom.dcmread(tmp_path / "seg.dcm").PatientBirthDate == ""
