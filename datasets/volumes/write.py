@@ -74,7 +74,7 @@ def write_segmentation(path: Path, mask: NDArray[np.bool_], series: Series, thre
     files = list(dict.fromkeys(plane.path for plane in series.planes))
     sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
     for source in sources:
-        # highdicom asks for these, which anonymised files leave out; all but the first may be empty.
+        # highdicom asks for these, which anonymised files leave out.
         source.setdefault("SliceThickness", series.distance)
         for keyword in _MAY_BE_EMPTY:
             if keyword not in source:
