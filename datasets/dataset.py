@@ -161,9 +161,11 @@ def train_loader(
         UserError: There are fewer images than one batch holds.
     """
     if len(sampler) < batch_size:
+        split = dataset.dataset.split
+        cut = "of which MAX_SAMPLES_TRAIN leaves " if split.num_left_out else ""
         raise UserError(
-            f"TRAIN_DATA_PATH: {dataset.dataset.split.folder} gives {len(sampler)} images a "
-            f"process, fewer than BATCH_SIZE_TRAIN = {batch_size}; lower BATCH_SIZE_TRAIN"
+            f"TRAIN_DATA_PATH: {split.folder}, {cut}{len(sampler)} images for each process, fewer "
+            f"than BATCH_SIZE_TRAIN = {batch_size}; lower BATCH_SIZE_TRAIN"
         )
     return create_loader(
         dataset,

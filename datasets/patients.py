@@ -55,7 +55,7 @@ def patient_of(path_stem: str, pattern: str) -> str:
     match = re.search(pattern, path_stem)
     patient = match and match.group(1 if match.re.groups else 0)
     if not patient:
-        raise ValueError(f"{path_stem}: the patient pattern {pattern!r} does not match this name")
+        raise ValueError(f"{path_stem}: the patient pattern {pattern} does not match this name")
     return patient
 
 

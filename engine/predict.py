@@ -89,7 +89,7 @@ def predict(
     _score(predictor, samples, files, volumes, highest)
     files.write_tables(predictor.colours)
     _write_report(config, predictor, files, volumes, highest)
-    print(files.summary(predictor.threshold))
+    print(volumes.summary() + files.summary(predictor.threshold))
     return len(files.errors)
 
 

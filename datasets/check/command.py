@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         _write("--json", options.json, json.dumps(as_json(report), indent=2) + "\n")
     if options.write_config:
-        text = config_text(options.write_config, options.data, report)
+        text = config_text(options.write_config, options.data, report, options.patient_pattern)
         _write("--write-config", options.write_config, text)
         print(next_commands(options.write_config, report))
     return 0 if report.clean else 1
@@ -73,7 +73,7 @@ def _check_pattern(pattern: str | None) -> None:
     try:
         re.compile(pattern or "")
     except re.error as error:
-        raise UserError(f"--patient-pattern: {pattern!r}: {error}") from error
+        raise UserError(f"--patient-pattern: '{pattern}': {error}") from error
 
 
 def _write(option: str, path: Path, text: str) -> None:

@@ -53,19 +53,24 @@ _DEEP = """\
 # fixed range, such as -160,240 for soft tissue in CT, makes equal tissue look equal in all images.
 INTENSITY_WINDOW = auto
 """
+_PATIENTS = """\
+# Tells the patient of a file name: intervals are drawn by patient.
+PATIENT_PATTERN = {}
+"""
 _VOLUMES = """\
 # Volumes are cut into axial, coronal or sagittal slices.
 # SLICE_AXIS = axial
 """
 
 
-def config_text(path: Path, data: Path, report: Report) -> str:
+def config_text(path: Path, data: Path, report: Report, patient_pattern: str | None = None) -> str:
     """A config for the splits of a data set, as INI text.
 
     Args:
         path: The INI file that is to be.
         data: The folder of the data set.
         report: What its check found.
+        patient_pattern: Tells the patient of a file name.
 
     Raises:
         UserError: Something must be fixed first, or a split is missing.
@@ -79,7 +84,8 @@ def config_text(path: Path, data: Path, report: Report) -> str:
                 f"--write-config: {shown(data)} has no folder {name}; add {name}/good with normal "
                 "images, of other patients than the rest"
             )
-    return _text(path.stem, data, splits)
+    text = _text(path.stem, data, splits)
+    return text + (_PATIENTS.format(patient_pattern) if patient_pattern else "")
 
 
 def next_commands(path: Path, report: Report) -> str:

@@ -53,6 +53,7 @@ class VolumeFiles:
         self._volume: VolumeMap | None = None
         self._name: Path | None = None
         self._rows: list[tuple[object, ...]] = []
+        self._line = ""
 
     def turn_to(self, sample: Sample | None) -> None:
         """Begin the volume of a sample, unless it is the one that is open; write that one."""
@@ -84,6 +85,10 @@ class VolumeFiles:
         if self._rows:
             write_csv(self._files.folder / "volumes.csv", _HEADER, self._rows)
 
+    def summary(self) -> str:
+        """A line on the volume, where there is one; "" where there are none or several."""
+        return f"{self._line}\n" if len(self._rows) == 1 else ""
+
     def _write(self, volume: VolumeMap) -> None:
         """Write one volume; what cannot be written is its error alone."""
         try:
@@ -99,10 +104,15 @@ class VolumeFiles:
         )
         self._rows.append((str(self._name), *cells, volume.worst_slice, map_path))
         score, predicted, *_ = cells
-        if not volume.scores:
+        verdict = {None: "no verdict", 0: "normal", 1: "anomalous"}[predicted]
+        name = shown(self._name or volume.sample.path)
+        self._line = f"{name}: score {float(score):.6g}: {verdict}"
+        if volume.scores:
+            self._line += f", worst slice {volume.worst_slice}"
+        else:
             logger.warning(
-                "%s: none of its slices shows enough to be scored (MIN_FOREGROUND): no verdict",
-                shown(self._name or volume.sample.path),
+                "%s: no slice shows enough to be scored (MIN_FOREGROUND): no verdict",
+                name,
             )
         scored = ScoredVolume(str(self._name), float(score), predicted)
         self.report.finish(scored, volume.scores)

@@ -115,3 +115,12 @@ def test_pictures_of_16_bits_have_a_line_on_windows(data: Path, suffix: str) -> 
     assert "\nINTENSITY_WINDOW = auto\n" in text
     assert "SLICE_AXIS" not in text
     assert load_config("mine.ini").testing.intensity_window == "auto"
+
+
+def test_the_pattern_that_tells_patients_is_written(data: Path) -> None:
+    for path in [*data.rglob("*.png")]:
+        path.rename(path.with_name(f"{path.parts[1]}_{path.name}"))
+    pattern = r"([a-z]+)_\d"
+    call = ["--data", str(data), "--write-config", "mine.ini", "--patient-pattern", pattern]
+    assert main(call) == 0
+    assert load_config("mine.ini").testing.patient_pattern == pattern

@@ -273,7 +273,17 @@ def test_without_a_gallery_volumes_have_no_pictures(run, tmp_path):
     assert "data:image" not in page
 
 
-def test_slices_of_background_are_not_counted(run, tmp_path):
+def test_one_volume_has_its_verdict_on_the_screen(run, tmp_path, capsys):
+    write_series(tmp_path / "scan", STACK)
+    run(tmp_path / "scan")
+    first, _ = capsys.readouterr().out.splitlines()
+    assert first == f"{tmp_path}/scan: score 1: anomalous, worst slice 6"
+    write_series(tmp_path / "other", STACK)
+    run(tmp_path / "scan", tmp_path / "other")
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_slices_of_background_are_not_counted(run, tmp_path, caplog):
     write_series(tmp_path / "scan", STACK)
     keys = ["MIN_FOREGROUND=0.01", "VOLUME_REDUCTION=mean"]
     (row,) = run(tmp_path / "scan", keys=keys)
@@ -285,6 +295,7 @@ def test_slices_of_background_are_not_counted(run, tmp_path):
     assert [row[key] for key in ("score", "predicted", "num_slices", "worst_slice")] == [
         *("0.0", "", "0", ""),
     ]
+    assert f"{tmp_path}/scan: no slice shows enough to be scored" in caplog.text
 
 
 def test_a_damaged_volume_is_one_error_and_the_others_are_written(run, tmp_path):
