@@ -1,8 +1,9 @@
 """Linear layers, MLPs and patch projections that take oneDNN's kernels for fp32 on a CPU.
 
 PyTorch hands fp32 products on a CPU to MKL, which leaves AVX-512 unused on processors that are not
-Intel's; oneDNN, which PyTorch ships as well, uses it everywhere. The numbers are the same up to the
-order of summation (1e-6 relative); speed is in docs/performance.md.
+Intel's; oneDNN, which PyTorch ships as well, uses it everywhere. On Intel's MKL stays, which is as
+fast. The numbers are the same up to the order of summation (1e-6 relative); speed is in
+benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from einops import rearrange
 from timm.layers import Mlp, PatchEmbed
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+_PROCESSOR = torch.cpu.get_capabilities().get("cpu_name", "")
+# inductor calls the same kernel; a build of PyTorch may lack it.
+_FASTER = hasattr(torch.ops.mkldnn, "_linear_pointwise") and not _PROCESSOR.startswith("Intel")
 
 
 def _onednn(inputs: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
@@ -58,9 +63,10 @@ class _LinearFunction(torch.autograd.Function):
 
 
 def _suits(inputs: Tensor, weight: Tensor) -> bool:
-    """Whether the product is one in fp32 on a CPU, run eagerly."""
+    """Whether the product is one in fp32 on a CPU, run eagerly, and faster in oneDNN."""
     return (
-        inputs.device.type == "cpu"
+        _FASTER
+        and inputs.device.type == "cpu"
         and inputs.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
@@ -117,13 +123,9 @@ class OneDnnMlp(Mlp):
 def use_onednn(module: nn.Module) -> None:
     """Change linear layers, MLPs and patch projections in place; names of weights stay.
 
-    Nothing is changed where this build of PyTorch lacks the kernel, which inductor calls as well.
-
     Args:
         module: Whatever holds them.
     """
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return
     for part in module.modules():
         # The twins have the same layers and weights; only their forward differs.
         if type(part) is nn.Linear:

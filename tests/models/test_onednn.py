@@ -10,7 +10,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.steps import NOT_COUNTED_BY_TORCH
+from models import onednn
 from models.onednn import OneDnnLinear, OneDnnMlp, OneDnnPatchProjection, use_onednn
+
+
+@pytest.fixture(autouse=True)
+def on_any_processor(monkeypatch):
+    monkeypatch.setattr(onednn, "_FASTER", True)
 
 
 def test_this_release_of_pytorch_has_the_kernel():
