@@ -33,18 +33,19 @@ def main() -> None:
 
     config = load_config(arguments.config, arguments.set)
     logger.info("training %s into %s", config.file, config.need_training().results_path)
-    from engine.evaluate.calibration import calibrate_trained, tests_own_checkpoint
+    from engine.evaluate.calibration import calibrate_trained
     from engine.hub_files import pinned
     from engine.train.start import train
+    from utils.run_files import TrainingFiles
 
     config = pinned(config, "TRAINING")
     folder = train(config, resume=arguments.resume, overwrite=arguments.overwrite)
     calibrate_trained(config)
     logger.info("trained: checkpoints, training.csv and curves.png are in %s", folder)
     if config.testing is not None:
-        sets = [*arguments.set]
-        if not tests_own_checkpoint(config):
-            sets.append(f"CHECKPOINT_PATH={folder / 'checkpoints' / 'last_ckpt.pth'}")
+        files, sets = TrainingFiles(folder), arguments.set
+        if not any(map(files.holds, config.testing.checkpoints)):
+            sets = [*sets, f"CHECKPOINT_PATH={files.last}"]
         overrides = [part for each in sets for part in ("--set", each)]
         command = ["python", "run_test.py", "--config", config.file, *overrides]
         logger.info("test it with: %s", shlex.join(command))

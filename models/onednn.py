@@ -74,14 +74,18 @@ def _suits(inputs: Tensor, weight: Tensor) -> bool:
     )
 
 
+def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if not _suits(inputs, weight):
+        return F.linear(inputs, weight, bias)
+    return _LinearFunction.apply(inputs, weight, bias, False)
+
+
 class OneDnnLinear(nn.Linear):
     """``nn.Linear``, through oneDNN where that suits."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(…, in) → (…, out)."""
-        if not _suits(inputs, self.weight):
-            return F.linear(inputs, self.weight, self.bias)
-        return _LinearFunction.apply(inputs, self.weight, self.bias, False)
+        return _linear(inputs, self.weight, self.bias)
 
 
 class OneDnnPatchProjection(nn.Conv2d):
@@ -97,12 +101,7 @@ class OneDnnPatchProjection(nn.Conv2d):
             return super().forward(inputs)
         height, width = self.kernel_size
         patches = rearrange(inputs, "b c (y p) (x q) -> b y x (c p q)", p=height, q=width)
-        weight = self.weight.flatten(1)
-        if _suits(patches, weight):
-            tokens = _LinearFunction.apply(patches, weight, self.bias, False)
-        else:
-            tokens = F.linear(patches, weight, self.bias)
-        return tokens.permute(0, 3, 1, 2)
+        return _linear(patches, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 class OneDnnMlp(Mlp):

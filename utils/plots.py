@@ -48,6 +48,11 @@ def plot_curves(rows: Sequence[Mapping[str, float | int | None]], path: Path) ->
     save_figure(figure, path)
 
 
+def colour_mapping(low: float, high: float) -> ScalarMappable:
+    """Pixel scores to colours, from the darkest at ``low`` to the lightest at ``high``."""
+    return ScalarMappable(Normalize(low, high), COLOUR_MAP)
+
+
 def plot_legend(scale: tuple[float, float], source: str, path: Path) -> None:
     """The colour scale of overlays, alone.
 
@@ -58,7 +63,6 @@ def plot_legend(scale: tuple[float, float], source: str, path: Path) -> None:
     """
     figure = Figure(figsize=(5, 1.1), layout="constrained")
     axes = figure.subplots()
-    colours = ScalarMappable(Normalize(*scale), COLOUR_MAP)
-    figure.colorbar(colours, cax=axes, orientation="horizontal", extend="max")
+    figure.colorbar(colour_mapping(*scale), cax=axes, orientation="horizontal", extend="max")
     axes.set_title(f"anomaly score of a pixel; scale from {source}", fontsize=8)
     save_figure(figure, path)

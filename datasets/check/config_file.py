@@ -40,7 +40,7 @@ N_EPOCHS = {epochs}
 TEST_DATA_PATH = {test_path}
 # Scores, maps, metrics and report.html go here.
 RESULTS_PATH = results/{name}/test
-"""
+{patients}"""
 _NO_TEST = """\
 There is no folder test: these are the validation images again. Metrics on them flatter, and no
 # threshold is applied. Put images of other patients into {} and name it here."""
@@ -63,14 +63,14 @@ _VOLUMES = """\
 """
 
 
-def config_text(path: Path, data: Path, report: Report, patient_pattern: str | None = None) -> str:
+def config_text(path: Path, data: Path, report: Report, patient_pattern: str | None) -> str:
     """A config for the splits of a data set, as INI text.
 
     Args:
         path: The INI file that is to be.
         data: The folder of the data set.
         report: What its check found.
-        patient_pattern: Tells the patient of a file name.
+        patient_pattern: Tells the patient of a file name, None for none.
 
     Raises:
         UserError: Something must be fixed first, or a split is missing.
@@ -84,8 +84,7 @@ def config_text(path: Path, data: Path, report: Report, patient_pattern: str | N
                 f"--write-config: {shown(data)} has no folder {name}; add {name}/good with normal "
                 "images, of other patients than the rest"
             )
-    text = _text(path.stem, data, splits)
-    return text + (_PATIENTS.format(patient_pattern) if patient_pattern else "")
+    return _text(path.stem, data, splits, patient_pattern)
 
 
 def next_commands(path: Path, report: Report) -> str:
@@ -100,7 +99,9 @@ def next_commands(path: Path, report: Report) -> str:
     )
 
 
-def _text(name: str, data: Path, splits: dict[str, SplitSummary]) -> str:
+def _text(
+    name: str, data: Path, splits: dict[str, SplitSummary], patient_pattern: str | None
+) -> str:
     train, test = splits["train"], splits.get("test", splits["valid"])
     batch_size = min(_BATCH_SIZE, train.normal)
     steps_per_epoch = train.normal // batch_size
@@ -122,6 +123,7 @@ def _text(name: str, data: Path, splits: dict[str, SplitSummary]) -> str:
         valid_path=splits["valid"].place.folder,
         test=_described(test) if "test" in splits else _NO_TEST.format(shown(data / "test")),
         test_path=test.place.folder,
+        patients=_PATIENTS.format(patient_pattern) if patient_pattern else "",
     )
 
 

@@ -113,12 +113,15 @@ def group_series(paths: Iterable[Path]) -> Grouped:
                 stack.append(plane)
     for (uid, patient), stacks in by_series.items():
         stacks.sort(key=len, reverse=True)
-        alone = [stack[0] for stack in stacks[1:] if len(stack) == 1]
-        for number, stack in enumerate(stacks):
-            notes = [f"another orientation or grid: {_count(stack)}"] if number else []
-            if alone and not number:
-                # A single slice is no volume that could tell it.
-                notes = [f"another orientation or grid: {_count(alone)}; scored as pictures"]
+        first, *others = stacks
+        # A single slice is no volume that could tell it: the first one does.
+        alone = [stack[0] for stack in others if len(stack) == 1]
+        notes = (
+            [f"another orientation or grid: {_count(alone)}; scored as pictures"] if alone else []
+        )
+        _add_stack(found, uid, patient, first, notes)
+        for stack in others:
+            notes = [f"another orientation or grid: {_count(stack)}"]
             _add_stack(found, uid, patient, stack, notes)
     found.series[:] = list(_named(found.series))
     found.pictures[:] = sorted(set(found.pictures))

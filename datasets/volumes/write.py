@@ -77,8 +77,7 @@ def write_segmentation(path: Path, mask: NDArray[np.bool_], series: Series, thre
         # highdicom asks for these, which anonymised files leave out.
         source.setdefault("SliceThickness", series.distance)
         for keyword in _MAY_BE_EMPTY:
-            if keyword not in source:
-                setattr(source, keyword, "")
+            source.setdefault(keyword, "")
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name=NAME, version=version("qfae"), family=codes.cid7162.ArtificialIntelligence
     )

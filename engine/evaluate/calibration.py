@@ -279,13 +279,6 @@ def calibration_apart_from(folder: Path, calibration: Calibration | None) -> Cal
     return calibration
 
 
-def tests_own_checkpoint(config: Config) -> bool:
-    """Whether [TESTING] names the checkpoint that [TRAINING] writes."""
-    last = TrainingFiles(config.need_training().results_path).last
-    tested = config.need_testing().checkpoint_path
-    return isinstance(tested, Path) and tested.resolve() == last.resolve()
-
-
 def calibrate_trained(config: Config) -> None:
     """Learn threshold and colour scale for the checkpoint that a training run has just written.
 
@@ -293,7 +286,8 @@ def calibrate_trained(config: Config) -> None:
     """
     if config.testing is None or config.training is None:
         return
-    if TrainingFiles(config.training.results_path).last.is_file() and tests_own_checkpoint(config):
+    last, tested = TrainingFiles(config.training.results_path).last, config.testing.checkpoint_path
+    if last.is_file() and isinstance(tested, Path) and tested.resolve() == last.resolve():
         # By the processes that are there.
         ours = {"devices": config.training.devices, "num_nodes": config.training.num_nodes}
         testing = config.testing.model_copy(update=ours)

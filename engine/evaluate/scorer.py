@@ -121,8 +121,7 @@ class Scorer:
         count, size = len(images), images.shape[-2:]
         normalised, states = self._encode(images)
         with self.runtime.autocast():
-            painted = [model.reconstruct(states) for model in self.models]
-            reconstructions = [each.float() for each in painted]
+            reconstructions = [model.reconstruct(states).float() for model in self.models]
             of_models = self.criterion.compare(normalised, reconstructions)
         weighted = zip(self.weights, of_models, strict=True)
         maps = torch.stack([weight * each for weight, each in weighted]).sum(dim=0)

@@ -111,8 +111,7 @@ class VolumeFiles:
             self._line += f", worst slice {volume.worst_slice}"
         else:
             logger.warning(
-                "%s: no slice shows enough to be scored (MIN_FOREGROUND): no verdict",
-                name,
+                "%s: no slice shows enough to be scored (MIN_FOREGROUND): no verdict", name
             )
         scored = ScoredVolume(str(self._name), float(score), predicted)
         self.report.finish(scored, volume.scores)

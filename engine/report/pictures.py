@@ -12,8 +12,6 @@ import cv2
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from matplotlib.patheffects import withStroke
@@ -22,7 +20,7 @@ from PIL import Image
 
 from engine.evaluate.calibration import ColourScale
 from engine.evaluate.cases import Case
-from utils.plots import COLOUR_MAP, save_figure
+from utils.plots import COLOUR_MAP, colour_mapping, save_figure
 
 # A mask is outlined in cyan, which the colour map lacks, what lies above a threshold in white.
 MASK_COLOUR, THRESHOLD_COLOUR = "#7df9ff", "#ffffff"
@@ -144,18 +142,19 @@ def plot_cases(
     figure = Figure(figsize=(1.6 * len(titles) + 2.2, 1.4 * len(rows) + 0.7), layout="constrained")
     # One pair of axes for all: a hundred take seconds to lay out.
     axes = figure.subplots()
-    names = []
+    mapping, names = colour_mapping(colours.low, colours.high), []
     for number, (kind, case) in enumerate(rows):
         truth = "anomalous" if case.label else "normal"
         names.append(f"{kind}: {truth}\n{Path(case.name).stem[-24:]}\nscore {case.score:.4g}")
         pictures = [
             case.image,
             case.reconstruction,
-            _coloured(case.anomaly_map, colours),
+            mapping.to_rgba(case.anomaly_map),
             overlay(case.image, case.anomaly_map, colours),
         ]
         if baseline_colours and case.baseline_map is not None:
-            pictures.append(_coloured(case.baseline_map, baseline_colours))
+            own = colour_mapping(baseline_colours.low, baseline_colours.high)
+            pictures.append(own.to_rgba(case.baseline_map))
         for column, each in enumerate(pictures):
             axes.imshow(each, extent=(column, column + _CELL, number + _CELL, number))
         if case.mask is not None:
@@ -167,16 +166,8 @@ def plot_cases(
     axes.set_xticks([each + _CELL / 2 for each in range(len(titles))], titles, fontsize=9)
     axes.set_yticks([each + _CELL / 2 for each in range(len(rows))], names, fontsize=7)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
-    scale = ScalarMappable(Normalize(colours.low, colours.high), COLOUR_MAP)
-    figure.colorbar(scale, ax=axes, aspect=90, extend="max", label="anomaly score of a pixel")
+    figure.colorbar(mapping, ax=axes, aspect=90, extend="max", label="anomaly score of a pixel")
     save_figure(figure, path)
-
-
-def _coloured(anomaly_map: NDArray[np.float32], colours: ColourScale) -> NDArray[np.uint8]:
-    """An (H, W) map as an (H, W, 4) picture."""
-    return ScalarMappable(Normalize(colours.low, colours.high), COLOUR_MAP).to_rgba(
-        anomaly_map, bytes=True
-    )
 
 
 def _outline(

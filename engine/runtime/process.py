@@ -86,7 +86,7 @@ def create_runtime(config: SectionConfig) -> Runtime:
 
 
 def place(runtime: Runtime, module: nn.Module, *, keep_frozen: bool = False) -> None:
-    """Move a module to the device; in bf16, frozen products are stored so.
+    """Move a module to the device; in bf16, store its frozen weights of products so.
 
     Autocast would round those weights in every forward pass, to the same numbers.
 

@@ -64,7 +64,10 @@ WITH_BUFFERS = ["MODEL_NAME=eva02_tiny_patch14_224", "FINAL_PROJ_IN_FEATURES=192
 
 @pytest.mark.parametrize(
     ("backbone", "num_test_images"),
-    [pytest.param([], 7, id="plain", marks=pytest.mark.slow), pytest.param(WITH_BUFFERS, 5)],
+    [
+        pytest.param([], 7, id="plain", marks=pytest.mark.slow),
+        pytest.param(WITH_BUFFERS, 5, id="buffers"),
+    ],
 )
 def test_two_processes_give_the_losses_and_scores_of_one(
     tiny, tmp_path, monkeypatch, backbone, num_test_images

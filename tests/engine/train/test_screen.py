@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -65,6 +66,33 @@ def test_a_log_file_has_plain_lines_one_for_each_epoch(
     assert lines[11].startswith("test it with: python run_test.py --config ")
     # tiny.ini names this run's own checkpoint to be tested.
     assert "CHECKPOINT_PATH" not in lines[11]
+
+
+@pytest.mark.parametrize(
+    ("tested", "added"),
+    [
+        ("results/checkpoints/last_ckpt.pth", False),
+        ("results/checkpoints/best_ckpt.pth", False),
+        ("released.pth", True),
+    ],
+)
+def test_the_command_to_test_is_for_what_was_trained(
+    tiny: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tested: str,
+    added: bool,
+) -> None:
+    config = tiny(f"CHECKPOINT_PATH={tmp_path / tested}")
+    monkeypatch.setattr("engine.train.start.train", lambda *_, **__: tmp_path / "results")
+    sets = ["--set", f"CHECKPOINT_PATH={tmp_path / tested}"]
+    monkeypatch.setattr(sys, "argv", ["run_training.py", "--config", config.file, *sets])
+    runpy.run_path(str(ROOT / "run_training.py"))["main"]()
+    own = f" --set CHECKPOINT_PATH={tmp_path}/results/checkpoints/last_ckpt.pth"
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if "test it with" in each]
+    given = f" --set CHECKPOINT_PATH={tmp_path / tested}"
+    assert line.endswith(f"{config.file}{given}{own if added else ''}")
 
 
 def test_a_terminal_has_one_bar_and_ctrl_c_is_answered_in_one_line(
