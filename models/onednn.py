@@ -1,18 +1,18 @@
-"""Linear layers, MLPs and patch projections that take oneDNN's kernels for fp32 on a CPU.
+"""Layers that take oneDNN's kernels on a CPU: linear, MLP and patch projection in fp32.
 
 PyTorch hands fp32 products on a CPU to MKL, which leaves AVX-512 unused on processors that are not
 Intel's; oneDNN, which PyTorch ships as well, uses it everywhere. On Intel's MKL stays, which is as
 fast. The numbers are the same up to the order of summation (1e-6 relative); speed is in
-benchmarks/README.md.
+benchmarks/README.md. In bf16 short attention takes them, where it is trained through.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
-from timm.layers import Mlp, PatchEmbed
+from timm.layers import Attention, Mlp, PatchEmbed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -119,8 +119,29 @@ class OneDnnMlp(Mlp):
         return self.fc2(hidden)
 
 
+class OneDnnAttention(Attention):
+    """timm's attention; as two products where a backward pass in bf16 follows.
+
+    PyTorch's fused kernel for bf16 on a CPU takes several times as long in the backward pass, up to
+    ``SHORT`` tokens.
+    """
+
+    SHORT: ClassVar[int] = 400
+
+    def forward(self, inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """(B, N, D) → (B, N, D)."""
+        self.fused_attn = not (
+            inputs.device.type == "cpu"
+            and torch.is_autocast_enabled("cpu")
+            and inputs.requires_grad
+            and inputs.shape[1] <= self.SHORT
+            and not torch.compiler.is_compiling()
+        )
+        return super().forward(inputs, *args, **kwargs)
+
+
 def use_onednn(module: nn.Module) -> None:
-    """Change linear layers, MLPs and patch projections in place; names of weights stay.
+    """Change layers in place; names of weights stay.
 
     Args:
         module: Whatever holds them.
@@ -131,5 +152,7 @@ def use_onednn(module: nn.Module) -> None:
             part.__class__ = OneDnnLinear
         elif type(part) is Mlp and type(part.act) is nn.GELU and type(part.norm) is nn.Identity:
             part.__class__ = OneDnnMlp
+        elif type(part) is Attention and part.fused_attn:
+            part.__class__ = OneDnnAttention
         elif isinstance(part, PatchEmbed) and type(part.proj) is nn.Conv2d:
             part.proj.__class__ = OneDnnPatchProjection

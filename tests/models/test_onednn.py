@@ -5,13 +5,19 @@ import copy
 import pytest
 import timm
 import torch
-from timm.layers import Mlp, PatchEmbed, SwiGLU
+from timm.layers import Attention, Mlp, PatchEmbed, SwiGLU
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.steps import NOT_COUNTED_BY_TORCH
 from models import onednn
-from models.onednn import OneDnnLinear, OneDnnMlp, OneDnnPatchProjection, use_onednn
+from models.onednn import (
+    OneDnnAttention,
+    OneDnnLinear,
+    OneDnnMlp,
+    OneDnnPatchProjection,
+    use_onednn,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -157,3 +163,28 @@ def test_patches_are_projected_as_by_the_convolution(frozen, bias):
     use_onednn(twin)
     assert type(twin.proj) is OneDnnPatchProjection
     check_equal_values_and_gradients((plain, twin), torch.randn(2, 3, 24, 32))
+
+
+@pytest.mark.parametrize(
+    ("bf16", "grad", "tokens", "fused"),
+    [(True, True, 9, False), (True, False, 9, True), (False, True, 9, True), (True, True, 13, True)],
+)
+def test_short_attention_in_bf16_is_fused_only_where_nothing_is_trained(
+    monkeypatch, bf16, grad, tokens, fused
+):
+    monkeypatch.setattr(OneDnnAttention, "SHORT", 12)
+    torch.manual_seed(4)
+    plain = Attention(32, num_heads=2).eval()
+    twin = nn.Sequential(copy.deepcopy(plain))
+    use_onednn(twin)
+    found = []
+    for module in (plain, twin):
+        inputs = torch.linspace(-1, 1, 2 * tokens * 32).view(2, tokens, 32).requires_grad_(grad)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            outputs = module(inputs)
+        if grad:
+            outputs.float().square().sum().backward()
+        found.append([outputs.detach(), *([inputs.grad] if grad else [])])
+    assert twin[0].fused_attn is fused
+    limits = {"rtol": 0.02, "atol": 2e-3} if bf16 else {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(found[1], found[0], **limits)
