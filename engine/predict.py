@@ -163,7 +163,7 @@ def _empty_folder(config: Config, sources: Sequence[Path], output: Output) -> Pr
     files = PredictionFiles(folder, common_folder(sources), output.maps, output.overlays)
     if files.exist() and not output.overwrite:
         raise UserError(
-            f"{key}: {shown(folder)} holds the results of another prediction; replace them with "
+            f"{shown(folder)} holds the results of another prediction; replace them with "
             "--overwrite, or give another folder with --output"
         )
     files.remove()

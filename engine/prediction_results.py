@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -19,10 +19,16 @@ from engine.report.pictures import overlay
 from utils.checkpoints import write_atomically, write_csv
 from utils.errors import UserError
 from utils.plots import plot_legend
+from utils.run_files import remove
 
 # Bytes that file systems allow in a name, less what our suffixes need.
 _LONGEST_NAME = 200
 _HEADER = ["path", "score", "predicted", "map", "overlay"]
+# What a prediction writes below its folder: a reader's own files may lie beside them.
+_WRITTEN = (
+    *("scores.csv", "volumes.csv", "errors.csv", "legend.png", "report.html", "overlays/**/*.png"),
+    *(f"maps/**/*{end}" for end in (".npy", "_map.nii.gz", "_mask.nii.gz", "_seg.dcm")),
+)
 
 
 def verdict_of(score: float, threshold: float | None) -> str:
@@ -55,20 +61,22 @@ class PredictionFiles:
         self._root, self._maps, self._overlays = root, maps, overlays
         self._rows: list[list[str]] = []
         self._volumes = Counter[Path]()
-        names = ("scores.csv", "volumes.csv", "errors.csv", "legend.png", "report.html")
-        self._files = [folder / name for name in names]
-        self._folders = [folder / "maps", folder / "overlays"]
 
     def exist(self) -> bool:
         """Whether there are results of a prediction."""
-        return any(path.exists() for path in (*self._files, *self._folders))
+        return any(True for _ in self._written())
 
     def remove(self) -> None:
-        """Remove the results of another prediction, and nothing else."""
-        for path in self._files:
-            path.unlink(missing_ok=True)
-        for folder in self._folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        """Remove the results of another prediction, and nothing else.
+
+        Raises:
+            UserError: A file cannot be removed.
+        """
+        for path in list(self._written()):
+            remove(path)
+
+    def _written(self) -> Iterator[Path]:
+        return (path for pattern in _WRITTEN for path in self.folder.glob(pattern))
 
     def note_error(self, sample: Sample, error: str) -> None:
         """Remember a file that could not be read or written; of a volume, each fault once."""

@@ -6,16 +6,24 @@ USE_HIDDEN_STATE, the decoder's heads or INTENSITY_WINDOW: loading alone would n
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
+from utils.checkpoints import file_digest
 from utils.config.load import Config, ini_values, load_config
-from utils.config.schema import SectionConfig, differences, keys_of
+from utils.config.rules import of_encoder
+from utils.config.schema import SectionConfig, TrainingConfig, differences, keys_of
 from utils.errors import ConfigError, Problem
 from utils.run_files import TrainingFiles
+
+logger = logging.getLogger(__name__)
 
 
 def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, section: str) -> None:
     """Compare a section with the config.ini of the run that wrote a checkpoint, if it is there.
+
+    Encoders' weights whose files cannot be compared are a warning.
 
     Args:
         config: The section that uses the checkpoint.
@@ -24,7 +32,8 @@ def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, sectio
         section: The section's name, for messages.
 
     Raises:
-        ConfigError: With every key that decides what the model computes and differs.
+        ConfigError: With every key that decides what the model computes and differs, or with
+            encoders' weights other than those that the trained parts have learnt with.
     """
     snapshot = TrainingFiles(checkpoint.parent.parent).config
     if checkpoint.parent.name != "checkpoints" or not snapshot.is_file():
@@ -33,6 +42,31 @@ def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, sectio
     if trained is None:
         return
     _refuse_differences(config, trained, f"{checkpoint} was trained with", file, section)
+    if trained.checkpoint_content == "full":
+        return
+    problems = []
+    for was, found, same in _weights(config, trained):
+        text = f"found {found!r}; {checkpoint} was trained with {was!r}"
+        if same is None:
+            logger.warning("MODEL_WEIGHTS: %s; scores are right only if both are the same", text)
+        elif not same:
+            problems.append(Problem(file, section, "MODEL_WEIGHTS", f"{text}, other weights"))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _weights(
+    config: SectionConfig, trained: TrainingConfig
+) -> Iterator[tuple[str, str, bool | None]]:
+    """Sources of encoders' weights that differ, and whether both are the same; None: unknown."""
+    for index in range(len(config.model_name)):
+        was, found = (str(of_encoder(each.model_weights, index)) for each in (trained, config))
+        files = Path(was), Path(found)
+        if all(each.is_file() for each in files):
+            if was != found:
+                yield was, found, len(set(map(file_digest, files))) == 1
+        elif files[0].name != files[1].name:  # a file of the same name has been moved
+            yield was, found, None
 
 
 def check_sections(config: Config) -> None:

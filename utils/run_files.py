@@ -56,9 +56,10 @@ class TrainingFiles:
         """
         checkpoints = (self.last, self.best)
         learnt = (
-            file.with_suffix(suffix)
+            learnt
             for file in checkpoints
-            for suffix in (".calibration.json", ".baseline.pth")
+            for pattern in (".calibration*.json", ".baseline.pth")
+            for learnt in file.parent.glob(file.stem + pattern)
         )
         events = self.tensorboard.glob("events.out.tfevents.*")
         tables = (self.table, self.curves, self.config)

@@ -130,6 +130,10 @@ def native_state_dict(
         file = fetch(source, key=key, cache_dir=cache_dir)
     else:
         file = Path(source).expanduser()
+        if not is_file(file):
+            raise UserError(
+                f"{key}: {source} is no file; give the path of a .safetensors or .pth file"
+            )
     return _fitting(name, read_tensors(file), source=source, key=key)
 
 

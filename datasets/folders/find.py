@@ -44,6 +44,7 @@ from utils.errors import UserError
 logger = logging.getLogger(__name__)
 
 VALIDATION_NAMES = ("valid", "val", "Val", "Valid")
+_SPLIT_OF = {"TRAIN_DATA_PATH": "train", "VAL_DATA_PATH": "valid"}
 
 _SUFFIXES = ", ".join((*IMAGE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES))
 
@@ -162,7 +163,8 @@ def existing_folder(folder: Path, key: str) -> Path:
         if candidate.is_dir():
             return candidate
     raise UserError(
-        f"{key}: {shown(folder)} is no folder; give the path of a split, e.g. data/Brain/test"
+        f"{key}: {shown(folder)} is no folder; give the path of a split, such as "
+        f"data/Brain/{_SPLIT_OF.get(key, 'test')}"
     )
 
 
@@ -249,9 +251,10 @@ def _twins(
     ]
     if twins:
         first, second, *_ = (shown(Path(each.name)) for each in twins[0])
+        more = f" (and {len(twins) - 1} more stems)" if len(twins) > 1 else ""
         yield (
-            f"{shown(folder.images)}: {len(twins)} stems have several images, such as {first} and "
-            f"{second}; rename or remove one of each"
+            f"{shown(folder.images)}: {first} and {second} have the same stem{more}; rename or "
+            "remove one of each"
         )
 
 

@@ -28,6 +28,13 @@ def with_series(paths: Sequence[Path], problems: list[tuple[Path, str]]) -> list
     ) as bar:
         grouped = group_series(bar)
     problems += grouped.problems
+    for uid, files in grouped.unplaced.items():
+        # One file alone may be an X-ray, several of one series are slices or views.
+        if uid and len(files) > 1:
+            tell_once(
+                f"{shown(files[0].parent)}: no position: {len(files)} files of one series, such as "
+                f"{shown(files[0])}, say nothing of where they lie; scored as pictures"
+            )
     series_of: dict[Path, list[Series]] = {}
     for series in grouped.series:
         for finding in series.findings:

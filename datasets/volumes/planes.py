@@ -6,6 +6,7 @@ Standard: DICOM PS3.3, C.7.6.2 (image plane) and C.7.6.16.2 (functional groups o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,14 +87,15 @@ def read_planes(path: Path) -> tuple[tuple[str, str], list[Plane]]:
     None where it has no geometry: it is a picture then.
     """
     pydicom = optional_package("pydicom")
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        planes = list(_frames(path, header))
+    series = patient = ""
+    planes: list[Plane] = []
     # Headers of others raise anything, and lack anything; reading the picture says what is wrong.
-    except Exception:
-        return ("", ""), []
-    series, patient = (str(header.get(tag) or "") for tag in ("SeriesInstanceUID", "PatientID"))
-    return (series, patient), planes if series else []
+    with suppress(Exception):
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+        series, patient = (str(header.get(tag) or "") for tag in ("SeriesInstanceUID", "PatientID"))
+        if series:
+            planes = list(_frames(path, header))
+    return (series, patient), planes
 
 
 def _frames(path: Path, header: Any) -> Iterator[Plane]:

@@ -85,11 +85,14 @@ class Grouped:
         pictures: Files that are slices of none, sorted.
         problems: Series whose slices lie at one position for no reason given in them, with a
             line each; their files are among the pictures.
+        unplaced: By SeriesInstanceUID, files that say nothing of where they lie; all are among the
+            pictures.
     """
 
     series: list[Series]
     pictures: list[Path]
     problems: list[tuple[Path, str]]
+    unplaced: dict[str, list[Path]]
 
 
 def group_series(paths: Iterable[Path]) -> Grouped:
@@ -98,12 +101,13 @@ def group_series(paths: Iterable[Path]) -> Grouped:
     Args:
         paths: DICOM files. One whose header cannot be read is a picture: reading it says why.
     """
-    found = Grouped([], [], [])
+    found = Grouped([], [], [], defaultdict(list))
     by_series: dict[tuple[str, str], list[list[Plane]]] = defaultdict(list)
     for path in paths:
         series, planes = read_planes(path)
         if not planes:
             found.pictures.append(path)
+            found.unplaced[series[0]].append(path)
         for plane in planes:
             stacks = by_series[series]
             stack = next((each for each in stacks if each[0].lies_along(plane)), None)

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _LOW_QUANTILE, _HIGH_QUANTILE = 0.5, 0.999
 _HISTOGRAM_BINS = 40
+_HALF = 16  # digits of a fingerprint that stand for the checkpoint, and for the scoring keys
 
 
 @dataclass(frozen=True)
@@ -113,20 +114,26 @@ def _counts(split: Split) -> tuple[int, int]:
 
 
 def calibration_path(config: TestingConfig) -> Path:
-    """Where the calibration of a checkpoint is kept."""
-    return beside_checkpoint(config, ".calibration.json")
+    """Where the calibration of a checkpoint is kept; that of a second scoring, apart from it."""
+    path, own = beside_checkpoint(config, ".calibration.json"), fingerprint(config)
+    try:
+        first = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return path
+    if first != own and first[:_HALF] == own[:_HALF]:
+        return path.with_suffix(f".{own[_HALF:]}.json")
+    return path
 
 
 def fingerprint(config: TestingConfig) -> str:
-    """A digest of all that scores and thresholds depend on: scoring keys and checkpoint."""
+    """A digest of all that scores and thresholds depend on: checkpoint, then scoring keys."""
     roles = keys_of("TESTING")
     keys = {
         key: value for key, value in ini_values(config).items() if roles[key] in ("model", "score")
     }
-    digest = hashlib.sha256(json.dumps(keys, sort_keys=True).encode())
-    for checkpoint in checkpoint_files(config):
-        digest.update(file_digest(checkpoint).encode())
-    return digest.hexdigest()[:32]
+    weights = "".join(map(file_digest, checkpoint_files(config)))
+    parts = (weights, json.dumps(keys, sort_keys=True))
+    return "".join(hashlib.sha256(part.encode()).hexdigest()[:_HALF] for part in parts)
 
 
 def load_calibration(config: TestingConfig) -> Calibration | None:

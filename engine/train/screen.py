@@ -21,7 +21,7 @@ def plan(settings: TrainingConfig, num_training: int, num_validation: int, num_b
     images = settings.batch_size_train * settings.accumulate
     return (
         f"{num_training} training and {num_validation} validation images\n"
-        f"epochs: {settings.n_epochs} (N_EPOCHS), each of {steps} steps with {images} images; "
+        f"epochs: {settings.n_epochs} (N_EPOCHS); steps per epoch: {steps}, of {images} images; "
         f"validation every {settings.eval_stepsize} (EVAL_STEPSIZE)"
     )
 

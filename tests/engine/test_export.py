@@ -206,7 +206,7 @@ def test_the_lines_of_the_docs_score_a_picture_without_our_code(
     text = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"(?m)^    import numpy.*\n(?:(?:    .*)?\n)+", text)
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    shutil.copy(exported, tmp_path / "model.onnx")
+    shutil.copy(exported, tmp_path / "mine.onnx")
     shutil.copy(pictures[0], tmp_path / "scan.png")
     run = subprocess.run(
         [sys.executable, "-c", re.sub(r"(?m)^    ", "", code)],

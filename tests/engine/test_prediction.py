@@ -179,14 +179,25 @@ def test_names_that_are_too_long_for_a_suffix(trained, folder, tmp_path):
 def test_results_of_another_prediction_are_refused_or_replaced(trained, folder, tmp_path):
     out = tmp_path / "out"
     predict(trained(), [folder], Output(out))
-    (out / "notes.txt").write_text("mine")
+    for name in ("notes.txt", "maps/checked.nii.gz"):
+        (out / name).write_text("mine")
     first = sorted(folder.glob("0*.png"))[0]
     with pytest.raises(UserError, match="holds the results of another prediction; replace them"):
         predict(trained(), [first], Output(out))
     predict(trained(), [first], Output(out, overwrite=True))
     assert [row["path"] for row in read(out / "scores.csv")] == [str(first)]
-    assert [path.name for path in (out / "maps").iterdir()] == [f"{first.name}.npy"]
-    assert (out / "notes.txt").read_text() == "mine"
+    names = {path.name for path in (out / "maps").iterdir() if path.is_file()}
+    assert names == {f"{first.name}.npy", "checked.nii.gz"}
+    for name in ("notes.txt", "maps/checked.nii.gz"):
+        assert (out / name).read_text() == "mine"
+
+
+def test_maps_of_ones_own_are_no_results(trained, folder, tmp_path):
+    own = tmp_path / "out" / "maps" / "mine.nii.gz"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    assert predict(trained(), [sorted(folder.glob("0*.png"))[0]], Output(tmp_path / "out")) == 0
+    assert own.read_text() == "mine"
 
 
 def test_several_inputs_maps_and_overlays_left_out_and_a_threshold_of_ones_own(

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,13 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from datasets.dataset import AnomalyDataset
 from engine.evaluate.calibration import calibration_path, load_calibration
 from engine.evaluate.scorer import create_scorer
+from engine.snapshot import check_snapshot
 from engine.test import test as run_test
 from engine.train.start import train
-from utils.errors import UserError
+from utils.checkpoints import save_tensors
+from utils.errors import ConfigError, UserError
+from utils.run_files import TrainingFiles
+from utils.weights import read_tensors
 
 
 def read_scores(folder: Path) -> list[dict[str, str]]:
@@ -97,13 +102,29 @@ def test_no_threshold_is_learnt_on_the_test_set(uncalibrated):
     assert {row["predicted"] for row in read_scores(config.testing.results_path)} == {""}
 
 
+def test_each_scoring_of_a_checkpoint_has_its_calibration(uncalibrated):
+    config, other = uncalibrated(), uncalibrated("IMAGE_REDUCTION=max")
+    thresholds = [run_test(each).threshold for each in (config, other)]
+    assert thresholds[0] != thresholds[1]
+    assert [load_calibration(each.testing).threshold for each in (config, other)] == thresholds
+    first, second = (calibration_path(each.testing) for each in (config, other))
+    assert first.name == "last_ckpt.calibration.json"
+    assert second.name.startswith("last_ckpt.calibration.")
+    TrainingFiles(config.training.results_path).remove_run()
+    assert not first.exists()
+    assert not second.exists()
+
+
 def test_a_stale_calibration_is_not_used(uncalibrated):
     config = uncalibrated()
     run_test(config)
-    path = calibration_path(config.testing)
-    fingerprint = json.loads(path.read_text())["fingerprint"]
-    run_test(uncalibrated("IMAGE_REDUCTION=mean"))
-    assert json.loads(path.read_text())["fingerprint"] != fingerprint
+    path, checkpoint = calibration_path(config.testing), config.testing.checkpoint_path
+    before = path.read_text()
+    weights = {name: 1.5 * tensor for name, tensor in read_tensors(checkpoint).items()}
+    save_tensors(checkpoint, weights)
+    run_test(config)
+    assert calibration_path(config.testing) == path
+    assert path.read_text() != before
 
 
 def test_a_calibration_of_other_images_is_not_used(uncalibrated, tmp_path, phantoms, caplog):
@@ -197,6 +218,37 @@ def test_a_config_that_computes_something_else_is_refused(uncalibrated, override
     key, value = override.split("=")
     with pytest.raises(UserError, match=rf"{key}: found '{value}'.*trained with '{was}'"):
         run_test(uncalibrated(f"TESTING.{override}"))
+
+
+@pytest.mark.parametrize(
+    ("was", "found", "message"),
+    [
+        ("a.pth", "b.pth", "error"),
+        ("a.pth", "copies/a.pth", ""),
+        ("a.pth", "copies/b.pth", ""),
+        ("gone/a.pth", "a.pth", ""),
+        ("gone/a.pth", "b.pth", "warning"),
+        ("hub", "a.pth", "warning"),
+    ],
+)
+def test_weights_other_than_those_that_were_trained_with(
+    trained, tmp_path, monkeypatch, caplog, was, found, message
+):
+    monkeypatch.chdir(tmp_path)
+    for name, content in (("a", "1"), ("b", "2"), ("copies/a", "1"), ("copies/b", "1")):
+        path = tmp_path / f"{name}.pth"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+    files = TrainingFiles(trained().training.results_path)
+    stored = files.config.read_text()
+    files.config.write_text(stored.replace("MODEL_WEIGHTS = random", f"MODEL_WEIGHTS = {was}"))
+    config = trained(f"MODEL_WEIGHTS={found}").testing
+    told = f"MODEL_WEIGHTS: found '{found}'; {files.last} was trained with '{was}'"
+    refused = pytest.raises(ConfigError) if message == "error" else nullcontext()
+    with refused as error:
+        check_snapshot(config, files.last, file="tiny.ini", section="TESTING")
+    assert (told in caplog.text) == (message == "warning")
+    assert (told in str(error and error.value)) == (message == "error")
 
 
 def test_heads_that_change_no_shape_are_noticed(uncalibrated):

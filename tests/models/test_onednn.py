@@ -167,7 +167,12 @@ def test_patches_are_projected_as_by_the_convolution(frozen, bias):
 
 @pytest.mark.parametrize(
     ("bf16", "grad", "tokens", "fused"),
-    [(True, True, 9, False), (True, False, 9, True), (False, True, 9, True), (True, True, 13, True)],
+    [
+        (True, True, 9, False),
+        (True, False, 9, True),
+        (False, True, 9, True),
+        (True, True, 13, True),
+    ],
 )
 def test_short_attention_in_bf16_is_fused_only_where_nothing_is_trained(
     monkeypatch, bf16, grad, tokens, fused

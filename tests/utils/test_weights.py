@@ -213,10 +213,10 @@ UNREADABLE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing": (
         "a.pth",
         lambda file: None,
-        "no such file; give the path of a .safetensors or .pth file",
+        "is no file; give the path of a .safetensors or .pth file",
     ),
-    "a folder": ("a.pth", Path.mkdir, "no such file"),
-    "too long a name": ("x" * 300, lambda file: None, "no such file"),
+    "a folder": ("a.pth", Path.mkdir, "is no file"),
+    "too long a name": ("x" * 300, lambda file: None, "is no file"),
     "empty": ("a.pth", written(b""), "cannot be read as tensors"),
     "text": ("a.pth", written(b"<html>404</html>"), "cannot be read as tensors"),
     "zeros": ("a.pth", written(b"\0" * 99), "cannot be read as tensors"),

@@ -22,7 +22,7 @@ class TrainingConfig(SectionConfig):
     val_data_path: values.Folder = key(
         "data",
         "`good/` and `Ungood/`; chooses `best_ckpt.pth`, the threshold and the colour scale. Where "
-        "it is the test set, neither `best_ckpt.pth` nor a threshold comes of it",
+        "it is the test set, `best_ckpt.pth` is not written and the test applies no threshold",
     )
     model_ckpt_path: values.OptionalCheckpoint = key(
         "data", "the weights that training starts from; empty: from scratch", None

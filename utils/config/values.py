@@ -93,6 +93,8 @@ def _checkpoints(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     files = tuple(_path(_hub_file(part.strip())) for part in value.split(","))
+    if len(set(files)) < len(files):
+        raise ValueError("names one more than once")
     return files if len(files) > 1 else files[0]
 
 
@@ -193,7 +195,7 @@ ResultsFolder = Annotated[_Path, _says("the path of the folder that results go t
 Checkpoints = Annotated[
     HubFile | Path | tuple[HubFile | Path, ...],
     BeforeValidator(_checkpoints),
-    _says(f"the path of a checkpoint, or {_ADDRESS}; or several, comma-separated"),
+    _says(f"the path of a checkpoint, or {_ADDRESS}; or several different ones, comma-separated"),
 ]
 OptionalCheckpoint = Annotated[
     _CheckpointFile | None,

@@ -23,7 +23,7 @@ UNREAD = {
     "masks of no image": (["train/abnormal/label/x.png"],
                           "train: 1 image is not read, such as abnormal/label/x.png; "),
     "two of one stem": (["train/good/p1_a.bmp"],
-                        "train/good: 1 stems have several images, such as p1_a.bmp and p1_a.png; "),
+                        "train/good: p1_a.bmp and p1_a.png have the same stem; rename "),
 }  # fmt: skip
 
 

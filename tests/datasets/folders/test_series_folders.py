@@ -75,6 +75,20 @@ def test_a_series_in_no_order_is_told_and_its_files_are_pictures(tmp_path):
     assert text.startswith("doubled position")
 
 
+def test_slices_without_a_position_are_told_and_are_pictures(tmp_path, caplog):
+    uid = generate_uid()
+    write_series(tmp_path / "placed", STACK)
+    for number in range(3):
+        path = tmp_path / "scan" / f"{number}.dcm"
+        write_dicom(path, STACK[number], SeriesInstanceUID=uid, Modality="CT")
+    write_dicom(tmp_path / "alone.dcm", STACK[0], SeriesInstanceUID=generate_uid())
+    with caplog.at_level(logging.WARNING):
+        samples = list(find_inputs([tmp_path], recursive=True))
+    (line,) = caplog.messages
+    assert line.startswith(f"{tmp_path}/scan: no position: 3 files of one series, such as ")
+    assert sum(sample.series is None for sample in samples) == 4
+
+
 def test_a_split_holds_series_with_masks_on_their_grids(tmp_path):
     for name in ("p1", "p2"):
         write_series(tmp_path / "Ungood/img" / name, STACK)

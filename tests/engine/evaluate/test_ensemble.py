@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,8 @@ def test_maps_are_averaged_after_division_by_the_median_of_normal_validation(tin
 def test_an_ensemble_of_one_is_that_model_and_so_are_two_equal_ones(tiny, seeds, tmp_path):
     one = run_test(tiny(named(seeds[0])))
     alone, metrics = scores_of(one), one.metrics
-    twice = run_test(tiny(named(seeds[0], seeds[0]), f"TESTING.RESULTS_PATH={tmp_path / 'twice'}"))
+    copy = shutil.copy(seeds[0], tmp_path / "copy.pth")
+    twice = run_test(tiny(named(seeds[0], copy), f"TESTING.RESULTS_PATH={tmp_path / 'twice'}"))
     np.testing.assert_allclose(scores_of(twice), alone, rtol=1e-5)
     assert twice.threshold == pytest.approx(one.threshold, rel=1e-5)
     assert twice.metrics["image_auroc"] == metrics["image_auroc"]

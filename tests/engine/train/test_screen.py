@@ -55,7 +55,7 @@ def test_a_log_file_has_plain_lines_one_for_each_epoch(
         f"training {file} into {tmp_path}/results",
         "device cpu, precision fp32",
         "18 training and 6 validation images",
-        "epochs: 2 (N_EPOCHS), each of 4 steps with 4 images; validation every 2 (EVAL_STEPSIZE)",
+        "epochs: 2 (N_EPOCHS); steps per epoch: 4, of 4 images; validation every 2 (EVAL_STEPSIZE)",
         "about 1 min to go, validation not counted",
     ]
     assert lines[6] == HEADER
