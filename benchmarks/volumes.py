@@ -68,8 +68,8 @@ class Work:
     folder: Path
 
 
-def write_sources(folder: Path, slices: int, side: int) -> None:
-    """Write one head as a file and as a series."""
+def draw_stack(slices: int, side: int) -> NDArray[np.int16]:
+    """A head with noise, (N, side, side) from 0 to 4095."""
     rng = np.random.default_rng(0)
     head = draw_head(rng, _SIDE, min(slices, 30)).image
     stack = np.empty((slices, side, side), np.int16)
@@ -78,10 +78,25 @@ def write_sources(folder: Path, slices: int, side: int) -> None:
         large = cv2.resize(drawn, (side, side), interpolation=cv2.INTER_CUBIC).astype(np.float32)
         noisy = large * 8 + rng.normal(40, 12, (side, side)).astype(np.float32)
         stack[number] = noisy.clip(0, 4095)
-    write_series(folder / DICOM, stack, spacing=SPACING, distance=DISTANCE)
+    return stack
+
+
+def write_sources(folder: Path, slices: int, side: int) -> None:
+    """Write one head as a file and as a series."""
+    stack = draw_stack(slices, side)
+    write_stack_series(folder / DICOM, stack)
+    write_stack_nifti(folder / NIFTI, stack)
+
+
+def write_stack_series(folder: Path, stack: NDArray[np.int16]) -> None:
+    """Write a stack as a DICOM series."""
+    write_series(folder, stack, spacing=SPACING, distance=DISTANCE)
+
+
+def write_stack_nifti(path: Path, stack: NDArray[np.int16]) -> None:
+    """Write a stack as a NIfTI file."""
     affine = np.diag([-SPACING, -SPACING, DISTANCE, 1.0])
-    grid = Grid((side, side, slices), affine)
-    write_nifti(folder / NIFTI, stack.transpose(2, 1, 0), grid)
+    write_nifti(path, stack.transpose(2, 1, 0), Grid(stack.shape[::-1], affine))
 
 
 def samples_of(work: Work, axis: SliceAxis = "axial") -> list[Sample]:

@@ -128,16 +128,20 @@ class OneDnnAttention(Attention):
 
     SHORT: ClassVar[int] = 400
 
-    def forward(self, inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(
+        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
         """(B, N, D) → (B, N, D)."""
-        self.fused_attn = not (
-            inputs.device.type == "cpu"
+        in_two = (
+            x.device.type == "cpu"
             and torch.is_autocast_enabled("cpu")
-            and inputs.requires_grad
-            and inputs.shape[1] <= self.SHORT
+            and x.requires_grad
+            and x.shape[1] <= self.SHORT
             and not torch.compiler.is_compiling()
         )
-        return super().forward(inputs, *args, **kwargs)
+        # For TorchScript's sake timm calls it final; it is read anew in each call.
+        vars(self)["fused_attn"] = not in_two
+        return super().forward(x, attn_mask, is_causal)
 
 
 def use_onednn(module: nn.Module) -> None:

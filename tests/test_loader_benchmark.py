@@ -1,10 +1,13 @@
-"""The benchmark of the loader works on tiny settings."""
+"""The benchmarks of the loader and of file formats work on tiny settings."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from benchmarks import loader
+from benchmarks import feeding, loader
 
 
 def test_each_mode_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,3 +27,21 @@ def test_an_epoch_alone_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         loader.main(["--epochs", "1"])
     assert "--epochs: give 2 or more" in capsys.readouterr().err
+
+
+def test_each_format_and_decoder_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {name: (32, suffix) for name, (_, suffix) in feeding.FORMATS.items()}
+    monkeypatch.setattr(feeding, "FORMATS", small)
+    feeding.main(["--images", "3", "--rounds", "2", "--json", str(tmp_path / "feeding.json")])
+    content = json.loads((tmp_path / "feeding.json").read_text())
+    assert list(content["stages"]) == list(small)
+    for rates in content["stages"].values():
+        assert list(rates) == ["decode", "resize", "augment", "all"]
+        assert all(len(each) == 2 and min(each) > 0 for each in rates.values())
+        assert max(rates["all"]) < max(rates["decode"])
+    assert list(content["decoders"]) == [name for name in small if "PNG" in name or "JPEG" in name]
+    for rates in content["decoders"].values():
+        assert {"Pillow", "OpenCV", "imagecodecs", "torchvision"} <= rates.keys()
+    assert len(capsys.readouterr().out.splitlines()) == 4 + len(small) + len(content["decoders"])

@@ -143,7 +143,7 @@ def _expanded(
     samples: Iterable[Sample], masks: Mapping[Path, Source], problems: list[str]
 ) -> list[Sample]:
     """The frames of all samples, sorted by file; where there are masks, all anomalous have one."""
-    ordered = sorted(samples, key=lambda sample: sample.path)
+    ordered = sorted(samples, key=lambda sample: sample.path.parts)
     with tqdm(ordered, "reading headers", unit="file", leave=False, delay=2, disable=None) as bar:
         frames = [frame for each in bar for frame in _frames(each, masks, problems)]
     if masks:
@@ -275,6 +275,8 @@ def _frames(sample: Sample, masks: Mapping[Path, Source], problems: list[str]) -
     Slices of a series that have masks of their own are anomalous, as other files are.
     """
     frames = expand_frames(sample)
+    if not masks:
+        return frames
     if sample.mask is None:
         return [replace(each, mask=masks.get(each.path)) for each in frames]
     if len(frames) == 1:
