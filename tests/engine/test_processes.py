@@ -177,6 +177,39 @@ def test_another_number_of_processes_than_were_started_is_an_error(
         train(tiny())
 
 
+# Starts as many tasks as the job has, with the variables that Slurm gives each of them.
+SRUN = """#!/bin/bash
+for task in $(seq 0 $((SLURM_NTASKS - 1))); do
+  SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NODEID=0 "$@" &
+  tasks+=($!)
+done
+for task in "${tasks[@]}"; do wait "$task" || exit; done
+"""
+
+
+@pytest.mark.slow
+def test_the_script_for_slurm_trains_and_tests(tiny, tmp_path):
+    tiny()
+    (tmp_path / "srun").write_text(SRUN)
+    (tmp_path / "srun").chmod(0o755)
+    numbers = {"NTASKS": 2, "NTASKS_PER_NODE": 2, "JOB_NUM_NODES": 1, "NNODES": 1}
+    numbers |= {"CPUS_PER_TASK": 1, "JOB_ID": 77}
+    job = {f"SLURM_{name}": str(value) for name, value in numbers.items()}
+    job |= {"SLURM_JOB_NAME": "qfae", "SLURM_NODELIST": "localhost", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        ["bash", "docs/train.slurm", str(tmp_path / "tiny.ini")],
+        capture_output=True,
+        text=True,
+        env=os.environ | job | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        cwd=ROOT,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert column(tmp_path / "results" / "training.csv", "epoch") == ["1", "2", "3", "4"]
+    assert (tmp_path / "results" / "test" / "metrics.json").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "launcher",
