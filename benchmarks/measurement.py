@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
+
+
+def processor() -> str:
+    """What the processor calls itself."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    name = next((line.partition(": ")[2] for line in lines if "model name" in line), "")
+    return name or platform.processor()
 
 
 @dataclass(frozen=True)

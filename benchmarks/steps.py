@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.as_published import make_as_published
-from benchmarks.measurement import Measurement, Stopwatch
+from benchmarks.measurement import Measurement, Stopwatch, processor
 from datasets.dataset import AnomalyDataset, TrainDataset
 from datasets.folders.find import find_normal_images, find_split
 from datasets.phantom.write import write_phantom_dataset
@@ -233,7 +233,7 @@ def matmul_flops(fabric: Fabric, watch: Stopwatch) -> float:
 def describe(fabric: Fabric) -> str:
     """Device, threads and precision."""
     cuda = fabric.device.type == "cuda"
-    where = torch.cuda.get_device_name(fabric.device) if cuda else str(fabric.device)
+    where = torch.cuda.get_device_name(fabric.device) if cuda else processor()
     threads = "" if cuda else f", {torch.get_num_threads()} threads"
     tf32 = cuda and torch.get_float32_matmul_precision() == "high"
     return f"{where}{threads}, {'bf16' if computes_in_bf16(fabric) else 'tf32' if tf32 else 'fp32'}"

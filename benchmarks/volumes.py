@@ -30,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.measurement import processor
 from benchmarks.steps import peak_bytes, prepare
 from datasets.folders.inputs import find_inputs
 from datasets.folders.samples import Sample
@@ -225,13 +226,10 @@ def measure_all(options: argparse.Namespace) -> Iterator[dict[str, object]]:
 
 def machine() -> str:
     """Processor, threads and versions."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    name = next((line.partition(": ")[2] for line in lines if "model name" in line), "")
     cores, threads = os.cpu_count(), torch.get_num_threads()
     python = platform.python_version()
     return (
-        f"{name or platform.processor()}, {cores} cores, {threads} threads, Python {python}, "
+        f"{processor()}, {cores} cores, {threads} threads, Python {python}, "
         f"PyTorch {torch.__version__}"
     )
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import steps, throughput, volumes
+from benchmarks import speed_table, steps, throughput, volumes
 from benchmarks.as_published import SeparateViTs, make_as_published
 from benchmarks.steps import Measurement
 from engine.build import build_autoencoder, build_criteria
@@ -176,3 +176,12 @@ def test_volumes_are_measured_in_processes_and_written_as_json(tmp_path, capsys)
     assert found["volume"] == "17 slices of 20 x 20"
     assert len(found["rows"]) == sum(len(sources) for sources, _ in volumes.STEPS.values())
     assert printed.count("\n|") >= len(found["rows"])
+
+
+def test_the_table_of_the_readme_is_what_was_measured() -> None:
+    page = speed_table.README.read_text("utf-8")
+    assert speed_table.with_table(page) == page
+    run = json.loads((speed_table.FOLDER / "cpu-bf16.json").read_text("utf-8"))
+    ours, published = (run[name][0]["seconds"] for name in ("this code", "as published"))
+    ratio = sorted(published)[len(published) // 2] / sorted(ours)[len(ours) // 2]
+    assert f"): **{ratio:.2f} ×**" in page
