@@ -122,8 +122,8 @@ class OneDnnMlp(Mlp):
 class OneDnnAttention(Attention):
     """timm's attention; as two products where a backward pass in bf16 follows.
 
-    PyTorch's fused kernel for bf16 on a CPU takes several times as long in the backward pass, up to
-    ``SHORT`` tokens.
+    PyTorch's fused kernel for bf16 on a CPU is slow in the backward pass: up to ``SHORT`` tokens it
+    takes longer, at 50 tokens 4 times as long (benchmarks/README.md).
     """
 
     SHORT: ClassVar[int] = 400
