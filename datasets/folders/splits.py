@@ -57,8 +57,6 @@ def places_of_folder(folder: Path) -> list[Place]:
     if not places and any(each.name.casefold() in NORMAL_NAMES for each in inner):
         places = [Place("test", folder, "--data")]
     if not places:
-        raise UserError(
-            f"--data: {shown(folder)} holds none of the folders train, valid, test; give the "
-            "folder of a data set, e.g. data/Brain"
-        )
+        what = "holds none of the folders train, valid, test" if folder.is_dir() else "is no folder"
+        raise UserError(f"--data: {shown(folder)} {what}; give that of a data set, e.g. data/Brain")
     return places

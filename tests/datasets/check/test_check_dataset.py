@@ -233,7 +233,7 @@ def test_the_command_on_a_config(data, tmp_path, capsys):
     [
         (["--data", "{data}", "--set", "SEED=1"], "--set: "),
         (["--data", "{data}", "--patient-pattern", "("], "--patient-pattern: "),
-        (["--data", "{data}/nowhere"], "holds none of the folders"),
+        (["--data", "{data}/nowhere"], "is no folder; give that of a data set"),
         (["--data", "{data}", "--json", "{data}/train/good/p1_a.png/x"], "--json: "),
         (["--config", "{data}/nowhere.ini"], "nowhere.ini"),
     ],
