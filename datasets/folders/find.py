@@ -251,7 +251,7 @@ def _twins(
     ]
     if twins:
         first, second, *_ = (shown(Path(each.name)) for each in twins[0])
-        more = f" (and {len(twins) - 1} more stems)" if len(twins) > 1 else ""
+        more = f" ({len(twins) - 1} more stems likewise)" if len(twins) > 1 else ""
         yield (
             f"{shown(folder.images)}: {first} and {second} have the same stem{more}; rename or "
             "remove one of each"

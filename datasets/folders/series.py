@@ -33,7 +33,7 @@ def with_series(paths: Sequence[Path], problems: list[tuple[Path, str]]) -> list
         if uid and len(files) > 1:
             tell_once(
                 f"{shown(files[0].parent)}: no position: {len(files)} files of one series, such as "
-                f"{shown(files[0])}, say nothing of where they lie; scored as pictures"
+                f"{shown(files[0])}, say nothing of where they lie; read as pictures"
             )
     series_of: dict[Path, list[Series]] = {}
     for series in grouped.series:
