@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[medical,onnx,app,dev]"
 	@touch $@
 
-demo: setup  ## Draw phantoms, train on them, score unseen ones (about 3 minutes on two cores)
+demo: setup  ## Draw phantoms, train on them, score unseen ones (4 minutes on two cores)
 	$(RUN) -m datasets.phantom.write --output data/phantom --seed 1
 	@# One thread: the demo's tensors are too small for two, and the loader needs the other core.
 	OMP_NUM_THREADS=1 $(RUN) run_training.py --config configs/demo.ini --overwrite
