@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,6 +29,7 @@ import torch
 from PIL import Image
 from torchvision.io import decode_image
 
+from benchmarks.throughput import table_line
 from benchmarks.volumes import draw_stack, machine, write_stack_nifti, write_stack_series
 from datasets.folders.find import find_normal_images
 from datasets.transforms import augment, resize_image
@@ -125,10 +127,10 @@ def measured(rounds: int, measure: Callable[[], dict[str, float]]) -> dict[str, 
 def table(title: str, rows: dict[str, dict[str, list[float]]], columns: Iterable[str]) -> str:
     """Medians as a Markdown table; a column that a row lacks is a dash."""
     names = list(columns)
-    lines = [f"| {title} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    lines = [table_line([title, *names]), table_line(["---"] * (len(names) + 1))]
     for row, rates in rows.items():
         cells = [f"{median(rates[name]):.0f}" if name in rates else "-" for name in names]
-        lines.append(f"| {row} | {' | '.join(cells)} |")
+        lines.append(table_line([row, *cells]))
     return "\n".join(lines)
 
 
@@ -149,21 +151,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stages, decoding = {}, {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, (_, suffix) in FORMATS.items():
-            folder = Path(scratch, name)
-            write_images(folder / "good", name, options.images)
-            stages[name] = measured(options.rounds, lambda folder=folder: stage_rates(folder))
+            images = Path(scratch, name, "good")
+            write_images(images, name, options.images)
+            stages[name] = measured(options.rounds, partial(stage_rates, images.parent))
             if suffix in (".png", ".jpg"):
-                pictures = folder / "good"
-                decoding[name] = measured(
-                    options.rounds, lambda pictures=pictures: decoder_rates(pictures)
-                )
+                decoding[name] = measured(options.rounds, partial(decoder_rates, images))
     names = dict.fromkeys(name for rates in decoding.values() for name in rates)
     print(table("images / s and core", stages, (*STAGES, "all")))
     print(table("decoding alone", decoding, names))
     if options.json:
-        words = [sys.executable, "-m", "benchmarks.feeding", *(arguments or sys.argv[1:])]
+        words = ["python", "-m", "benchmarks.feeding", *(arguments or sys.argv[1:])]
         content = {
-            "command": shlex.join(["python", *words[1:]]),
+            "command": shlex.join(words),
             "machine": machine(),
             "images": options.images,
             "stages": stages,

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.measurement import Measurement
-from benchmarks.throughput import OURS, PUBLISHED
+from benchmarks.throughput import OURS, PUBLISHED, table_line
 
 FOLDER = Path(__file__).parent
 README = FOLDER.parent / "README.md"
@@ -40,7 +40,7 @@ def table() -> str:
         pairs = zip(run[OURS], run[PUBLISHED], strict=True)
         memory = [[each.peak_bytes / 1e9 for each in pair] for pair in pairs]
         cells.append("; ".join(f"{ours:.1f} against {other:.1f}" for ours, other in memory))
-    return "".join(f"| {' | '.join(line)} |\n" for line in [*lines, cells])
+    return "".join(f"{table_line(line)}\n" for line in [*lines, cells])
 
 
 def _read(path: Path) -> dict[str, list[Measurement]]:

@@ -129,7 +129,7 @@ def table(variants: Variants) -> str:
         columns = [figures(each) for each in measurements]
         rows = [_row(name, [column[name] for column in columns]) for name in columns[0]]
         parts += [f"{machines}; {len(first.seconds)} steps", ""]
-        parts += [_line(head), _line(["---"] * len(head)), *rows, ""]
+        parts += [table_line(head), table_line(["---"] * len(head)), *rows, ""]
     return "\n".join(parts)
 
 
@@ -158,7 +158,7 @@ def _row(name: str, values: Sequence[float | None]) -> str:
     if len(values) == 2:
         ours, published = values
         cells.append(f"{published / ours:.2f}" if ours and published is not None else "–")
-    return _line([name, *cells])
+    return table_line([name, *cells])
 
 
 def _shown(value: float) -> str:
@@ -166,7 +166,8 @@ def _shown(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _line(cells: Sequence[str]) -> str:
+def table_line(cells: Sequence[str]) -> str:
+    """A line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 

@@ -132,15 +132,11 @@ class OneDnnAttention(Attention):
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
         """(B, N, D) → (B, N, D)."""
-        in_two = (
-            x.device.type == "cpu"
-            and torch.is_autocast_enabled("cpu")
-            and x.requires_grad
-            and x.shape[1] <= self.SHORT
-            and not torch.compiler.is_compiling()
-        )
-        # For TorchScript's sake timm calls it final; it is read anew in each call.
-        vars(self)["fused_attn"] = not in_two
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            in_bf16 = torch.is_autocast_enabled("cpu")
+            in_two = in_bf16 and x.requires_grad and x.shape[1] <= self.SHORT
+            # For TorchScript's sake timm calls it final; it is read anew in each call.
+            vars(self)["fused_attn"] = not in_two
         return super().forward(x, attn_mask, is_causal)
 
 

@@ -115,7 +115,12 @@ def _counts(split: Split) -> tuple[int, int]:
 
 def calibration_path(config: TestingConfig) -> Path:
     """Where the calibration of a checkpoint is kept; that of a second scoring, apart from it."""
-    path, own = beside_checkpoint(config, ".calibration.json"), fingerprint(config)
+    return _path_of(config, fingerprint(config))
+
+
+def _path_of(config: TestingConfig, own: str) -> Path:
+    """The same; the fingerprint is given, since of large checkpoints it takes seconds."""
+    path = beside_checkpoint(config, ".calibration.json")
     try:
         first = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
     except (OSError, ValueError, TypeError, KeyError):
@@ -142,7 +147,10 @@ def load_calibration(config: TestingConfig) -> Calibration | None:
     Raises:
         UserError: The file is damaged.
     """
-    path = calibration_path(config)
+    if not beside_checkpoint(config, ".calibration.json").is_file():
+        return None
+    own = fingerprint(config)
+    path = _path_of(config, own)
     if not path.is_file():
         return None
     try:
@@ -153,7 +161,7 @@ def load_calibration(config: TestingConfig) -> Calibration | None:
         calibration = Calibration(**content)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: is damaged ({error}); delete it to have it made anew") from error
-    if calibration.fingerprint == fingerprint(config):
+    if calibration.fingerprint == own:
         return calibration
     logger.info("%s was made for another checkpoint or scoring: not used", path)
     return None
@@ -212,7 +220,7 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
     )
     if scorer.runtime.is_global_zero:
         logger.info("threshold %.6g (%s of %s)", threshold, method, split.folder)
-        _store(calibration, calibration_path(config))
+        _store(calibration, _path_of(config, calibration.fingerprint))
     return calibration
 
 
