@@ -18,14 +18,7 @@ from utils.errors import run_script
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        arguments: Instead of those of the process.
-
-    Returns:
-        The exit code.
-    """
+    """Run the command line, with ``arguments`` instead of those of the process."""
     options = _parser().parse_args(arguments)
 
     # After parsing, so that --help waits for nothing.

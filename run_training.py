@@ -33,7 +33,7 @@ def main() -> None:
 
     config = load_config(arguments.config, arguments.set)
     logger.info("training %s into %s", config.file, config.need_training().results_path)
-    from engine.evaluate.calibration import calibrate_trained
+    from engine.evaluate.calibrate import calibrate_trained
     from engine.hub_files import pinned
     from engine.train.start import train
     from utils.run_files import TrainingFiles

@@ -3,26 +3,10 @@
 from __future__ import annotations
 
 import base64
-from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-Array = TypeVar("Array", NDArray[np.uint8], NDArray[np.float32])
-
-# Two per screen in width are enough; the files to download keep their own size.
-_LONGEST_SIDE = 768
-
-
-def shrunk(pixels: Array) -> Array:
-    """(H, W) or (H, W, C) with at most 768 pixels along its longer side."""
-    height, width = pixels.shape[:2]
-    scale = _LONGEST_SIDE / max(height, width)
-    if scale >= 1:
-        return pixels
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), pixels.dtype)
 
 
 def png(pixels: NDArray[np.uint8]) -> str:

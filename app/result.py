@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.pictures import numbers, png, shrunk
+from app.pictures import numbers, png
 from datasets.prediction_dataset import Input
 from datasets.readers.formats import shown, stem_of
 from datasets.volumes.grid import Grid
 from datasets.volumes.write import write_nifti
 from engine.predictor import Prediction, Predictor, VolumePrediction
-from engine.report.pictures import ColourScale, map_layer
+from engine.report.pictures import ColourScale, map_layer, shrunk
 
 View = dict[str, Any]
+
+# Two per screen in width are enough; the files to download keep their own size.
+_LONGEST_SIDE = 768
 
 
 @dataclass(frozen=True)
@@ -58,18 +61,18 @@ class Result:
             "name": self.name,
             "size": f"{width} × {height} pixels",
             "shape": width / height,
-            "image": png(shrunk(each.pixels)),
+            "image": png(shrunk(each.pixels, _LONGEST_SIDE)),
             "slice": self._slice(number) if self.volume else None,
             "volume": self._volume(self.volume, predictor) if self.volume else None,
             "map": {"path": str(self.map_file), "name": self.map_file.name},
             "threshold": predictor.threshold,
             "pixel_threshold": predictor.pixel_threshold,
-            "histogram": asdict(histogram) if histogram else None,
+            "histogram": histogram,
             **({} if prediction is None else self._prediction(prediction, predictor)),
         }
 
     def _prediction(self, prediction: Prediction, predictor: Predictor) -> View:
-        values = shrunk(prediction.anomaly_map)
+        values = shrunk(prediction.anomaly_map, _LONGEST_SIDE)
         low, high = self._range
         colours = predictor.colours or ColourScale(low, high, self.name)
         return {

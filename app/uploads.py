@@ -33,7 +33,7 @@ def received(files: Sequence[Path]) -> Iterator[list[Path]]:
     """
     folder = Path(mkdtemp(dir=files[0].parent))
     try:
-        yield [_unpacked(file, folder) if is_archive(file) else file for file in files]
+        yield [_unpacked(each, folder) if each.suffix.lower() == ".zip" else each for each in files]
     except UserError as error:
         text = str(error)
         for place in (folder, *(file.parent for file in files)):
@@ -45,11 +45,6 @@ def received(files: Sequence[Path]) -> Iterator[list[Path]]:
             file.unlink(missing_ok=True)
             with suppress(OSError):
                 file.parent.rmdir()
-
-
-def is_archive(file: Path) -> bool:
-    """Whether a file is a zip archive, by its name."""
-    return file.suffix.lower() == ".zip"
 
 
 def one_of(predictor: Predictor, paths: Sequence[Path]) -> tuple[Sample, ...]:

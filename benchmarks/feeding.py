@@ -135,11 +135,7 @@ def table(title: str, rows: dict[str, dict[str, list[float]]], columns: Iterable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, and write where asked.
-
-    Args:
-        arguments: Instead of those of the process.
-    """
+    """Measure, print, and write where asked."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -123,11 +123,7 @@ def several_cards(options: argparse.Namespace, count: int) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print and write.
-
-    Args:
-        arguments: Instead of those of the process.
-    """
+    """Measure, print and write."""
     options = parse(arguments)
     started, results = time.perf_counter(), {"machine": machine(options.device)}
     cards = results["machine"].get("cards", 1)

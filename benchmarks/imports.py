@@ -58,11 +58,7 @@ def machine() -> dict[str, object]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, and write where asked.
-
-    Args:
-        arguments: Instead of those of the process.
-    """
+    """Measure, print, and write where asked."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -94,11 +94,7 @@ def row(name: str, workers: int, images: int, found: Measurement) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print.
-
-    Args:
-        arguments: Instead of those of the process.
-    """
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -95,11 +95,7 @@ def measure(options: argparse.Namespace) -> Seconds:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print.
-
-    Args:
-        arguments: Instead of those of the process.
-    """
+    """Measure and print."""
     options = parse(arguments)
     seconds = measure(options)
     print("| config | batch | threads | seconds of | PyTorch | onnxruntime | ratio |")

@@ -11,16 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from engine.benchmark.table import PUBLISHED
 from utils.config.load import load_config
 from utils.errors import run_script
 
-# Config → folder there; the authors' image AUROC in %, of the paper (v1) and of this checkpoint.
-PUBLISHED = {
-    "brain": ("brain", 94.3, 94.1),
-    "liver": ("liver", 65.5, 68.4),
-    "resc": ("retina", 91.8, 91.9),
-    "chest": ("chest", 83.8, 84.2),
-}
+# Config → the checkpoint's folder.
+FOLDERS = {"brain": "brain", "liver": "liver", "resc": "retina", "chest": "chest"}
 
 
 def main() -> int:
@@ -32,14 +28,16 @@ def main() -> int:
     arguments = parser.parse_args()
     lines = ["set     paper  authors' checkpoint  here (image AUROC, %)"]
     failed = False
-    for name, (folder, paper, released) in PUBLISHED.items():
+    for name, folder in FOLDERS.items():
         config, results = arguments.configs / f"{name}.ini", arguments.output / name
         changes = [
             *arguments.set,
             f"CHECKPOINT_PATH=hf://ebayar/QFAE-checkpoints/{folder}/last_ckpt.pth",
             f"TESTING.RESULTS_PATH={results}",
         ]
-        data = load_config(config, changes).need_testing().test_data_path
+        settings = load_config(config, changes).need_testing()
+        paper, released, *_ = PUBLISHED[settings.experiment_name]
+        data = settings.test_data_path
         measured = f"no data: {data} is missing"
         if data.is_dir():
             sets = [part for change in changes for part in ("--set", change)]

@@ -172,11 +172,7 @@ def table_line(cells: Sequence[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print.
-
-    Args:
-        arguments: Instead of those of the process.
-    """
+    """Measure and print."""
     options = parse(arguments)
     variants = measure_variants(options)
     print(table(variants))

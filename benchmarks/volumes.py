@@ -34,6 +34,7 @@ from benchmarks.measurement import processor
 from benchmarks.steps import peak_bytes, prepare
 from datasets.folders.inputs import find_inputs
 from datasets.folders.samples import Sample
+from datasets.folders.volumes import Slicing
 from datasets.phantom.series import write_series
 from datasets.phantom.volume import draw_head
 from datasets.prediction_dataset import Input, read_input
@@ -102,7 +103,7 @@ def write_stack_nifti(path: Path, stack: NDArray[np.int16]) -> None:
 
 def samples_of(work: Work, axis: SliceAxis = "axial") -> list[Sample]:
     """The slices of the volume."""
-    return list(find_inputs([work.source], axis=axis))
+    return list(find_inputs([work.source], slicing=Slicing(axis)))
 
 
 def prepare_nothing(work: Work) -> Callable[[], None]:
@@ -235,11 +236,7 @@ def machine() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print.
-
-    Args:
-        arguments: Instead of those of the process.
-    """
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

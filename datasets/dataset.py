@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NotRequired, Protocol, TypedDict, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,13 +21,6 @@ from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
 Element = TypeVar("Element")
-
-
-class Images(Protocol):
-    """Images that were read and resized before, see :mod:`datasets.cache`."""
-
-    def __getitem__(self, index: int) -> Tensor:
-        """(1 or 3, size, size) uint8."""
 
 
 class Item(TypedDict):
@@ -77,7 +70,7 @@ class AnomalyDataset(Dataset[Item]):
     split: Split
     size: int
     window: IntensityWindow
-    images: Images | None = field(default=None, repr=False, compare=False)
+    images: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, split: Split, config: SectionConfig) -> AnomalyDataset:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import compress
@@ -55,7 +54,7 @@ def without_background(split: Split, config: SectionConfig) -> Split:
         raise UserError(
             f"MIN_FOREGROUND = {least:g}: no image of {shown(split.folder)} shows as much; lower it"
         )
-    background = _chosen(split.samples, [not each for each in counted])
+    background = tuple(compress(split.samples, (not each for each in counted)))
     logger.info(
         "MIN_FOREGROUND = %g: %d of %d images of %s are background and do not count",
         least,
@@ -63,11 +62,7 @@ def without_background(split: Split, config: SectionConfig) -> Split:
         len(counted),
         shown(split.folder),
     )
-    return replace(split, samples=_chosen(split.samples, counted), background=background)
-
-
-def _chosen(samples: Sequence[Sample], chosen: Sequence[bool]) -> tuple[Sample, ...]:
-    return tuple(compress(samples, chosen))
+    return replace(split, samples=tuple(compress(split.samples, counted)), background=background)
 
 
 def _counts(sample: Sample, *, config: SectionConfig) -> bool:

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from datasets.dataset import create_loader
 from datasets.folders.samples import Sample
 from datasets.readers.formats import kind_of, shown
 from datasets.readers.image import count_frames
@@ -118,15 +117,3 @@ class PredictionDataset(Dataset[Input | Unreadable]):
             return read_input(sample, self.size, self.window)
         except UserError as error:
             return Unreadable(sample, str(error))
-
-
-def prediction_loader(
-    dataset: PredictionDataset, *, batch_size: int, num_workers: int
-) -> DataLoader[Input | Unreadable]:
-    """Lists of inputs in order; nothing is dropped."""
-    return create_loader(
-        dataset,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        collate_fn=list,
-    )

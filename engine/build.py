@@ -26,7 +26,7 @@ from models.perceptual import PerceptualResNet, PerceptualViT
 from models.qformer import QFormer
 from utils.backbones import backbone_geometry
 from utils.checkpoints import holds_encoder, load_model
-from utils.config.criteria import RESNETS, SINGLE_PATCH_SIZE, CriterionSpec
+from utils.config.criteria import RESNETS, SINGLE_PATCH_SIZE, CriterionSpec, looks_at_blocks
 from utils.config.rules import of_encoder
 from utils.config.schema import SectionConfig, TestingConfig
 from utils.weights import native_state_dict, read_tensors
@@ -153,7 +153,7 @@ def _perceptual_vit(config: SectionConfig, specs: Sequence[CriterionSpec]) -> Pe
     if not sizes:
         return None
     name = config.perceptual_model_name
-    looking = [spec for spec in specs if spec.looks_at_blocks]
+    looking = [spec for spec in specs if looks_at_blocks(spec.names)]
     network = PerceptualViT(
         name,
         img_size=config.resize,

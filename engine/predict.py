@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.dataset import create_loader
 from datasets.folders.inputs import common_folder, find_inputs
 from datasets.folders.samples import Sample
-from datasets.folders.volumes import choose_volume
-from datasets.prediction_dataset import PredictionDataset, Unreadable, prediction_loader
+from datasets.folders.volumes import Slicing
+from datasets.prediction_dataset import PredictionDataset, Unreadable
 from datasets.readers.base import optional_package
 from datasets.readers.formats import shown
 from engine.evaluate.cases import Case
-from engine.prediction.highest import Highest
 from engine.prediction.volume_files import VolumeFiles
 from engine.prediction_results import PredictionFiles
 from engine.predictor import Predictor
@@ -76,15 +77,12 @@ def predict(
         optional_package("highdicom")
     files = _empty_folder(config, sources, output)
     problems: list[tuple[Path, str]] = []
-    samples = choose_volume(
-        find_inputs(sources, recursive, axis=settings.slice_axis, problems=problems),
-        settings.volume_index,
-    )
+    samples = find_inputs(sources, recursive, slicing=Slicing.of(settings), problems=problems)
     files.errors += [(str(path), problem) for path, problem in problems]
     predictor = Predictor.from_config(config, threshold=threshold)
     if predictor.colours is None:
         logger.warning("without validation images there are no overlays and no report")
-    highest = Highest[Case](settings.report_images)
+    highest: list[Case] = []
     volumes = VolumeFiles(files, predictor, maps=output.maps, dicom_seg=output.dicom_seg)
     _score(predictor, samples, files, volumes, highest)
     files.write_tables(predictor.colours)
@@ -98,14 +96,15 @@ def _score(
     samples: Sequence[Sample],
     files: PredictionFiles,
     volumes: VolumeFiles,
-    highest: Highest[Case],
+    highest: list[Case],
 ) -> None:
     """Score all samples, and write what belongs to each image and each volume."""
     settings = predictor.settings
-    loader = prediction_loader(
+    loader = create_loader(
         PredictionDataset(samples, settings.resize, settings.window),
         batch_size=settings.batch_size_test,
         num_workers=settings.num_workers,
+        collate_fn=list,
     )
     with tqdm(total=len(samples), desc="prediction", unit="img", leave=False, disable=None) as bar:
         for inputs in loader:
@@ -121,7 +120,8 @@ def _score(
                 files.write_image(
                     each.sample, prediction, predictor.colours, predictor.pixel_threshold
                 )
-                highest.take(prediction.score, prediction.case)
+                insort(highest, prediction.case, key=lambda case: -case.score)
+                del highest[settings.report_images :]
             bar.update(len(inputs))
     volumes.write_table()
 
@@ -131,7 +131,7 @@ def _write_report(
     predictor: Predictor,
     files: PredictionFiles,
     volumes: VolumeFiles,
-    highest: Highest[Case],
+    highest: Sequence[Case],
 ) -> None:
     """Write report.html, where there is a calibration."""
     if predictor.calibration is None or predictor.threshold is None:
@@ -141,8 +141,8 @@ def _write_report(
         predictor.calibration,
         predictor.threshold,
         scores=files.scores,
-        images=highest.entries(),
-        volumes=volumes.report.entries(),
+        images=highest,
+        volumes=volumes.report.entries,
         unreadable=files.errors,
     )
     write_prediction_report(run, files.folder / "report.html")

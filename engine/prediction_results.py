@@ -31,11 +31,6 @@ _WRITTEN = (
 )
 
 
-def verdict_of(score: float, threshold: float | None) -> str:
-    """1 for anomalous, 0 for normal, empty without a threshold."""
-    return "" if threshold is None else str(int(score >= threshold))
-
-
 def short_name(name: str) -> str:
     """A file name that file systems take, with room for a suffix."""
     encoded = name.encode(errors="surrogateescape")
@@ -59,7 +54,7 @@ class PredictionFiles:
         self.errors: list[tuple[str, str]] = []
         self.scores: list[float] = []
         self._root, self._maps, self._overlays = root, maps, overlays
-        self._rows: list[list[str]] = []
+        self._rows: list[tuple[str, float, int | None, str, str]] = []
         self._volumes = Counter[Path]()
 
     def exist(self) -> bool:
@@ -106,13 +101,15 @@ class PredictionFiles:
         except UserError as error:
             self.note_error(sample, str(error))
             return
-        verdict = verdict_of(prediction.score, prediction.threshold)
-        self._rows.append([sample.name, repr(prediction.score), verdict, map_path, overlay_path])
-        self.scores.append(prediction.score)
+        score, predicted = prediction.score, prediction.predicted
+        called = None if predicted is None else int(predicted)
+        self._rows.append((sample.name, score, called, map_path, overlay_path))
+        self.scores.append(score)
 
     def write_background(self, sample: Sample, threshold: float | None) -> None:
         """Note a slice that shows too little to be scored."""
-        self._rows.append([sample.name, repr(0.0), verdict_of(0.0, threshold), "", ""])
+        predicted = None if threshold is None else int(threshold <= 0)
+        self._rows.append((sample.name, 0.0, predicted, "", ""))
 
     def _write_map(self, sample: Sample, prediction: Prediction) -> str:
         path = self._path("maps", sample, ".npy")
@@ -169,10 +166,10 @@ class PredictionFiles:
             ((_, score, predicted, map_path, _),) = self._rows
             verdict = "no threshold"
             if threshold is not None:
-                called = "anomalous" if predicted == "1" else "normal"
+                called = "anomalous" if predicted else "normal"
                 verdict = f"{called} (threshold {threshold:.6g})"
             where = f"; map: {self.folder / map_path}" if map_path else ""
-            return f"score {float(score):.6g}: {verdict}{where}"
+            return f"score {score:.6g}: {verdict}{where}"
         count, errors = len(self._rows), len(self.errors)
         images = "1 image" if count == 1 else f"{count} images"
         first = f" ({self.errors[0][1]})" if errors == 1 else ""

@@ -18,7 +18,7 @@ from PIL import Image
 
 from datasets.folders.inputs import find_inputs
 from datasets.folders.samples import Sample
-from datasets.folders.volumes import choose_volume
+from datasets.folders.volumes import Slicing
 from datasets.foreground import shows_enough
 from datasets.prediction_dataset import Input, Unreadable, input_of, read_input
 from datasets.readers.formats import shown
@@ -202,10 +202,9 @@ class Predictor:
             UserError: A path does not exist, a folder holds no image, or a DICOM series cannot be
                 put in order.
         """
-        settings = self.settings
         problems: list[tuple[Path, str]] = []
-        found = find_inputs(paths, recursive=True, axis=settings.slice_axis, problems=problems)
-        samples = choose_volume(found, settings.volume_index)
+        slicing = Slicing.of(self.settings)
+        samples = find_inputs(paths, recursive=True, slicing=slicing, problems=problems)
         for path, problem in problems:
             # Its end tells that they are scored as pictures.
             raise UserError(f"{shown(path)}: {problem.rpartition(';')[0]}")

@@ -12,12 +12,8 @@ from datasets.folders.volumes import Slicing
 from datasets.foreground import without_background
 from datasets.patients import patients_of
 from engine.evaluate.baseline import baseline_for
-from engine.evaluate.calibration import (
-    Calibration,
-    ColourScale,
-    calibration_apart_from,
-    colour_scale,
-)
+from engine.evaluate.calibrate import calibration_apart_from, colour_scale
+from engine.evaluate.calibration import Calibration, ColourScale
 from engine.evaluate.ensemble import calibrated_scorer
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.volume_metrics import add_volume_metrics

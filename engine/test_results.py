@@ -84,8 +84,8 @@ def write_test_results(
 def _score_rows(run: TestRun) -> Iterator[tuple[object, ...]]:
     for index, (sample, score) in enumerate(zip(run.split.samples, run.scores, strict=True)):
         predicted = None if run.threshold is None else int(score >= run.threshold)
-        baseline = [repr(run.baseline.scores[index])] if run.baseline else []
-        yield sample.name, sample.label, repr(score), predicted, *baseline
+        baseline = [run.baseline.scores[index]] if run.baseline else []
+        yield sample.name, sample.label, score, predicted, *baseline
 
 
 def _volume_rows(run: TestRun) -> Iterator[tuple[object, ...]]:

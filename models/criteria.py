@@ -89,11 +89,7 @@ class MultiPatchPerceptual(Criterion):
 
 
 class SinglePatchPerceptual(MultiPatchPerceptual):
-    """The perceptual distance at one patch size, one value a patch."""
-
-    def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
-        """(B, 3, H, W) twice → (R, B, 1, H/patch_size, W/patch_size)."""
-        return self.compare(images, [reconstructions])[0]
+    """The perceptual distance at one patch size: maps (R, B, 1, H/patch_size, W/patch_size)."""
 
     def compare(self, images: Tensor, reconstructions: Sequence[Tensor]) -> list[Tensor]:
         """The maps of several reconstructions; features of the images are computed once."""
@@ -101,12 +97,7 @@ class SinglePatchPerceptual(MultiPatchPerceptual):
 
 
 class PatchEmbeddingDistance(Criterion):
-    """Squared difference of the patch embeddings, before positions are added.
-
-    Args:
-        network: The perceptual ViT.
-        patch_size: One of its patch sizes.
-    """
+    """Squared difference of the patch embeddings, before positions are added."""
 
     def __init__(self, network: PerceptualViT, patch_size: int) -> None:
         super().__init__()
@@ -165,12 +156,7 @@ class PixelDistance(Criterion):
 
 
 class WeightedCriteria(Criterion):
-    """Several criteria with weights.
-
-    Args:
-        criteria: The criteria.
-        weights: One weight for each.
-    """
+    """Several criteria, with one weight for each."""
 
     def __init__(self, criteria: Sequence[Criterion], weights: Sequence[float]) -> None:
         super().__init__()

@@ -141,11 +141,7 @@ class OneDnnAttention(Attention):
 
 
 def use_onednn(module: nn.Module) -> None:
-    """Change layers in place; names of weights stay.
-
-    Args:
-        module: Whatever holds them.
-    """
+    """Change layers in place; names of weights stay."""
     for part in module.modules():
         # The twins have the same layers and weights; only their forward differs.
         if type(part) is nn.Linear:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from datasets.folders.layouts import list_images, walk_folders
 from datasets.folders.samples import Sample, expand_frames
 from datasets.folders.series import with_series
-from datasets.readers.base import SliceAxis
+from datasets.folders.volumes import AXIAL, Slicing, choose_volume
 from datasets.readers.formats import KINDS, shown
 from utils.errors import UserError
 
@@ -48,41 +49,34 @@ def find_inputs(
     paths: Sequence[Path],
     recursive: bool = False,
     *,
-    axis: SliceAxis = "axial",
+    slicing: Slicing = AXIAL,
     problems: list[tuple[Path, str]] | None = None,
-) -> Iterator[Sample]:
+) -> tuple[Sample, ...]:
     """The images of files and folders as samples without a label.
 
-    DICOM files that are one volume come together. Headers of DICOM are read at the first sample,
-    those of others when their turn comes. A file that cannot be read stays a sample: reading it
-    raises the error that names it.
+    DICOM files that are one volume come together. A file that cannot be read stays a sample:
+    reading it raises the error that names it.
 
     Args:
         paths: Files of any suffix, and folders, whose files come in the order of their paths.
         recursive: Whether to search subfolders as well. Links are followed, each folder is entered
             once.
-        axis: How volumes are cut.
+        slicing: How volumes become images.
         problems: Takes DICOM series that cannot be put in order, and why; their files stay.
 
-    Yields:
+    Returns:
         One sample per frame.
 
     Raises:
-        UserError: At once where a path does not exist; while iterating where a folder cannot be
-            listed, or at the end if there was no image in it.
+        UserError: A path does not exist, or a folder cannot be listed or holds no image.
     """
     for path in paths:
         if not path.exists():
             raise UserError(f"{shown(path)}: no such file or folder")
-    return _samples(paths, recursive, axis, [] if problems is None else problems)
-
-
-def _samples(
-    paths: Sequence[Path], recursive: bool, axis: SliceAxis, problems: list[tuple[Path, str]]
-) -> Iterator[Sample]:
     files = list(dict.fromkeys(file for path in paths for file in _files(path, recursive)))
-    for source in with_series(files, problems):
-        yield from expand_frames(Sample.of(source, axis=axis))
+    sources = with_series(files, [] if problems is None else problems)
+    frames = (expand_frames(Sample.of(source, axis=slicing.axis)) for source in sources)
+    return choose_volume(chain.from_iterable(frames), slicing.volume)
 
 
 def _files(path: Path, recursive: bool) -> Iterator[Path]:

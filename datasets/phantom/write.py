@@ -148,11 +148,7 @@ def _write_png(path: Path, image: Image) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line.
-
-    Args:
-        arguments: Instead of those of the process.
-    """
+    """Run the command line, with ``arguments`` instead of those of the process."""
     run_command(
         write_phantom_dataset,
         arguments,

@@ -102,11 +102,7 @@ def _write_nifti(path: Path, stack: NDArray[np.generic], spacing: float, distanc
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line.
-
-    Args:
-        arguments: Instead of those of the process.
-    """
+    """Run the command line, with ``arguments`` instead of those of the process."""
     run_command(
         write_volume_dataset,
         arguments,

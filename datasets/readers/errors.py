@@ -12,7 +12,7 @@ from PIL import UnidentifiedImageError
 
 from datasets.readers.formats import shown
 from datasets.readers.library_logs import kept_messages
-from utils.errors import UserError
+from utils.errors import UserError, printable
 
 # What decoders run into on headers that they did not expect; the words mean nothing to a user.
 _SURPRISES = (TypeError, AttributeError, LookupError, ArithmeticError, struct.error)
@@ -48,4 +48,4 @@ def _reason(error: Exception, messages: Sequence[str]) -> str:
         text = "its header is damaged"
     told = "; ".join(dict.fromkeys([text, *messages]))
     line = " ".join(_PYTHON_WORDS.sub("", told).split())
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    return printable(line)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from utils.errors import printable
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 DICOM_SUFFIXES = (".dcm", ".dicom")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -49,7 +51,7 @@ def may_have_frames(path: Path) -> bool:
 
 def shown(path: Path) -> str:
     """A path for messages: one line, harmless to the terminal, whatever its name holds."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(path))
+    return printable(str(path))
 
 
 def _begins_as_dicom(path: Path) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.benchmark.table import metrics_file, run_folder, test_folder, write_tables
+from engine.benchmark.table import run_folder, test_files, write_tables
 from engine.hub_files import pinned
 from utils.config.load import ini_values, load_config
 from utils.config.schema import NUMBERS, SectionConfig, differences
@@ -67,7 +67,7 @@ class Run:
             f"SEED={self.seed}",
             "SAVE_MODEL_CKPT=1",
             f"TRAINING.RESULTS_PATH={self.files.folder}",
-            f"TESTING.RESULTS_PATH={test_folder(self.files.folder)}",
+            f"TESTING.RESULTS_PATH={test_files(self.files.folder).folder}",
             f"CHECKPOINT_PATH={self.files.last}",
         ]
 
@@ -131,7 +131,7 @@ def _make(run: Run) -> None:
     config = load_config(run.config, run.changes)
     config.need_training()
     config.need_testing()
-    if metrics_file(run.files.folder).is_file():
+    if test_files(run.files.folder).metrics.is_file():
         # What was made names files of the hub by their commits.
         config = pinned(config, "TRAINING")
         _check_same(run, (config.need_training(), config.need_testing()))
@@ -145,15 +145,15 @@ def _make(run: Run) -> None:
     _call(run, run.command("run_training.py", *resume))
     print(f"{run.name}: testing", flush=True)
     _call(run, run.command("run_test.py"))
-    if not metrics_file(run.files.folder).is_file():
-        raise _RunFailed(f"run_test.py wrote no {metrics_file(run.files.folder)}")
+    if not test_files(run.files.folder).metrics.is_file():
+        raise _RunFailed(f"run_test.py wrote no {test_files(run.files.folder).metrics}")
 
 
 def _check_same(run: Run, sections: Sequence[SectionConfig]) -> None:
     """Raise a UserError where a finished run was made with another config."""
     # Of a folder that was moved, the checkpoint is the same.
     moved = f"CHECKPOINT_PATH={run.files.last}"
-    made = load_config(test_folder(run.files.folder) / "config.ini", [moved])
+    made = load_config(test_files(run.files.folder).config, [moved])
     differing: dict[str, None] = {}
     for old, new in zip((made.need_training(), made.need_testing()), sections, strict=True):
         for key, change in differences(ini_values(old), ini_values(new), NUMBERS).items():

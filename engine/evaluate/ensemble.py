@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from statistics import fmean
 
-from engine.evaluate.calibration import Calibration, calibration_for
+from engine.evaluate.calibrate import calibration_for
+from engine.evaluate.calibration import Calibration
 from engine.evaluate.scorer import Scorer, create_scorer
 from utils.config.load import Config
 from utils.errors import UserError

@@ -76,11 +76,11 @@ def volume_cells(
     *,
     volume_threshold: float | None,
     threshold: float | None,
-) -> tuple[str, int | None, int, int | None]:
+) -> tuple[float, int | None, int, int | None]:
     """``score``, ``predicted``, ``num_slices`` and ``num_anomalous`` of a row of volumes.csv."""
     score = volume_score(slice_scores, reduction)
     called = is_anomalous(
         score, slice_scores, volume_threshold=volume_threshold, threshold=threshold
     )
     num_anomalous = None if threshold is None else sum(each >= threshold for each in slice_scores)
-    return repr(score), None if called is None else int(called), len(slice_scores), num_anomalous
+    return score, None if called is None else int(called), len(slice_scores), num_anomalous

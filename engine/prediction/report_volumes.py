@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import insort
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from datasets.readers.volume import VolumeFile
-from engine.prediction.highest import Highest
 from engine.predictor import Prediction, Predictor
 from engine.report.volumes import (
     SHOWN_VOLUMES,
@@ -32,13 +32,13 @@ class ReportVolumes:
     def __init__(self, predictor: Predictor) -> None:
         self._colours, self._pixel_threshold = predictor.colours, predictor.pixel_threshold
         wanted = self._colours is not None and predictor.settings.report_images > 0
-        self._highest = Highest[ScoredVolume](SHOWN_VOLUMES if wanted else 0)
-        self._listed: list[ScoredVolume] = []
+        self._limit = SHOWN_VOLUMES if wanted else 0
+        self._volumes: list[ScoredVolume] = []
 
     def begin(self, file: VolumeFile) -> None:
         """Turn to a volume."""
         self._file = file
-        self._chosen = set(evenly_chosen(file.num_frames)) if self._highest.limit else set()
+        self._chosen = set(evenly_chosen(file.num_frames)) if self._limit else set()
         self._views: dict[int, SliceView] = {}
         self._worst: tuple[int, Prediction] | None = None
 
@@ -56,7 +56,7 @@ class ReportVolumes:
             volume: Without pictures.
             scores: Slice → score, of the slices that were taken.
         """
-        if self._highest.limit and self._worst is not None:
+        if self._limit and self._worst is not None:
             number, prediction = self._worst
             if number not in self._views:
                 self._views[number] = self._view(number, prediction)
@@ -64,13 +64,14 @@ class ReportVolumes:
             file = self._file
             pictures = VolumePictures(slices, scores, file.num_frames, file.extent)
             volume = replace(volume, pictures=pictures)
-        if (left := self._highest.take(volume.score, volume)) is not None:
-            self._listed.append(replace(left, pictures=None))
+        insort(self._volumes, volume, key=lambda each: -each.score)
+        for number, left in enumerate(self._volumes[self._limit :], self._limit):
+            self._volumes[number] = replace(left, pictures=None)
 
-    def entries(self) -> list[ScoredVolume]:
+    @property
+    def entries(self) -> Sequence[ScoredVolume]:
         """All volumes, the highest score first."""
-        listed = sorted(self._listed, key=lambda volume: -volume.score)
-        return [*self._highest.entries(), *listed]
+        return self._volumes
 
     def _view(self, number: int, prediction: Prediction) -> SliceView:
         assert self._colours is not None

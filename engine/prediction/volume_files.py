@@ -29,12 +29,6 @@ _HEADER = [
 class VolumeFiles:
     """Collects the slices of one volume after the other, and writes each when it is complete.
 
-    Args:
-        files: Where results go.
-        predictor: Whose thresholds and reduction are used.
-        maps: Whether maps and masks are written.
-        dicom_seg: Whether DICOM SEG objects are, of DICOM series.
-
     Attributes:
         report: The volumes for the report.
     """
@@ -106,14 +100,14 @@ class VolumeFiles:
         score, predicted, *_ = cells
         verdict = {None: "no verdict", 0: "normal", 1: "anomalous"}[predicted]
         name = shown(self._name or volume.sample.path)
-        self._line = f"{name}: score {float(score):.6g}: {verdict}"
+        self._line = f"{name}: score {score:.6g}: {verdict}"
         if volume.scores:
             self._line += f", worst slice {volume.worst_slice}"
         else:
             logger.warning(
                 "%s: no slice shows enough to be scored (MIN_FOREGROUND): no verdict", name
             )
-        scored = ScoredVolume(str(self._name), float(score), predicted)
+        scored = ScoredVolume(str(self._name), score, predicted)
         self.report.finish(scored, volume.scores)
 
     def _write_files(self, volume: VolumeMap) -> str:

@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import matplotlib as mpl
@@ -21,6 +21,8 @@ from PIL import Image
 from engine.evaluate.calibration import ColourScale
 from engine.evaluate.cases import Case
 from utils.plots import COLOUR_MAP, colour_mapping, save_figure
+
+Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
 # A mask is outlined in cyan, which the colour map lacks, what lies above a threshold in white.
 MASK_COLOUR, THRESHOLD_COLOUR = "#7df9ff", "#ffffff"
@@ -71,6 +73,16 @@ def map_layer(anomaly_map: NDArray[np.float32], colours: ColourScale) -> NDArray
     opacity = colour.max(axis=-1, keepdims=True)
     layer = np.concatenate([colour / opacity, opacity * (share[..., None] > 0)], axis=-1)
     return (255 * layer).round().astype(np.uint8)
+
+
+def shrunk(pixels: NDArray[Pixel], side: int) -> NDArray[Pixel]:
+    """(H, W, …), its longer side at most ``side``."""
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return pixels
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), pixels.dtype)
 
 
 def overlay(

@@ -67,7 +67,7 @@ def _scored(run: TestRun, volume: Volume, views: Mapping[int, SliceView]) -> Sco
     slices = [views[index] for index in volume.indices if index in views]
     return ScoredVolume(
         str(volume.name),
-        float(score),
+        score,
         predicted,
         volume.label,
         _pictures(run, volume, slices) if slices else None,

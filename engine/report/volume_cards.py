@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from engine.report.cards import verdict
 from engine.report.charts import NAMES
@@ -55,47 +54,36 @@ def volumes_note(volumes: Sequence[ScoredVolume]) -> str:
     return note
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """Scores along the axis of a volume, in percent of width and height, y downwards."""
+def _pictures(pictures: VolumePictures, threshold: float | None) -> dict[str, object]:
+    """Slices, and the curve of their scores in percent of its width and height, y downwards."""
+    scores = pictures.scores
+    values = [*scores.values(), *([] if threshold is None else [threshold])]
+    low, high = min(values), max(values)
 
-    pictures: VolumePictures
-    threshold: float | None
+    def x(number: int) -> float:
+        return round(100 * (number + 0.5) / pictures.num_slices, 2)
 
-    def x(self, number: int) -> float:
-        return round(100 * (number + 0.5) / self.pictures.num_slices, 2)
-
-    def y(self, score: float) -> float:
-        values = [*self.pictures.scores.values()]
-        values += [] if self.threshold is None else [self.threshold]
-        low, high = min(values), max(values)
+    def y(score: float) -> float:
         share = (score - low) / (high - low) if high > low else 0
         return round(100 - _MARGIN - (100 - 2 * _MARGIN) * share, 2)
 
-    @property
-    def path(self) -> str:
-        scores = sorted(self.pictures.scores.items())
-        return "M" + "L".join(f"{self.x(number):g} {self.y(score):g}" for number, score in scores)
-
-
-def _pictures(pictures: VolumePictures, threshold: float | None) -> dict[str, object]:
-    curve, scores = _Curve(pictures, threshold), pictures.scores
+    points = (f"{x(number):g} {y(score):g}" for number, score in sorted(scores.items()))
     height, width = (PICTURE_SIDE * side / max(pictures.extent) for side in pictures.extent)
     numbers = [each.number for each in pictures.slices]
     return {
         "slices": [
-            (each, scores[each.number], curve.x(each.number), curve.y(scores[each.number]))
+            (each, scores[each.number], x(each.number), y(scores[each.number]))
             for each in pictures.slices
         ],
         "worst": numbers.index(max(numbers, key=scores.__getitem__)),
         "num_slices": pictures.num_slices,
         "thumbnails": _thumbnails(pictures),
         "size": (round(width, 1), round(height, 1)),
-        "curve": curve.path,
-        "curve_ends": (curve.x(min(scores)), curve.x(max(scores))),
+        "curve": f"M{'L'.join(points)}",
+        "curve_ends": (x(min(scores)), x(max(scores))),
         "lowest": min(scores.values()),
         "highest": max(scores.values()),
-        "threshold_y": None if threshold is None else curve.y(threshold),
+        "threshold_y": None if threshold is None else y(threshold),
     }
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.evaluate.calibration import ColourScale
-from engine.report.pictures import map_layer, outline_path, picture
+from engine.report.pictures import map_layer, outline_path, picture, shrunk
 
 SHOWN_VOLUMES, SHOWN_SLICES = 10, 64
 """So many volumes have pictures, and so many slices of each at most."""
@@ -22,9 +20,6 @@ PICTURE_SIDE = 256
 # 10 volumes of 64 slices stay below 14 MB, in base64, whatever they show; heads take about 6.
 _IMAGE_BYTES, _MAP_BYTES = 7_000, 5_000
 _PATH_LENGTH = 1_200
-
-
-Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
 
 @dataclass(frozen=True)
@@ -109,10 +104,10 @@ def slice_view(
         pixel_threshold: Pixels with this score or above are outlined; none without one.
         mask: (H, W), outlined too.
     """
-    image, anomaly_map = _shrunk(image), _shrunk(anomaly_map)
+    image, anomaly_map = shrunk(image, PICTURE_SIDE), shrunk(anomaly_map, PICTURE_SIDE)
     above = None if pixel_threshold is None else anomaly_map >= pixel_threshold
     # A pixel of a shrunk mask is marked where any of its own is.
-    marked = None if mask is None else _shrunk(mask.astype(np.float32)) > 0
+    marked = None if mask is None else shrunk(mask.astype(np.float32), PICTURE_SIDE) > 0
     return SliceView(
         number,
         size=(image.shape[1], image.shape[0]),
@@ -121,13 +116,3 @@ def slice_view(
         threshold_path=None if above is None else outline_path(above, _PATH_LENGTH),
         mask_path=None if marked is None else outline_path(marked, _PATH_LENGTH),
     )
-
-
-def _shrunk(pixels: NDArray[Pixel]) -> NDArray[Pixel]:
-    """(H, W, …), at most ``PICTURE_SIDE`` pixels along each side."""
-    height, width = pixels.shape[:2]
-    scale = PICTURE_SIDE / max(height, width)
-    if scale >= 1:
-        return pixels
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), pixels.dtype)

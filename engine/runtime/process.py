@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import torch
 import torch.distributed
@@ -16,6 +16,9 @@ from torch import nn
 from engine.runtime.device import choose_device, set_precision
 from utils.config.schema import SectionConfig
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
@@ -23,35 +26,9 @@ Value = TypeVar("Value")
 _LAUNCHERS = ("TORCHELASTIC_RUN_ID", "LT_CLI_USED", "SLURM_NTASKS")
 
 
-class Runtime(Protocol):
-    """Device, precision, and this process among those that share the work.
-
-    Lightning Fabric is one; where there is one process, so is :class:`OneProcess`.
-    """
-
-    @property
-    def device(self) -> torch.device:
-        """Where this process computes."""
-
-    @property
-    def global_rank(self) -> int:
-        """The number of this process, from 0."""
-
-    @property
-    def world_size(self) -> int:
-        """How many processes there are."""
-
-    @property
-    def is_global_zero(self) -> bool:
-        """Whether this is the process that writes files."""
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Inside, matrix products are computed in the configured precision."""
-
-
 @dataclass(frozen=True)
 class OneProcess:
-    """The runtime of a process that works alone."""
+    """What scoring asks of Lightning Fabric, for a process that works alone."""
 
     device: torch.device
     bf16: bool
@@ -62,6 +39,10 @@ class OneProcess:
     def autocast(self) -> AbstractContextManager[Any]:
         """Inside, matrix products are computed in bf16, where it is on."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+
+# Device, precision, and this process among those that share the work.
+Runtime: TypeAlias = "Fabric | OneProcess"
 
 
 def create_runtime(config: SectionConfig) -> Runtime:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.evaluate.calibration import calibrate_trained
+from engine.evaluate.calibrate import calibrate_trained
 from engine.predictor import Predictor
 from engine.train.start import train
 from tests.conftest import TINY

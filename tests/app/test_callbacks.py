@@ -12,8 +12,9 @@ import pytest
 
 from app import uploads
 from app.callbacks import Callbacks
-from app.pictures import numbers, png, shrunk
+from app.pictures import numbers, png
 from engine.predictor import Predictor
+from engine.report.pictures import shrunk
 from tests.medical_files import write_nifti
 from tests.series_files import write_series
 
@@ -61,7 +62,7 @@ def test_a_picture_has_the_score_and_the_map_of_the_predictor(callbacks, predict
     assert progress == [{"done": 0, "total": 0}, {"done": 1, "total": 1}]
     assert (view["name"], view["score"]) == (image.name, expected.score)
     assert view["threshold"] == predictor.threshold
-    assert view["histogram"]["normal"] == predictor.calibration.histogram.normal
+    assert view["histogram"]["normal"] == predictor.calibration.histogram["normal"]
     assert (view["slice"], view["volume"]) == (None, None)
     assert np.array_equal(np.load(view["map"]["path"]), expected.anomaly_map)
     assert view["map"]["name"] == f"{image.stem}_map.npy"
@@ -194,9 +195,9 @@ def test_files_of_an_archive_stay_in_its_folder(callbacks, predictor, upload, tm
 
 
 def test_large_pictures_are_shown_small_and_keep_their_shape():
-    assert shrunk(np.zeros((2000, 1000, 3), np.uint8)).shape == (768, 384, 3)
+    assert shrunk(np.zeros((2000, 1000, 3), np.uint8), 768).shape == (768, 384, 3)
     small = np.zeros((5, 7), np.float32)
-    assert shrunk(small) is small
+    assert shrunk(small, 768) is small
 
 
 def test_pictures_keep_their_colours():

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from engine.evaluate.calibration import calibrate_trained, calibration_path
+from engine.evaluate.calibrate import calibrate_trained
+from engine.evaluate.calibration import calibration_path
 from engine.train.start import train
 from tests.conftest import tiny_in
 

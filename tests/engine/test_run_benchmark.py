@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from engine.benchmark import runs as module
-from engine.benchmark.published import PUBLISHED
 from engine.benchmark.runs import benchmark
+from engine.benchmark.table import PUBLISHED
 from utils.config.load import load_config
 from utils.errors import UserError
 

@@ -51,11 +51,6 @@ class CriterionSpec:
         )
 
     @property
-    def looks_at_blocks(self) -> bool:
-        """Whether ``hidden_states`` are blocks of the perceptual ViT."""
-        return looks_at_blocks(self.names)
-
-    @property
     def resnets(self) -> list[str]:
         """Those of its criteria whose network is a ResNet."""
         return [name for name in self.names if name in RESNETS]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from utils.backbones import BackboneGeometry, UnknownBackboneError, backbone_geometry
-from utils.config.criteria import NUM_RESNET_STAGES, RESNETS, CriterionSpec
+from utils.config.criteria import NUM_RESNET_STAGES, RESNETS, CriterionSpec, looks_at_blocks
 from utils.config.rules import Contradiction, as_far_as_known, criteria_of, of_encoder
 from utils.config.schema import SectionConfig
 from utils.weights import HUB, RANDOM
@@ -113,7 +113,7 @@ def _perceptual_vit(config: SectionConfig, spec: CriterionSpec) -> Iterator[Cont
     except UnknownBackboneError as error:
         yield "PERCEPTUAL_MODEL_NAME", str(error)
         return
-    states = spec.hidden_states if spec.looks_at_blocks else ()
+    states = spec.hidden_states if looks_at_blocks(spec.names) else ()
     yield from _states(f"PERCEPTUAL_HSTATE_{spec.kind}", name, geometry, states)
     yield from _size("PERCEPTUAL_MODEL_NAME", name, config, spec.vit_patch_sizes)
 

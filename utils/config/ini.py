@@ -29,19 +29,6 @@ class RawConfig:
     own: dict[str, set[str]]
 
 
-class _Parser(configparser.ConfigParser):
-    """A parser whose keys are in capitals and whose values are taken as they stand."""
-
-    def __init__(self) -> None:
-        # Interpolation is off because a path or a pattern may hold a percent sign. No header can
-        # name the empty default section: [DEFAULT] is read like the others, so that we know which
-        # keys stand in it and whether it stands twice.
-        super().__init__(interpolation=None, default_section="")
-
-    def optionxform(self, optionstr: str) -> str:
-        return optionstr.upper()
-
-
 def _read_text(path: Path) -> str:
     """The file's text; a byte order mark is dropped.
 
@@ -66,13 +53,17 @@ def _read_text(path: Path) -> str:
     raise ConfigError([Problem(str(path), "", "", problem)])
 
 
-def _parse(file: str, text: str) -> _Parser:
+def _parse(file: str, text: str) -> configparser.ConfigParser:
     """Parse INI text.
 
     Raises:
         ConfigError: With the first fault of its form.
     """
-    parser = _Parser()
+    # Interpolation is off because a path or a pattern may hold a percent sign. No header can name
+    # the empty default section: [DEFAULT] is read like the others, so that we know which keys stand
+    # in it and whether it stands twice.
+    parser = configparser.ConfigParser(interpolation=None, default_section="")
+    parser.optionxform = str.upper  # type: ignore[assignment,method-assign]
     section = key = ""
     try:
         parser.read_string(text)

@@ -24,13 +24,6 @@ def _split(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(","))
 
 
-def _boolean(value: Any) -> Any:
-    words = {"1": True, "true": True, "yes": True, "on": True}
-    words |= {"0": False, "false": False, "no": False, "off": False}
-    # bool("False") is True: an unknown word must not pass for a truth value.
-    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
-
-
 def _lower(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
@@ -171,7 +164,7 @@ Depth = Annotated[int, Field(ge=1, le=DEEPEST), _says(f"a whole number from 1 to
 Workers = Annotated[int, Field(ge=0, le=512), _says("a whole number from 0 to 512")]
 ImageSide = Annotated[int, Field(ge=8, le=4096), _says("a whole number from 8 to 4096")]
 Channels = Annotated[Literal[1, 3], BeforeValidator(int), _says("1 or 3")]
-Flag = Annotated[bool, BeforeValidator(_boolean), _says("0 or 1")]
+Flag = Annotated[bool, _says("0 or 1")]
 UnusedNumber = Annotated[FiniteFloat, _says("a number: the key is not used")]
 Ratio = Annotated[float, Field(gt=0, lt=64), _says("a number above 0 and below 64")]
 Fraction = Annotated[float, Field(gt=0, lt=1), _says("a number between 0 and 1")]

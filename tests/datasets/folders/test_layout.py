@@ -11,6 +11,7 @@ from datasets.folders.find import find_normal_images, find_split, inspect_split,
 from datasets.folders.inputs import find_inputs
 from datasets.folders.samples import Sample, Split
 from datasets.folders.scan import check_headers
+from datasets.folders.volumes import Slicing
 from datasets.readers.formats import stem_of
 from datasets.readers.image import read_image
 from tests.drawn_sets import described, put
@@ -197,7 +198,7 @@ def test_inputs_of_a_folder(tmp_path):
     write_nifti(tmp_path / "sub/f.nii.gz", np.zeros((2, 3, 4), np.int16))
     top = ["a.PNG", "b.png", "e.dcm#0", "e.dcm#1"]
     assert inputs(tmp_path) == top
-    assert inputs(tmp_path, True, axis="sagittal") == [
+    assert inputs(tmp_path, True, slicing=Slicing("sagittal")) == [
         *top,
         "sub/c.png",
         "sub/f.nii.gz#0",
@@ -226,22 +227,11 @@ def test_a_bad_input_raises_only_when_it_is_read(tmp_path):
             read_image(each.path, AUTO, each.frame)
 
 
-def test_inputs_come_lazily(tmp_path, monkeypatch):
-    for number in range(50):
-        write_dicom(tmp_path / f"{number:02}.dcm", np.zeros((2, 3, 4), np.int16))
-    opened = []
-    monkeypatch.setattr(
-        "datasets.folders.samples.count_frames", lambda path, axis: opened.append(path) or 1
-    )
-    assert next(find_inputs([tmp_path])).path.name == "00.dcm"
-    assert len(opened) == 1
-
-
 def test_inputs_of_any_name_and_none(tmp_path):
     put(tmp_path, "sub/a.png")
     with pytest.raises(UserError, match=r"gone: no such file or folder"):
         find_inputs([tmp_path / "gone"])
     with pytest.raises(UserError, match=r"holds no images; subfolders are searched with --recurs"):
-        list(find_inputs([tmp_path]))
+        find_inputs([tmp_path])
     (sample,) = find_inputs([(tmp_path / "sub/a.png").rename(tmp_path / "photo.weird")])
     assert read_image(sample.path, AUTO).shape == (6, 8)

@@ -35,7 +35,7 @@ def test_inputs_are_pictures_and_the_slices_of_volumes_in_order(tmp_path):
     paths = write_series(tmp_path / "b", STACK)
     alone = write_dicom(tmp_path / "c.dcm", STACK[0])
     write_nifti(tmp_path / "a.nii", np.ones((3, 4, 2), np.uint8))
-    samples = list(find_inputs([tmp_path], recursive=True))
+    samples = find_inputs([tmp_path], recursive=True)
     assert [sample.name for sample in samples] == [
         f"{tmp_path}/a.nii#0",
         f"{tmp_path}/a.nii#1",
@@ -44,8 +44,8 @@ def test_inputs_are_pictures_and_the_slices_of_volumes_in_order(tmp_path):
     ]
     names = [sample.volume_name for sample in samples]
     assert names == [tmp_path / "a.nii"] * 2 + [None] + [tmp_path / "b"] * 4
-    assert len(list(find_inputs([tmp_path / "b", paths[0]]))) == 4
-    across = find_inputs([tmp_path / "b"], axis="coronal")
+    assert len(find_inputs([tmp_path / "b", paths[0]])) == 4
+    across = find_inputs([tmp_path / "b"], slicing=Slicing("coronal"))
     assert [sample.name for sample in across] == [f"{tmp_path}/b#{each}" for each in range(8)]
 
 
@@ -58,7 +58,7 @@ def test_a_nifti_of_one_plane_is_a_picture(tmp_path):
 def test_what_is_unusual_is_told_with_the_name_of_the_series(tmp_path, caplog):
     write_series(tmp_path / "scan", STACK, heights=[0, 2, 4, 8])
     with caplog.at_level(logging.WARNING):
-        assert len(list(find_inputs([tmp_path / "scan"]))) == 4
+        assert len(find_inputs([tmp_path / "scan"])) == 4
     (line,) = caplog.messages
     assert line == f"{tmp_path}/scan: missing slice: between 4.00 and 8.00 mm"
 
@@ -68,7 +68,7 @@ def test_a_series_in_no_order_is_told_and_its_files_are_pictures(tmp_path):
     for part in ("a", "b"):
         write_series(tmp_path / part, STACK, uid=uid)
     problems = []
-    samples = list(find_inputs([tmp_path], recursive=True, problems=problems))
+    samples = find_inputs([tmp_path], recursive=True, problems=problems)
     assert {sample.series for sample in samples} == {None}
     assert len(samples) == 8
     ((_, text),) = problems
@@ -83,7 +83,7 @@ def test_slices_without_a_position_are_told_and_are_pictures(tmp_path, caplog):
         write_dicom(path, STACK[number], SeriesInstanceUID=uid, Modality="CT")
     write_dicom(tmp_path / "alone.dcm", STACK[0], SeriesInstanceUID=generate_uid())
     with caplog.at_level(logging.WARNING):
-        samples = list(find_inputs([tmp_path], recursive=True))
+        samples = find_inputs([tmp_path], recursive=True)
     (line,) = caplog.messages
     assert line.startswith(f"{tmp_path}/scan: no position: 3 files of one series, such as ")
     assert sum(sample.series is None for sample in samples) == 4

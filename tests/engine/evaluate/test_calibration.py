@@ -2,14 +2,14 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_split
-from engine.evaluate.calibration import Calibration, calibration_for, calibration_path
+from engine.evaluate.calibrate import calibration_for
+from engine.evaluate.calibration import Calibration, calibration_path
 from engine.evaluate.scorer import create_scorer
 from tests.volume_sets import write_volumes
 
@@ -99,7 +99,7 @@ def test_a_calibration_of_before_is_made_anew(uncalibrated):
     new = calibrated(config)
     path = calibration_path(config.testing)
     old = json.loads(path.read_text())
-    for name in ("pixel_threshold", "pixel_method", "volume_threshold"):
+    for name in ("pixel_threshold", "pixel_method", "volume_threshold", "histogram"):
         del old[name]
     path.write_text(json.dumps(old | {"fingerprint": "of before these keys"}))
     assert calibrated(config) == new
@@ -110,28 +110,17 @@ def test_the_histogram_counts_the_scores_of_both_classes(trained):
     config = trained()
     histogram = calibrated(config).histogram
     *_, labels, scores = scored(config)
-    assert histogram.low == pytest.approx(min(scores), rel=1e-5)
-    assert histogram.high == pytest.approx(max(scores), rel=1e-5)
-    width = (histogram.high - histogram.low) / len(histogram.normal)
-    for label, counts in enumerate((histogram.normal, histogram.anomalous)):
+    assert histogram["low"] == pytest.approx(min(scores), rel=1e-5)
+    assert histogram["high"] == pytest.approx(max(scores), rel=1e-5)
+    width = (histogram["high"] - histogram["low"]) / len(histogram["normal"])
+    for label, counts in enumerate((histogram["normal"], histogram["anomalous"])):
         bins = [[] for _ in counts]
         for score in np.array(scores)[labels == label]:
-            bins[min(int((score - histogram.low) / width), len(bins) - 1)].append(score)
+            bins[min(int((score - histogram["low"]) / width), len(bins) - 1)].append(score)
         # Scored one by one, a score may differ in its last digits and lie in the next bin.
         moved = np.abs(np.cumsum([len(each) for each in bins]) - np.cumsum(counts))
         assert moved.max() <= 1
         assert sum(counts) == (labels == label).sum()
-
-
-def test_a_calibration_without_histogram_counts_where_validation_images_are_gone(trained, tmp_path):
-    config = trained()
-    new = calibrated(config)
-    path = calibration_path(config.testing)
-    content = json.loads(path.read_text())
-    del content["histogram"]
-    path.write_text(json.dumps(content))
-    (tmp_path / "data").unlink()
-    assert calibrated(config) == replace(new, histogram=None)
 
 
 @pytest.mark.parametrize("key", ["PIXEL_QUANTILE=0.5", "VOLUME_REDUCTION=mean"])

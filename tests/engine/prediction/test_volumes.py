@@ -57,7 +57,10 @@ def run(tiny, tmp_path, monkeypatch) -> Callable[..., list[dict[str, str]]]:
     """Predicts on sources with :class:`Brightness`; gives the rows of volumes.csv."""
 
     def run(*sources: Path, keys: Sequence[str] = (), **options: Any) -> list[dict[str, str]]:
-        calibration = Calibration(0.5, "", ColourScale(0, 1, ""), "", 1, 1, "", pixel_threshold=0.5)
+        calibration = Calibration(
+            *(0.5, "", ColourScale(0, 1, ""), "", 1, 1, ""),
+            *(0.5, "", None, {}),
+        )
         monkeypatch.setattr(
             Predictor,
             "from_config",

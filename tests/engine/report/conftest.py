@@ -132,12 +132,13 @@ def predicted(tmp_path: Path) -> Callable[..., str]:
         val_data_path="data/valid",
         colours=COLOURS,
         unreadable=(("bad.png", "bad.png: is empty"),),
-        pixel_threshold=None,
+        pixel_threshold=2.0,
         threshold=0.5,
         volumes=(),
     ) -> str:
         calibration = Calibration(
-            *(0.5, "best F1", colours, val_data_path, 39, 44, ""), pixel_threshold=pixel_threshold
+            *(0.5, "best F1", colours, val_data_path, 39, 44, ""),
+            *(pixel_threshold, "best Dice", None, {}),
         )
         images = [
             Case(name, score, noise(1, 16), noise(2, 16), np.eye(16, dtype=np.float32))

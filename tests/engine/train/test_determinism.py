@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.evaluate.calibration import calibrate_trained
+from engine.evaluate.calibrate import calibrate_trained
 from engine.test import test as run_test
 from engine.train.start import train
 from utils.config.load import Config

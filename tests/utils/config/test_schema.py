@@ -10,7 +10,7 @@ import pytest
 from pydantic import create_model
 
 from engine.benchmark.runs import Run, _check_same
-from engine.benchmark.table import test_folder as folder_of_test
+from engine.benchmark.table import test_files as files_of_test
 from engine.evaluate.calibration import fingerprint
 from engine.run_folder import check_same_test
 from engine.snapshot import check_sections
@@ -87,7 +87,7 @@ def test_a_new_key_counts_by_its_role(tmp_path, role):
     state = tmp_path / "state.pth"
     save_state(state, Progress(), ini_values(was.need_training()), {})
     run = Run(tmp_path / "benchmark", Path("small.ini"), 0, ())
-    write(folder_of_test(run.files.folder) / "config.ini", ini_text(was))
+    write(files_of_test(run.files.folder).config, ini_text(was))
     half = load_text(tmp_path, small_ini(), ["TESTING.NEW_KEY=2"])
     moved = f"CHECKPOINT_PATH={run.files.last}"
     of_run = load_text(tmp_path, small_ini(), ["NEW_KEY=2", moved])

@@ -1,0 +1,176 @@
+"""Learning thresholds and colour scale on validation images, never on test ones."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.cache import checked_dataset
+from datasets.dataset import AnomalyDataset
+from datasets.folders.find import ANOMALOUS, NORMAL, find_split
+from datasets.folders.volumes import Slicing
+from datasets.foreground import without_background
+from engine.evaluate.calibration import (
+    Calibration,
+    ColourScale,
+    class_counts,
+    fingerprint,
+    load_calibration,
+    store_calibration,
+)
+from engine.evaluate.evaluate import create_batches, evaluate
+from engine.evaluate.scorer import Scorer, create_scorer
+from engine.evaluate.thresholds import (
+    find_pixel_threshold,
+    find_threshold,
+    find_volume_threshold,
+)
+from engine.metrics.collectors import NormalPixels, PixelMetrics
+from utils.config.load import Config
+from utils.config.schema import TestingConfig
+from utils.errors import UserError
+from utils.run_files import TrainingFiles, same_folder
+
+logger = logging.getLogger(__name__)
+
+_LOW_QUANTILE, _HIGH_QUANTILE = 0.5, 0.999
+_HISTOGRAM_BINS = 40
+
+
+def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) -> Calibration | None:
+    """Score validation images, find thresholds and colour scale, and store them.
+
+    The threshold of images is the one of best F1 where the split has both classes, the quantile
+    THRESHOLD_QUANTILE of the normal scores where it has normal images only. That of pixels is the
+    one of best Dice, all pixels pooled, where the split has masks that mark something, else the
+    quantile PIXEL_QUANTILE of normal pixels. That of volumes is the one of best F1 where the split
+    has volumes of both classes.
+
+    Args:
+        scorer: Scores as the test does.
+        dataset: The validation split.
+        config: The section [TESTING].
+
+    Returns:
+        The calibration; None, with a warning, where the split has no normal images.
+
+    Raises:
+        UserError: As for :func:`engine.evaluate.evaluate.evaluate`.
+    """
+    split = dataset.split
+    if NORMAL not in split.labels:
+        logger.warning("%s has no normal images: no threshold is learnt", split.folder)
+        return None
+    normal_pixels, marked_pixels = NormalPixels(split.labels), PixelMetrics()
+    scores = evaluate(
+        scorer,
+        dataset,
+        create_batches(scorer.runtime, dataset, config),
+        description="calibration",
+        collectors=[normal_pixels, marked_pixels] if split.has_masks else [normal_pixels],
+    ).model
+    labels = np.asarray(split.labels)
+    threshold, method = find_threshold(labels, np.asarray(scores), config.threshold_quantile)
+    pixel_threshold, pixel_method = find_pixel_threshold(
+        marked_pixels, normal_pixels, config.pixel_quantile
+    )
+    num_normal, num_anomalous = class_counts(split)
+    calibration = Calibration(
+        threshold=threshold,
+        method=method,
+        colours=colour_scale(normal_pixels, f"normal images of {split.folder}"),
+        val_data_path=str(split.folder),
+        num_normal=num_normal,
+        num_anomalous=num_anomalous,
+        fingerprint=fingerprint(config),
+        pixel_threshold=pixel_threshold,
+        pixel_method=pixel_method,
+        volume_threshold=find_volume_threshold(split, scores, config.volume_reduction),
+        histogram=_histogram(labels, np.asarray(scores)),
+    )
+    if scorer.runtime.is_global_zero:
+        logger.info("threshold %.6g (%s of %s)", threshold, method, split.folder)
+        store_calibration(calibration, config)
+    return calibration
+
+
+def _histogram(labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    edges = np.histogram_bin_edges(scores, _HISTOGRAM_BINS)
+    normal, anomalous = (
+        np.histogram(scores[labels == each], edges)[0].tolist() for each in (NORMAL, ANOMALOUS)
+    )
+    ends = {"low": float(edges[0]), "high": float(edges[-1])}
+    return ends | {"normal": normal, "anomalous": anomalous}
+
+
+def colour_scale(pixels: NormalPixels, source: str) -> ColourScale:
+    """The scale of the pixel scores of normal images.
+
+    Args:
+        pixels: The pixels of at least one normal image.
+        source: What they are pixels of, in words.
+    """
+    low, high = pixels.quantile(_LOW_QUANTILE), pixels.quantile(_HIGH_QUANTILE)
+    assert low is not None
+    assert high is not None
+    # A constant map has no scale of its own: any width shows it as it is, without contrast.
+    return ColourScale(low, high if high > low else low + 1.0, source)
+
+
+def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
+    """The stored calibration, or a new one from the section [TRAINING]'s validation split.
+
+    A stored one of other images is used only where the split cannot be read. None, with a warning,
+    where neither is to be had.
+    """
+    testing = config.need_testing()
+    stored = load_calibration(testing)
+    if config.training is None:
+        if stored is None:
+            logger.warning("no threshold: %s names no VAL_DATA_PATH in [TRAINING]", config.file)
+        return stored
+    try:
+        split = find_split(
+            config.training.val_data_path, key="VAL_DATA_PATH", slicing=Slicing.of(testing)
+        )
+    except UserError as error:
+        if stored is None:
+            logger.warning("no threshold is learnt: %s", error)
+        return stored
+    split = split.cut(config.training.max_samples_val, testing.seed)
+    if stored is not None and stored.is_of(split):
+        return stored
+    split = without_background(split, testing)
+    # Each image is read once here: to keep them pays where training has done so, or another test.
+    create = checked_dataset if testing.cache_images == "disk" else AnomalyDataset.of
+    return calibrate(scorer, create(split, testing), testing)
+
+
+def calibration_apart_from(folder: Path, calibration: Calibration | None) -> Calibration | None:
+    """A calibration, unless it was learnt on the very images of ``folder``."""
+    if calibration and same_folder(Path(calibration.val_data_path), folder):
+        logger.warning(
+            "no threshold is applied: VAL_DATA_PATH is the test set itself, %s; name a folder of "
+            "other patients in TEST_DATA_PATH",
+            folder,
+        )
+        return None
+    return calibration
+
+
+def calibrate_trained(config: Config) -> None:
+    """Learn threshold and colour scale for the checkpoint that a training run has just written.
+
+    Nothing is done where the config has no section [TESTING], or that tests another checkpoint.
+    """
+    if config.testing is None or config.training is None:
+        return
+    last, tested = TrainingFiles(config.training.results_path).last, config.testing.checkpoint_path
+    if last.is_file() and isinstance(tested, Path) and tested.resolve() == last.resolve():
+        # By the processes that are there.
+        ours = {"devices": config.training.devices, "num_nodes": config.training.num_nodes}
+        testing = config.testing.model_copy(update=ours)
+        calibration_for(config, create_scorer(testing, file=config.file))
