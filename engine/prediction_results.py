@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,7 +54,7 @@ class PredictionFiles:
         self.scores: list[float] = []
         self._root, self._maps, self._overlays = root, maps, overlays
         self._rows: list[tuple[str, float, int | None, str, str]] = []
-        self._volumes = Counter[Path]()
+        self._volumes = set[Path]()
 
     def exist(self) -> bool:
         """Whether there are results of a prediction."""
@@ -143,10 +142,13 @@ class PredictionFiles:
         root = self._root.absolute()
         root = root.parent if volume.absolute() == root else root
         relative = Path(os.path.relpath(volume.absolute(), root))
-        path = self.folder / "maps" / relative.with_name(short_name(stem_of(relative)))
-        self._volumes[path] += 1
-        number = self._volumes[path]
-        return path if number == 1 else path.with_name(f"{path.name}-{number}")
+        first = self.folder / "maps" / relative.with_name(short_name(stem_of(relative)))
+        path, number = first, 1
+        while path in self._volumes:
+            number += 1
+            path = first.with_name(f"{first.name}-{number}")
+        self._volumes.add(path)
+        return path
 
     def write_tables(self, colours: ColourScale | None) -> None:
         """Write scores.csv, errors.csv and, with a colour scale, legend.png.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, compress, islice
@@ -38,6 +39,8 @@ from utils.errors import UserError
 Picture = str | Path | Image.Image | NDArray[np.generic]
 SomePicture = TypeVar("SomePicture", bound=Picture)
 AnyInput = TypeVar("AnyInput", Input, Input | Unreadable)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -206,8 +209,11 @@ class Predictor:
         slicing = Slicing.of(self.settings)
         samples = find_inputs(paths, recursive=True, slicing=slicing, problems=problems)
         for path, problem in problems:
-            # Its end tells that they are scored as pictures.
-            raise UserError(f"{shown(path)}: {problem.rpartition(';')[0]}")
+            # Its end tells what becomes of them in a prediction.
+            text = f"{shown(path)}: {problem.rpartition(';')[0]}"
+            if not any(sample.series for sample in samples):
+                raise UserError(text)
+            logger.warning("%s", text)
         return samples
 
     def slices(self, samples: Sequence[Sample]) -> Iterator[tuple[Input, Prediction | None]]:

@@ -50,9 +50,10 @@ def test(config: Config) -> TestRun:
     files = TestFiles(settings.results_path)
     check_results_folder(config, files.folder)
     split = _find_split(settings)
-    patients = patients_of(split.samples, settings.patient_pattern)
-    named = patients if settings.patient_pattern else None
-    groups = named or [str(index) for index in range(len(split.samples))]
+    count = len(split.samples)
+    patients = patients_of((*split.samples, *split.background), settings.patient_pattern)
+    named = patients[:count] if patients and settings.patient_pattern else None
+    groups = named or [str(index) for index in range(count)]
     dataset = checked_dataset(split, settings)
     scorer, learnt = calibrated_scorer(config)
     calibration = calibration_apart_from(settings.test_data_path, learnt)
@@ -110,7 +111,7 @@ class _Gathered:
 def _find_split(settings: TestingConfig) -> Split:
     slicing = Slicing.of(settings)
     split = find_split(settings.test_data_path, key="TEST_DATA_PATH", slicing=slicing)
-    split = split.cut(settings.max_samples_test, settings.seed)
+    split = split.cut(settings.max_samples_test, settings.seed, whole_volumes=True)
     if split.num_left_out:
         logger.warning(
             "MAX_SAMPLES_TEST = %d leaves out %d images: the metrics are not over the whole set",

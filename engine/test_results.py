@@ -98,5 +98,6 @@ def _volume_rows(run: TestRun) -> Iterator[tuple[object, ...]]:
             volume_threshold=run.metrics["volume_threshold"],
             threshold=threshold,
         )
-        worst = volume.indices[slices.index(max(slices))]
-        yield volume.name, volume.label, *cells, run.split.samples[worst].frame
+        worst = max(volume.indices, key=run.scores.__getitem__, default=None)
+        frame = None if worst is None else run.split.samples[worst].frame
+        yield volume.name, volume.label, *cells, frame

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,8 +81,8 @@ class Sample:
 
     @property
     def stem(self) -> str:
-        """The file name without its suffix, ``.nii.gz`` as a whole."""
-        return stem_of(self.path)
+        """The name of its file, or of the volume that it is a slice of, without suffix."""
+        return stem_of(self.volume_name or self.path)
 
     def read(self, window: IntensityWindow) -> NDArray[np.uint8]:
         """The image, see :func:`datasets.readers.image.read_image`."""
@@ -138,14 +139,26 @@ class Split:
         digest = hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         return f"{len(self.samples)} images, names {digest}"
 
-    def cut(self, max_samples: int, seed: int) -> Split:
-        """At most ``max_samples`` samples, drawn by a seeded shuffle where there are more."""
+    def cut(self, max_samples: int, seed: int, *, whole_volumes: bool = False) -> Split:
+        """At most ``max_samples`` samples, drawn by a seeded shuffle where there are more.
+
+        Args:
+            max_samples: How many.
+            seed: Of the shuffle.
+            whole_volumes: Draw volumes with all their slices, as many as fit, at least one: a
+                part of them has neither the label nor the score of the whole.
+        """
         if len(self.samples) <= max_samples:
             return self
-        shuffled = list(self.samples)
+        drawn: dict[object, list[Sample]] = defaultdict(list)
+        for number, sample in enumerate(self.samples):
+            drawn[(whole_volumes and sample.volume_name) or number].append(sample)
+        shuffled = list(drawn.values())
         random.Random(seed).shuffle(shuffled)
-        left_out = len(shuffled) - max_samples
-        return replace(self, samples=tuple(shuffled[:max_samples]), num_left_out=left_out)
+        kept = shuffled[0]
+        for each in shuffled[1:]:
+            kept += each if len(kept) + len(each) <= max_samples else []
+        return replace(self, samples=tuple(kept), num_left_out=len(self.samples) - len(kept))
 
 
 def expand_frames(sample: Sample) -> list[Sample]:

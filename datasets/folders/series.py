@@ -28,14 +28,16 @@ def with_series(paths: Sequence[Path], problems: list[tuple[Path, str]]) -> list
     ) as bar:
         grouped = group_series(bar)
     problems += grouped.problems
+    placed = {series.uid for series in grouped.series}
     for uid, files in grouped.unplaced.items():
         # One file alone may be an X-ray, several of one series are slices or views.
-        if uid and len(files) > 1:
+        if uid and (len(files) > 1 or uid in placed):
+            count = "1 file of a" if len(files) == 1 else f"{len(files)} files of one"
             tell_once(
-                f"{shown(files[0].parent)}: no position: {len(files)} files of one series, such as "
+                f"{shown(files[0].parent)}: no position: {count} series, such as "
                 f"{shown(files[0])}, say nothing of where they lie; read as pictures"
             )
-    series_of: dict[Path, list[Series]] = {}
+    series_of: dict[Path, list[Series]] = {path: [] for path in grouped.copies}
     for series in grouped.series:
         for finding in series.findings:
             tell_once(f"{shown(series.name)}: {finding}")

@@ -90,6 +90,10 @@ class DicomFile(ImageFile):
             )
         # By its path a frame's bytes are read alone; what is deflated is read as a whole.
         source = optional_package("pydicom").dcmread(self._path) if syntax.is_deflated else None
+        rows, columns = self.size(frame)
+        if self._header.BitsAllocated == 1 and rows * columns % 8 and self.num_frames > 1:
+            # Frames of single bits need not begin with a byte, which pydicom takes for granted.
+            return np.asarray(self._pixels.pixel_array(source or self._path)[frame])
         # Gives RGB for every colour space but palettes.
         return np.asarray(self._pixels.pixel_array(source or self._path, index=frame))
 

@@ -166,9 +166,7 @@ def name_of(source: Source) -> Path:
 
 def _open(source: Source, axis: SliceAxis, volume: int, mask_of: Source | None) -> ImageFile:
     if isinstance(source, Series):
-        if mask_of is not None:
-            _check_places(source, mask_of)
-        return SeriesFile(source, axis)
+        return SeriesFile(_laid_on(source, mask_of) if mask_of is not None else source, axis)
     kind = kind_of(source)
     if kind == "nifti":
         is_volume = isinstance(mask_of, Series) or (mask_of and kind_of(mask_of) == "nifti")
@@ -182,12 +180,14 @@ def _open(source: Source, axis: SliceAxis, volume: int, mask_of: Source | None) 
     return TiffFile(source) if is_tiff(source) else PictureFile(source)
 
 
-def _check_places(mask: Series, image: Source) -> None:
-    if not isinstance(image, Series) or not mask.lies_on(image):
+def _laid_on(mask: Series, image: Source) -> Series:
+    laid = mask.laid_on(image) if isinstance(image, Series) else None
+    if laid is None:
         raise UserError(
             f"{shown(mask.name)}: its slices do not lie where those of its image "
             f"{shown(name_of(image))} lie; redraw the mask on the grid of its image"
         )
+    return laid
 
 
 def _mask_on_grid(path: Path, image: Source, axis: SliceAxis) -> ImageFile:

@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from datasets.readers.base import RawImage, SliceAxis, optional_package
 from datasets.readers.formats import shown
-from datasets.readers.volume import VolumeFile
+from datasets.readers.volume import VolumeFile, sampled
 from utils.errors import UserError
 from utils.intensity import Limits
 
 # A compressed volume of up to this many bytes is kept while its slices are asked for.
-_KEPT_BYTES = 2**28
-_PERCENTILE_VOXELS = 2**18
+_KEPT_BYTES = 2**29
 _CHUNK_BYTES = 2**20
 # Below any window, and far enough from the limits of a float64 to be reckoned with.
 _BACKGROUND = np.finfo(np.float32).min
@@ -108,10 +107,9 @@ def _whole_stream(path: Path) -> Iterator[gzip.GzipFile]:
 
 @lru_cache(maxsize=4096)
 def _percentiles(path: Path, stamp: int, volume: int, chosen: Limits) -> NDArray[np.float64]:
-    """Those of about 260,000 voxels from all over the volume."""
+    """Those of voxels from all over the volume."""
     file = NiftiFile(path, "axial", volume)
-    step = math.ceil((math.prod(file.shape) / _PERCENTILE_VOXELS) ** (1 / 3))
-    voxels = file.values(*[slice(None, None, step)] * 3).astype(np.float64)
+    voxels = file.values(*sampled(file.shape)).astype(np.float64)
     voxels = voxels[np.isfinite(voxels)]
     if not voxels.size:
         raise ValueError("holds NaN or infinite intensities alone")

@@ -7,6 +7,8 @@ front on the left of sagittal ones.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +19,27 @@ from datasets.readers.base import ImageFile, SliceAxis, optional_package
 # Position of the slicing axis in RAS.
 _AXES: dict[SliceAxis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 
+# Voxels of a volume that its percentiles are taken of, about.
+_SAMPLED_VOXELS = 2**20
+
 Voxel = TypeVar("Voxel", bound=np.generic)
+
+
+def sampled(shape: Sequence[int]) -> tuple[slice, ...]:
+    """Every so many voxels along each of three axes, at most about a million in all.
+
+    They are the same ones however a volume is stored: turned, mirrored, as slices.
+    """
+    step = math.ceil((math.prod(shape) / _SAMPLED_VOXELS) ** (1 / 3))
+    # An odd step can leave as many voxels on either side.
+    return tuple(_centred(length, step if step % 2 else step + 1) for length in shape)
+
+
+def _centred(length: int, step: int) -> slice:
+    rest = (length - 1) % step
+    if rest % 2 and length > step:
+        rest += step
+    return slice(rest // 2, length - rest // 2, step)
 
 
 class VolumeFile(ImageFile):

@@ -7,6 +7,7 @@ LPS+, the same with the first two turned round.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,20 +86,24 @@ def places_of(plane: Plane) -> NDArray[np.float64]:
     return (plane.position + down[:, None] + across) @ _LPS_TO_RAS
 
 
-def laid_on_grid(stack: NDArray[np.float32], series: Series) -> NDArray[np.float32]:
+def laid_on_grid(
+    stack: NDArray[np.float32], series: Series, *, peaks: bool = False
+) -> NDArray[np.float32]:
     """Values of the slices of a series, laid on :func:`grid_of`.
 
     Args:
         stack: (N, rows, columns), one for each plane.
         series: Where they lie.
+        peaks: Whether what a slice holds must be found again: the plane nearest to each slice then
+            has its values or higher ones.
 
     Returns:
         (columns, rows, slices). Between slices that lie unevenly values are interpolated; where a
         slice is missing, and outside a leaning stack, they are 0.
     """
-    if not series.straight:
-        stack = _straightened(stack, series)
-    return np.ascontiguousarray(stack[:, ::-1].transpose(2, 1, 0))
+    if series.straight:
+        return np.ascontiguousarray(stack[:, ::-1].transpose(2, 1, 0))
+    return _straightened(stack, series, peaks)
 
 
 def _margins(series: Series) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -109,20 +114,21 @@ def _margins(series: Series) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return low, np.ceil(series.shifts.max(axis=0)).astype(np.intp)
 
 
-def _straightened(stack: NDArray[np.float32], series: Series) -> NDArray[np.float32]:
+def _straightened(stack: NDArray[np.float32], series: Series, peaks: bool) -> NDArray[np.float32]:
     # Here, because few series lean, and every use of a predictor would wait for the import.
     from scipy import ndimage
 
     grid, (low, high) = grid_of(series), _margins(series)
     around = [(0, int(each)) for each in high - low]
     heights, distance = series.heights, series.distance
-    result = np.zeros((grid.shape[2], grid.shape[1], grid.shape[0]), np.float32)
+    result = np.zeros(grid.shape, np.float32)
 
+    @lru_cache(maxsize=2)  # of two slices a plane, of which the next one has one too
     def moved(index: int) -> NDArray[np.float32]:
         shift = series.shifts[index] - low
-        return np.asarray(ndimage.shift(np.pad(stack[index], around), shift, order=1))
+        return np.asarray(ndimage.shift(np.pad(stack[index], around), shift, order=1))[::-1].T
 
-    for number, plane in enumerate(result):
+    for number in range(grid.shape[2]):
         height = heights[0] + number * distance
         above = int(np.clip(np.searchsorted(heights, height), 1, len(heights) - 1))
         gap = heights[above] - heights[above - 1]
@@ -132,5 +138,10 @@ def _straightened(stack: NDArray[np.float32], series: Series) -> NDArray[np.floa
             share = round(share) if min(share, 1 - share) * gap < distance / 2 else np.nan
         for index, weight in ((above - 1, 1 - share), (above, share)):
             if weight > 0:
-                plane += np.float32(min(weight, 1)) * moved(index)
+                result[..., number] += np.float32(min(weight, 1)) * moved(index)
+    if peaks:
+        nearest = np.rint((heights - heights[0]) / distance).astype(int)
+        for index, number in enumerate(nearest):
+            plane = result[..., number]
+            np.maximum(plane, moved(index), out=plane)
     return result

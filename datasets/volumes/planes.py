@@ -18,22 +18,29 @@ from datasets.readers.base import optional_package
 
 # What rounding explains of a direction or a distance.
 _EQUAL = 1e-3
+# Slices this near to one another, in mm, lie at one position.
+SAME_POSITION = 0.01
 # What may tell several slices of one place apart, in the order in which it is tried.
 KINDS = {
     "EchoNumbers": "several echoes",
     "EchoTime": "several echoes",
+    "EffectiveEchoTime": "several echoes",
     "TemporalPositionIdentifier": "several time points",
+    "TemporalPositionIndex": "several time points",
     "DiffusionBValue": "several diffusion weightings",
     "AcquisitionNumber": "several acquisitions",
     "ImageType": "several kinds of image",
     "TriggerTime": "several time points",
     "AcquisitionTime": "several time points",
 }
+# The same in all slices of a volume; the others may differ within one.
+OF_WHOLE_VOLUMES = tuple(KINDS)[:6]
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_WINDOW = ("WindowCenter", "WindowWidth", "VOILUTFunction")
 _TAGS = (
     *("SeriesInstanceUID", "SOPInstanceUID", "PatientID", "Rows", "Columns", "NumberOfFrames"),
-    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "WindowCenter"),
-    *("WindowWidth", *_GROUPS, *KINDS),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+    *(*_WINDOW, "VOILUTSequence", *_GROUPS, *KINDS),
 )
 
 
@@ -49,8 +56,9 @@ class Plane:
         spacing: Between rows, and between columns.
         directions: (2, 3), unit vectors of growing column and growing row numbers.
         position: (3,), the centre of the first pixel.
-        window: WindowCenter and WindowWidth.
+        window: All that the file says of how it is to be shown.
         kinds: Of what may tell slices of one place apart, each tag's value.
+        empty: It holds nothing and is not read, as what a segmentation leaves out.
     """
 
     path: Path
@@ -62,6 +70,7 @@ class Plane:
     position: NDArray[np.float64]
     window: str
     kinds: dict[str, str]
+    empty: bool = False
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -72,6 +81,11 @@ class Plane:
     def height(self) -> float:
         """Position along the normal, mm."""
         return float(self.position @ self.normal)
+
+    def lies_at(self, other: Plane) -> bool:
+        """Whether both have the same pixels in space."""
+        gap = np.linalg.norm(self.position - other.position)
+        return bool(gap < SAME_POSITION) and self.lies_along(other)
 
     def lies_along(self, other: Plane) -> bool:
         """Whether both have the same directions, size and spacing."""
@@ -120,9 +134,14 @@ def _frames(path: Path, header: Any) -> Iterator[Plane]:
             spacing=(rows, columns),
             directions=directions / np.linalg.norm(directions, axis=1, keepdims=True),
             position=np.array(value("ImagePositionPatient"), float).reshape(3),
-            window=f"{value('WindowCenter')} {value('WindowWidth')}",
+            window=" ".join(map(str, (*map(value, _WINDOW), *_tables(value("VOILUTSequence"))))),
             kinds={tag: str(value(tag)) for tag in KINDS},
         )
+
+
+def _tables(sequence: Any) -> Iterator[Any]:
+    for table in sequence or ():
+        yield from (table.LUTDescriptor, table.LUTData)
 
 
 def _items(group: Any) -> Iterator[Any]:

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.readers.formats import shown, stem_of
-from datasets.volumes.planes import KINDS, Plane, read_planes
+from datasets.volumes.planes import KINDS, OF_WHOLE_VOLUMES, SAME_POSITION, Plane, read_planes
 
-# Slices this near to one another, in mm, lie at one position.
-_SAME_POSITION = 0.01
 # What rounding explains: of the distance of slices, of a pixel.
 _EVEN, _STRAIGHT = 0.02, 0.1
+# A grid with so many planes for each slice would be of positions that are wrong.
+_MOST_PLANES = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,26 @@ class Series:
 
     @cached_property
     def distance(self) -> float:
-        """Between neighbours, mm: the median, which a missing slice does not move."""
-        return float(np.median(np.diff(self.heights)))
+        """Between neighbours, mm: the mean, missing slices counted; of an uneven stack the median.
+
+        Positions are often rounded, so that the median of many would lead slices astray.
+        """
+        gaps = np.diff(self.heights)
+        median = np.median(gaps)
+        steps = np.rint(gaps / median)
+        regular = steps.all() and (np.abs(gaps - steps * median) <= _EVEN * gaps).all()
+        return float(gaps.sum() / steps.sum() if regular else median)
+
+    @cached_property
+    def steps(self) -> NDArray[np.float64]:
+        """(N - 1,) how many distances lie between neighbours: 1 but for missing slices."""
+        return np.rint(np.diff(self.heights) / self.distance)
+
+    @cached_property
+    def even(self) -> bool:
+        """Whether each slice lies on a plane of the grid, up to rounding."""
+        planes = self.heights[0] + self.distance * np.cumsum([0, *self.steps])
+        return bool(np.abs(self.heights - planes).max() <= _EVEN * self.distance)
 
     @cached_property
     def shifts(self) -> NDArray[np.float64]:
@@ -61,19 +79,21 @@ class Series:
     @cached_property
     def straight(self) -> bool:
         """Whether the slices are the planes of a grid as they are."""
-        gaps = np.diff(self.heights)
-        even = np.abs(gaps - self.distance).max() <= _EVEN * self.distance
-        return bool(even and np.abs(self.shifts).max() <= _STRAIGHT)
+        leans = np.abs(self.shifts).max() > _STRAIGHT
+        return bool(self.even and (self.steps == 1).all() and not leans)
 
-    def lies_on(self, other: Series) -> bool:
-        """Whether its slices lie where those of another one do."""
-        if len(self.planes) != len(other.planes):
-            return False
-        gaps = [
-            np.linalg.norm(mine.position - its.position) if mine.lies_along(its) else np.inf
-            for mine, its in zip(self.planes, other.planes, strict=True)
+    def laid_on(self, image: Series) -> Series | None:
+        """The same with a slice for each of an image, empty where it has none.
+
+        Segmentations often leave out what they do not mark. None where a slice of its own lies
+        elsewhere.
+        """
+        planes = [
+            next((mine for mine in self.planes if mine.lies_at(its)), replace(its, empty=True))
+            for its in image.planes
         ]
-        return bool(max(gaps) < _SAME_POSITION)
+        found = sum(not plane.empty for plane in planes)
+        return replace(self, planes=tuple(planes)) if found == len(self.planes) else None
 
 
 @dataclass(frozen=True)
@@ -82,31 +102,28 @@ class Grouped:
 
     Attributes:
         series: The volumes.
-        pictures: Files that are slices of none, sorted.
-        problems: Series whose slices lie at one position for no reason given in them, with a
-            line each; their files are among the pictures.
-        unplaced: By SeriesInstanceUID, files that say nothing of where they lie; all are among the
-            pictures.
+        problems: What keeps slices from being part of a volume: where, and a line.
+        unplaced: By SeriesInstanceUID, files that say nothing of where they lie: pictures.
+        copies: Files of pictures that are read from another file.
     """
 
     series: list[Series]
-    pictures: list[Path]
     problems: list[tuple[Path, str]]
     unplaced: dict[str, list[Path]]
+    copies: set[Path]
 
 
 def group_series(paths: Iterable[Path]) -> Grouped:
     """DICOM files as volumes, grouped by SeriesInstanceUID, orientation and kind of slice.
 
-    Args:
-        paths: DICOM files. One whose header cannot be read is a picture: reading it says why.
+    Files that are slices of none are pictures, which their reading may say more about.
     """
-    found = Grouped([], [], [], defaultdict(list))
+    found = Grouped([], [], defaultdict(list), set())
+    alone: list[Plane] = []
     by_series: dict[tuple[str, str], list[list[Plane]]] = defaultdict(list)
     for path in paths:
         series, planes = read_planes(path)
         if not planes:
-            found.pictures.append(path)
             found.unplaced[series[0]].append(path)
         for plane in planes:
             stacks = by_series[series]
@@ -119,30 +136,47 @@ def group_series(paths: Iterable[Path]) -> Grouped:
         stacks.sort(key=len, reverse=True)
         first, *others = stacks
         # A single slice is no volume that could tell it: the first one does.
-        alone = [stack[0] for stack in others if len(stack) == 1]
+        single = [stack[0] for stack in others if len(stack) == 1 and stack[0].frame is None]
         notes = (
-            [f"another orientation or grid: {_count(alone)}; scored as pictures"] if alone else []
+            [f"another orientation or grid: {_count(single)}; scored as pictures"] if single else []
         )
-        _add_stack(found, uid, patient, first, notes)
+        alone += _add_stack(found, uid, patient, first, notes)
         for stack in others:
             notes = [f"another orientation or grid: {_count(stack)}"]
-            _add_stack(found, uid, patient, stack, notes)
+            alone += _add_stack(found, uid, patient, stack, notes)
+    in_volumes = {plane.path for each in found.series for plane in each.planes}
+    found.problems.extend(
+        (plane.path, _NOT_SCORED.format(plane.frame, plane.height))
+        for plane in alone
+        if plane.path in in_volumes
+    )
     found.series[:] = list(_named(found.series))
-    found.pictures[:] = sorted(set(found.pictures))
     return found
+
+
+# Its file is read as the volume of the others.
+_NOT_SCORED = (
+    "frame {} at {:.2f} mm is part of no volume, while other frames of this file are; it is not "
+    "scored"
+)
 
 
 def _add_stack(
     found: Grouped, uid: str, patient: str, stack: Sequence[Plane], notes: list[str]
-) -> None:
-    kept: dict[tuple[str, int | None], Plane] = {}
+) -> list[Plane]:
+    """Add the volumes of a stack; gives its slices that are part of none."""
+    kept: dict[object, Plane] = {}
     ordered = sorted(stack, key=lambda plane: plane.height)
+    # Some programs give all slices one SOPInstanceUID: a copy lies at the same position too.
     copies = [
-        plane for plane in ordered if kept.setdefault((plane.uid, plane.frame), plane) is not plane
+        plane
+        for plane in ordered
+        if kept.setdefault((plane.uid, plane.frame, *plane.position), plane) is not plane
     ]
     planes = list(kept.values())
     if copies:
         notes = [*notes, f"doubled position: {_count(copies)} of the same picture, left out"]
+        found.copies.update(plane.path for plane in copies)
     parts, kind = _told_apart(planes)
     if not parts:
         doubled = next(each for each in _by_position(planes) if len(each) > 1)
@@ -152,39 +186,53 @@ def _add_stack(
             "which is of this volume; all are scored as pictures of their own"
         )
         found.problems.append((planes[0].path.parent, text))
-        found.pictures.extend(plane.path for plane in planes)
-        return
+        return planes
+    alone = []
     for part in parts:
-        if len(part) == 1:
-            found.pictures.append(part[0].path)
-            continue
         series = Series(uid, patient, tuple(part))
-        findings = (*notes, *kind, *_irregularities(series))
-        found.series.append(replace(series, findings=findings))
+        if len(part) == 1:
+            alone += part
+        elif np.ptp(series.heights) / series.distance > _MOST_PLANES * len(part):
+            text = (
+                f"wrong positions: {len(part)} slices, {series.distance:.3g} mm apart, reach from "
+                f"{part[0].height:.2f} to {part[-1].height:.2f} mm; all are scored as pictures of "
+                "their own"
+            )
+            found.problems.append((part[0].path.parent, text))
+            alone += part
+        else:
+            findings = (*notes, *kind, *_irregularities(series))
+            found.series.append(replace(series, findings=findings))
+    return alone
 
 
 def _told_apart(planes: list[Plane]) -> tuple[list[list[Plane]], list[str]]:
     """Stacks without doubled positions and what tells them apart; no stack where nothing does."""
     most = max(len(each) for each in _by_position(planes))
-    if most == 1:
-        return [planes], []
     for tag, kind in KINDS.items():
         parts = defaultdict[str, list[Plane]](list)
         for plane in planes:
             parts[plane.kinds[tag]].append(plane)
+        sizes = {len(part) for part in parts.values()}
         # As many as lie at one position: times may differ from slice to slice of one volume.
-        if len(parts) == most and all(
+        beside = most > 1 and len(parts) == most
+        # Volumes whose slices lie between one another's.
+        between = (
+            most == 1 and tag in OF_WHOLE_VOLUMES and len(sizes) == 1 < min(len(parts), *sizes)
+        )
+        if (beside or between) and all(
             len(_by_position(part)) == len(part) for part in parts.values()
         ):
-            return list(parts.values()), [f"{kind}: {most} volumes under one series"]
-    return [], []
+            start = f"from {planes[0].height:.2f} mm on"
+            return list(parts.values()), [f"{kind}: {len(parts)} volumes under one series, {start}"]
+    return ([planes], []) if most == 1 else ([], [])
 
 
 def _by_position(planes: Sequence[Plane]) -> list[list[Plane]]:
     """Slices in the order of their heights, those of one position together."""
     places = [list(planes[:1])]
     for plane in planes[1:]:
-        if plane.height - places[-1][-1].height < _SAME_POSITION:
+        if plane.height - places[-1][-1].height < SAME_POSITION:
             places[-1].append(plane)
         else:
             places.append([plane])
@@ -193,20 +241,20 @@ def _by_position(planes: Sequence[Plane]) -> list[list[Plane]]:
 
 def _irregularities(series: Series) -> Iterator[str]:
     """What keeps a stack from being a grid: kind and position."""
-    heights, distance = series.heights, series.distance
+    heights, distance, steps = series.heights, series.distance, series.steps
     gaps = np.diff(heights)
-    odd = np.abs(gaps - distance) > _EVEN * distance
-    whole = np.rint(gaps / distance)
-    missing = odd & (whole > 1) & (np.abs(gaps - whole * distance) <= _EVEN * gaps)
+    missing = (steps > 1) & (np.abs(gaps - steps * distance) <= _EVEN * gaps)
     for index in np.flatnonzero(missing):
-        count = int(whole[index]) - 1
+        count = int(steps[index]) - 1
         slices = "missing slice" if count == 1 else f"{count} missing slices"
         yield f"{slices}: between {heights[index]:.2f} and {heights[index + 1]:.2f} mm"
-    uneven = gaps[odd & ~missing]
-    if uneven.size:
-        first = heights[np.flatnonzero(odd & ~missing)[0]]
+    if not series.even:
+        odd = ~missing & (np.abs(gaps - distance) > _EVEN * distance)
+        # Distances that grow little by little are all within the limit.
+        odd = odd if odd.any() else ~missing
+        first = heights[np.flatnonzero(odd)[0]]
         yield (
-            f"uneven distances: {uneven.min():.3g} to {uneven.max():.3g} mm instead of "
+            f"uneven distances: {gaps[odd].min():.3g} to {gaps[odd].max():.3g} mm instead of "
             f"{distance:.3g}, from {first:.2f} mm on"
         )
     shifts = series.shifts * series.planes[0].spacing  # (N, 2) in mm
@@ -231,7 +279,13 @@ def _named(series: Sequence[Series]) -> Iterator[Series]:
 def _folder_of(series: Series) -> Path:
     """The folder of all its files, or its file where there is one."""
     paths = {plane.path for plane in series.planes}
-    return paths.pop() if len(paths) == 1 else Path(os.path.commonpath(p.parent for p in paths))
+    folders = {path.parent for path in paths}
+    if len(folders) == 1:
+        return paths.pop() if len(paths) == 1 else folders.pop()
+    # A series may be given by paths of different kinds: relative, absolute, with "..".
+    common = os.path.commonpath(map(os.path.abspath, folders))
+    absolute = any(folder.is_absolute() for folder in folders)
+    return Path(common if absolute else os.path.relpath(common))
 
 
 def _count(planes: Sequence[Plane]) -> str:

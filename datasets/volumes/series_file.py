@@ -15,15 +15,12 @@ from numpy.typing import NDArray
 from datasets.readers.base import ImageFile, RawImage, SliceAxis
 from datasets.readers.dicom import DicomFile
 from datasets.readers.errors import named_errors
-from datasets.readers.volume import VolumeFile
+from datasets.readers.volume import VolumeFile, sampled
 from datasets.volumes.grid import grid_of, laid_on_grid
 from datasets.volumes.planes import Plane
 from datasets.volumes.series import Series
 from utils.errors import UserError
 from utils.intensity import IntensityWindow, Limits
-
-# Slices that the percentiles of a volume are taken from.
-_PERCENTILE_SLICES = 16
 
 # Threads that look at a split must not each load the volume.
 _loading = threading.Lock()
@@ -68,14 +65,14 @@ class SeriesFile(VolumeFile):
         if not self.own_slices:
             with _loading:
                 return _marks(self._series)[where]
-        slabs = [_slab(_read(plane, _stored)) for plane in self._series.planes[where[2]]]
+        slabs = [_slab(_marked(plane)) for plane in self._series.planes[where[2]]]
         return np.concatenate(slabs, axis=2)[where[:2]]
 
     def on_grid(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Values of all slices, of ``shape``, laid on :func:`grid_of`."""
         if not self.own_slices:
             return values
-        return laid_on_grid(self.as_stack(values), self._series)
+        return laid_on_grid(self.as_stack(values), self._series, peaks=True)
 
     def as_stack(self, values: NDArray[Any]) -> NDArray[Any]:
         """(columns, rows upwards, N) as (N, rows, columns), one for each plane; a view."""
@@ -130,6 +127,11 @@ def _raw(file: DicomFile, frame: int) -> RawImage:
     return file.read(frame)
 
 
+def _marked(plane: Plane) -> NDArray[Any]:
+    """What a slice of a mask stores."""
+    return np.zeros(plane.size, np.uint8) if plane.empty else _read(plane, _stored)
+
+
 def _stored(file: DicomFile, frame: int) -> NDArray[Any]:
     return file.read_mask(frame)
 
@@ -149,19 +151,19 @@ def _picture(plane: Plane, series: Series, window: IntensityWindow) -> NDArray[n
 
 @lru_cache(maxsize=256)
 def _percentiles(series: Series, chosen: Limits) -> NDArray[np.float64]:
-    """Those of slices spread evenly over the volume."""
-    last = len(series.planes) - 1
-    numbers = np.unique(np.linspace(0, last, _PERCENTILE_SLICES).round().astype(int))
+    """Those of voxels from all over the volume, as of a NIfTI file."""
+    numbers, *where = sampled((len(series.planes), *series.planes[0].size))
     voxels = []
-    for number in numbers:
+    for plane in series.planes[numbers]:
         try:
-            raw: RawImage = _read(series.planes[number], _raw)
+            raw: RawImage = _read(plane, _raw)
         # Reading that slice for itself says what is wrong with it.
         except UserError:
             continue
         inside = np.isfinite(raw.values) if raw.values.dtype.kind == "f" else True
         inside = inside if raw.padding is None or raw.padding.all() else inside & ~raw.padding
-        voxels.append(raw.values[np.broadcast_to(inside, raw.values.shape)])
+        inside = np.broadcast_to(inside, raw.values.shape)[tuple(where)]
+        voxels.append(raw.values[tuple(where)][inside])
     return np.percentile(np.concatenate(voxels), chosen)
 
 
@@ -178,5 +180,5 @@ def _volume(series: Series, window: IntensityWindow) -> NDArray[np.uint8]:
 @lru_cache(maxsize=1)
 def _marks(series: Series) -> NDArray[np.bool_]:
     """Where a mask marks the straight grid."""
-    marked = [np.atleast_3d(_read(plane, _stored) > 0).any(axis=2) for plane in series.planes]
-    return laid_on_grid(np.stack(marked).astype(np.float32), series) >= 0.5
+    marked = [np.atleast_3d(_marked(plane) > 0).any(axis=2) for plane in series.planes]
+    return laid_on_grid(np.stack(marked).astype(np.float32), series, peaks=True) >= 0.5

@@ -18,6 +18,10 @@ from utils.checkpoints import write_atomically
 NAME = "QFAE"
 # NIfTI's code for the coordinates of a scanner.
 _SCANNER = 1
+# What rounding explains, mm.
+_SAME_PLACE = 0.05
+# Voxel numbers to mm, and the code of what the mm refer to.
+Form = tuple[NDArray[np.float64], int]
 # Of patient and study; the standard has them there, empty where nothing is known.
 _MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
@@ -25,16 +29,22 @@ _MAY_BE_EMPTY = (
 )
 
 
-def write_nifti(path: Path, values: NDArray[np.generic], grid: Grid) -> None:
+def write_nifti(
+    path: Path, values: NDArray[np.generic], grid: Grid, source: Path | None = None
+) -> None:
     """Write values on a grid: float32 for a map, uint8 for a mask.
 
     sform and qform are both set and equal, since viewers read either. Axes that are not at right
     angles have no qform, and ITK's viewers refuse them: sform alone says then where they lie.
 
+    Where the source's own forms disagree, or neither is set, viewers lay it here or there; then
+    both are as in the source, so that each viewer lays the values over it.
+
     Args:
         path: A ``.nii.gz`` file.
         values: (X, Y, Z).
         grid: Where they lie.
+        source: The NIfTI file whose grid it is.
 
     Raises:
         UserError: The file cannot be written.
@@ -42,10 +52,35 @@ def write_nifti(path: Path, values: NDArray[np.generic], grid: Grid) -> None:
     nibabel = optional_package("nibabel")
     grid = grid if grid.skew else grid.rectangular()
     image = nibabel.Nifti1Image(values, grid.affine)
-    image.header.set_xyzt_units("mm")
-    image.header.set_sform(grid.affine, code=_SCANNER)
-    image.header.set_qform(grid.affine, code=0 if grid.skew else _SCANNER, strip_shears=True)
+    units, forms = "mm", _equal_forms(grid)
+    if source is not None:
+        unit = nibabel.load(source).header.get_xyzt_units()[0]
+        units = units if unit == "unknown" else unit
+        forms = forms if forms_agree(source) else _own_forms(source)
+    (sform, sform_code), (qform, qform_code) = forms
+    image.header.set_xyzt_units(units)
+    image.header.set_sform(sform, code=sform_code)
+    image.header.set_qform(qform, code=qform_code, strip_shears=True)
     write_atomically(path, lambda file: _compress(image, file))
+
+
+def forms_agree(source: Path) -> bool:
+    """Whether the sform and the qform of a NIfTI file, or the one that is set, name one place."""
+    (sform, sform_code), (qform, qform_code) = _own_forms(source)
+    if sform_code and qform_code:
+        far = (sform - qform) @ [*optional_package("nibabel").load(source).shape[:3], 1]
+        return bool(np.abs([far, (sform - qform)[:, 3]]).max() < _SAME_PLACE)
+    return bool(sform_code or qform_code)
+
+
+def _equal_forms(grid: Grid) -> tuple[Form, Form]:
+    return (grid.affine, _SCANNER), (grid.affine, 0 if grid.skew else _SCANNER)
+
+
+def _own_forms(source: Path) -> tuple[Form, Form]:
+    header = optional_package("nibabel").load(source).header
+    sform, qform = header.get_sform(coded=False), header.get_qform(coded=False)
+    return (sform, int(header["sform_code"])), (qform, int(header["qform_code"]))
 
 
 def _compress(image: Any, file: Any) -> None:

@@ -140,7 +140,7 @@ def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
         if stored is None:
             logger.warning("no threshold is learnt: %s", error)
         return stored
-    split = split.cut(config.training.max_samples_val, testing.seed)
+    split = split.cut(config.training.max_samples_val, testing.seed, whole_volumes=True)
     if stored is not None and stored.is_of(split):
         return stored
     split = without_background(split, testing)

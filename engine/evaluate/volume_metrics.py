@@ -36,21 +36,22 @@ def add_volume_metrics(
         metrics: Of the images, see :func:`engine.metrics.run_metrics.run_metrics`.
         split: The images.
         scores: One per image.
-        patients: One per image, drawn by the bootstrap; None to draw volumes.
+        patients: One per image and, after these, one per image of background; drawn by the
+            bootstrap. None to draw volumes.
         dice: Of anomalous volumes; empty without masks or a pixel threshold.
         reduction: VOLUME_REDUCTION.
         seed: Seed of the bootstrap.
     """
     volumes = volumes_of(split)
-    groups = {
-        each.name: patients[each.indices[0]] if patients else str(each.name) for each in volumes
-    }
+    everything = (*split.samples, *split.background)
+    names = patients or [str(sample.volume_name) for sample in everything]
+    groups = {sample.volume_name: name for sample, name in zip(everything, names, strict=True)}
     _rank(
         metrics,
         "volume",
         [volume.label for volume in volumes],
         [volume.score(scores, reduction) for volume in volumes],
-        list(groups.values()),
+        [groups[volume.name] for volume in volumes],
         seed,
     )
     values, drawn = list(dice.values()), [groups[name] for name in dice]
@@ -59,14 +60,15 @@ def add_volume_metrics(
     metrics["num_volumes"] = len(volumes)
     metrics["interval_unit_volumes"] = "patient" if patients else "volume"
 
-    images = defaultdict[str, list[int]](list)
+    images, labels = defaultdict[str, list[float]](list), defaultdict[str, int](int)
     for index, patient in enumerate(patients or ()):
-        images[patient].append(index)
+        images[patient] += scores[index : index + 1]
+        labels[patient] = max(labels[patient], everything[index].label or 0)
     _rank(
         metrics,
         "patient",
-        [max(split.labels[index] for index in indices) for indices in images.values()],
-        [volume_score([scores[i] for i in indices], reduction) for indices in images.values()],
+        list(labels.values()),
+        [volume_score(each, reduction) for each in images.values()],
         list(images),
         seed,
     )

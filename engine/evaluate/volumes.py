@@ -36,12 +36,16 @@ class Volume:
 
 
 def volumes_of(split: Split) -> list[Volume]:
-    """The volumes of a split, in the order of their first slices; pictures belong to none."""
+    """The volumes of a split, in the order of their first slices; pictures belong to none.
+
+    Those whose slices are all background come last and have no indices.
+    """
     slices = defaultdict[Path, list[int]](list)
-    for index, sample in enumerate(split.samples):
-        if sample.volume_name is not None:
-            slices[sample.volume_name].append(index)
     everything = (*split.samples, *split.background)
+    for index, sample in enumerate(everything):
+        if sample.volume_name is not None:
+            indices = slices[sample.volume_name]
+            indices += [index] if index < len(split.samples) else []
     anomalous = {each.volume_name for each in everything if each.label == ANOMALOUS}
     return [
         Volume(name, tuple(indices), int(name in anomalous)) for name, indices in slices.items()

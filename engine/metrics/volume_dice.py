@@ -64,7 +64,7 @@ class VolumeDice:
         sizes = self._sizes.copy()
         for sample in self._background:
             volume = sample.volume_name
-            if volume is not None and volume in sizes and sample.mask is not None:
+            if volume is not None and sample.mask is not None:
                 sizes[volume] += int(sample.read_mask().sum())
         return {volume: 2 * self._common[volume] / size for volume, size in sizes.items() if size}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.folders.samples import Sample
 from datasets.readers.formats import shown
-from datasets.volumes.write import write_nifti, write_segmentation
+from datasets.volumes.write import forms_agree, write_nifti, write_segmentation
 from engine.evaluate.volumes import volume_cells
 from engine.prediction.report_volumes import ReportVolumes
 from engine.prediction.volume_map import VolumeMap
@@ -115,12 +115,13 @@ class VolumeFiles:
         path, threshold = self._files.volume_path(self._name), self._pixel_threshold
         map_path = path.with_name(f"{path.name}_map.nii.gz")
         if self._maps:
-            self._tell_skew(volume)
-            values = volume.on_grid()
-            write_nifti(map_path, values, volume.grid)
+            self._tell_place(volume)
+            values, source = volume.on_grid(), volume.nifti
+            write_nifti(map_path, values, volume.grid, source)
             if threshold is not None:
                 mask = (values >= threshold).astype(np.uint8)
-                write_nifti(path.with_name(f"{path.name}_mask.nii.gz"), mask, volume.grid)
+                mask_path = path.with_name(f"{path.name}_mask.nii.gz")
+                write_nifti(mask_path, mask, volume.grid, source)
         if self._dicom_seg and threshold is not None and volume.sample.series is not None:
             try:
                 self._write_segmentation(volume, path.with_name(f"{path.name}_seg.dcm"), threshold)
@@ -150,11 +151,18 @@ class VolumeFiles:
     def _note_error(self, error: UserError) -> None:
         self._files.errors.append((str(self._name), str(error)))
 
-    def _tell_skew(self, volume: VolumeMap) -> None:
+    def _tell_place(self, volume: VolumeMap) -> None:
+        name = shown(self._name or volume.sample.path)
         if skew := volume.grid.skew:
             logger.warning(
                 "%s: its axes are off a right angle by up to %.1f degrees, and so are its map's: "
                 "SimpleITK, 3D Slicer and ITK-SNAP refuse such files",
-                shown(self._name or volume.sample.path),
+                name,
                 skew,
+            )
+        elif volume.nifti and not forms_agree(volume.nifti):
+            logger.warning(
+                "%s: where it lies is not clear: its sform and qform disagree, or neither is set. "
+                "Its map has the same two, so that each viewer lays it over its source",
+                name,
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,6 +41,11 @@ class VolumeMap:
         self.scores[frame] = score
         if self._values is not None:
             self.file.plane_of(self._values, frame)[:] = anomaly_map
+
+    @property
+    def nifti(self) -> Path | None:
+        """Its file, where that is a NIfTI file."""
+        return None if self.sample.series else self.sample.path
 
     @property
     def worst_slice(self) -> int | None:

@@ -25,6 +25,8 @@ def slices_to_show(run: TestRun) -> list[int]:
         return []
     chosen = []
     for volume in _highest_first(run)[:SHOWN_VOLUMES]:
+        if not volume.indices:
+            continue
         indices = sorted(volume.indices, key=lambda index: run.split.samples[index].frame or 0)
         worst = max(indices, key=run.scores.__getitem__)
         chosen += sorted({worst, *(indices[each] for each in evenly_chosen(len(indices)))})

@@ -91,7 +91,9 @@ def _find_splits(settings: TrainingConfig) -> tuple[Split, Split]:
     validation = find_split(settings.val_data_path, key="VAL_DATA_PATH", slicing=slicing)
     return (
         training.cut(settings.max_samples_train, seed),
-        without_background(validation.cut(settings.max_samples_val, seed), settings),
+        without_background(
+            validation.cut(settings.max_samples_val, seed, whole_volumes=True), settings
+        ),
     )
 
 

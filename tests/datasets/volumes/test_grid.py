@@ -58,6 +58,16 @@ def test_nothing_is_made_up_where_a_slice_is_missing(tmp_path):
     assert values.max(axis=(0, 1)).tolist() == [5, 5, 5, 0, 5]
 
 
+@pytest.mark.parametrize("heights", [[0, 2, 4, 9, 14], [0, 2, 4, 11, 18], [0, 2, 4, 4.5, 5]])
+def test_no_slice_of_an_uneven_stack_is_lost(tmp_path, heights):
+    stack = np.arange(1, 6, dtype=np.uint16)[:, None, None] * np.ones((1, 8, 6), np.uint16)
+    write_series(tmp_path, stack, heights=heights)
+    (series,) = group_series(sorted(tmp_path.iterdir())).series
+    values = laid_on_grid(stack.astype(np.float32), series, peaks=True)
+    for height, value in zip(heights, range(1, 6), strict=True):
+        assert values[..., round(height / series.distance)].max() >= value
+
+
 def test_a_straight_series_is_only_turned(tmp_path):
     stack = np.random.default_rng(0).integers(0, 1000, (4, 8, 6), dtype=np.uint16)
     write_series(tmp_path, stack)

@@ -1,13 +1,16 @@
 """DICOM files as volumes: grouped and sorted by their place in the patient."""
 
 import re
+from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
+from datasets.folders.inputs import find_inputs
 from datasets.volumes.series import group_series
-from tests.series_files import write_series, write_slice
+from tests.series_files import write_enhanced, write_series, write_slice
 
 STACK = np.arange(5 * 8 * 6, dtype=np.uint16).reshape(5, 8, 6)
 
@@ -18,7 +21,7 @@ def files(folder):
 
 def only(folder):
     found = group_series(files(folder))
-    assert (len(found.series), found.pictures, found.problems) == (1, [], [])
+    assert (len(found.series), found.problems) == (1, [])
     return found.series[0]
 
 
@@ -47,11 +50,74 @@ def test_several_series_of_a_folder_are_several_volumes(tmp_path):
         ([0, 2, 4, 8, 10], "missing slice: between 4.00 and 8.00 mm"),
         ([0, 2, 4, 10, 12], "2 missing slices: between 4.00 and 10.00 mm"),
         ([0, 2, 4, 7.1, 9.1], "uneven distances: 3.1 to 3.1 mm instead of 2, from 4.00 mm on"),
+        # Each of them is within 2 % of the others.
+        (
+            np.cumsum([0.0, *[1] * 150, *[1.019] * 149]),
+            "uneven distances: 1 to 1.02 mm instead of 1.01, from 0.00 mm on",
+        ),
     ],
+    ids=["one", "two", "uneven", "growing"],
 )
 def test_gaps_are_told_with_their_place(tmp_path, heights, finding):
-    write_series(tmp_path, STACK, heights=heights)
+    write_series(tmp_path, np.zeros((len(heights), 4, 4), np.uint16), heights=heights)
     assert only(tmp_path).findings == (finding,)
+
+
+def test_rounded_positions_are_even(tmp_path):
+    heights = [round(number * 2 / 3, 2) for number in range(200)]
+    write_series(tmp_path, np.zeros((200, 4, 4), np.uint16), heights=heights)
+    series = only(tmp_path)
+    assert (series.straight, series.findings) == (True, ())
+    assert series.distance == pytest.approx(2 / 3, abs=1e-4)
+
+
+def test_slices_of_one_uid_at_other_places_are_no_copies(tmp_path):
+    write_series(tmp_path, STACK, SOPInstanceUID=generate_uid())
+    assert len(only(tmp_path).planes) == 5
+
+
+def test_echoes_between_one_another_are_volumes_of_their_own(tmp_path):
+    uid = generate_uid()
+    for number in range(2):
+        heights = np.arange(5) * 2 + number
+        folder = tmp_path / str(number)
+        write_series(folder, STACK, heights=heights, uid=uid, EchoTime=10 + number)
+    found = group_series(files(tmp_path))
+    assert [each.distance for each in found.series] == [2, 2]
+    told = "several echoes: 2 volumes under one series, from 0.00 mm on"
+    assert [each.findings for each in found.series] == [(told,), (told,)]
+
+
+def test_a_slice_that_lies_nowhere_near_is_told_and_fills_no_memory(tmp_path):
+    write_series(tmp_path, STACK, heights=[0, 2, 4, 6, 1e6])
+    found = group_series(files(tmp_path))
+    assert not found.series
+    assert found.problems == [
+        (
+            tmp_path,
+            "wrong positions: 5 slices, 2 mm apart, reach from 0.00 to 1000000.00 mm; all are "
+            "scored as pictures of their own",
+        )
+    ]
+
+
+def test_a_frame_beside_the_volume_of_its_file_is_told(tmp_path):
+    path = write_enhanced(tmp_path / "a.dcm", STACK)
+    file = pydicom.dcmread(path)
+    plane = file.PerFrameFunctionalGroupsSequence[4]
+    plane.PlaneOrientationSequence = [pydicom.Dataset()]
+    plane.PlaneOrientationSequence[0].ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    del file.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    for each in file.PerFrameFunctionalGroupsSequence[:4]:
+        each.PlaneOrientationSequence = [pydicom.Dataset()]
+        each.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    file.save_as(path)
+    found = group_series([path])
+    assert [len(each.planes) for each in found.series] == [4]
+    ((where, problem),) = found.problems
+    assert where == path
+    assert problem.startswith("frame 4 at ")
+    assert problem.endswith("other frames of this file are; it is not scored")
 
 
 def test_a_tilted_gantry_is_told(tmp_path):
@@ -67,6 +133,7 @@ def test_copies_of_a_file_count_once(tmp_path):
     series = only(tmp_path)
     assert len(series.planes) == 5
     assert series.findings[0].startswith("doubled position: 1 slice at 4.00 mm and on")
+    assert len(find_inputs([tmp_path], recursive=True)) == 5
 
 
 @pytest.mark.parametrize(
@@ -97,7 +164,6 @@ def test_what_nothing_tells_apart_is_no_volume(tmp_path):
         write_series(tmp_path / str(number), STACK + number, uid=uid)
     found = group_series(files(tmp_path))
     assert not found.series
-    assert len(found.pictures) == 10
     ((_, problem),) = found.problems
     assert problem.startswith("doubled position: 2 slices lie at 0.00 mm")
 
@@ -133,12 +199,34 @@ def test_a_localizer_in_the_series_is_a_picture_of_its_own(tmp_path):
         "scored as pictures",
         told,
     )
-    assert found.pictures == [localizer]
+    assert localizer in {sample.path for sample in find_inputs([tmp_path])}
 
 
 def test_files_without_geometry_are_pictures(tmp_path):
     plain = write_slice(tmp_path / "x-ray.dcm", STACK[0], (0, 0, 0), series=generate_uid())
     broken = tmp_path / "broken.dcm"
     broken.write_bytes(plain.read_bytes()[:200])
-    found = group_series([plain, broken])
-    assert (found.series, found.pictures) == ([], sorted([plain, broken]))
+    assert group_series([plain, broken]).series == []
+    assert [sample.path for sample in find_inputs([tmp_path])] == [broken, plain]
+
+
+def test_one_slice_without_a_place_is_told_where_the_others_have_one(tmp_path, caplog):
+    paths = write_series(tmp_path, STACK)
+    lacking = pydicom.dcmread(paths[-1])
+    del lacking.PixelSpacing
+    lacking.save_as(paths[-1])
+    with caplog.at_level("WARNING"):
+        samples = find_inputs([tmp_path])
+    assert [sample.series is None for sample in samples].count(True) == 1
+    (line,) = caplog.messages
+    assert line.startswith(f"{tmp_path}: no position: 1 file of a series, such as {paths[-1]}")
+
+
+def test_a_series_may_be_named_in_several_ways(tmp_path, monkeypatch):
+    paths = write_series(tmp_path / "scan", STACK)
+    monkeypatch.chdir(tmp_path)
+    here = [path.relative_to(tmp_path) for path in paths[:2]]
+    (sample, *_) = find_inputs([*here, *paths[2:]])
+    assert sample.volume_name == tmp_path / "scan"
+    (sample, *_) = find_inputs([*here, *(Path("scan/../scan", each.name) for each in paths[2:])])
+    assert sample.volume_name == Path("scan")

@@ -14,6 +14,7 @@ from datasets.readers.base import SliceAxis
 from datasets.readers.image import Source, open_image, read_image, read_mask, read_size
 from datasets.volumes.grid import grid_of, laid_on_grid
 from datasets.volumes.series import Series, group_series
+from datasets.volumes.write import write_segmentation
 from tests.medical_files import write_nifti
 from tests.series_files import write_series
 from utils.errors import UserError
@@ -170,6 +171,35 @@ def test_a_nifti_mask_of_half_a_series_on_no_grid_is_refused(tmp_path):
     mask = write_nifti(tmp_path / "mask.nii", np.zeros((9, 7, 6), np.uint8))
     with pytest.raises(UserError, match=r"mask\.nii: does not cover its image"):
         read_mask(mask, 0, image=series_of(tmp_path))
+
+
+def test_a_segmentation_may_leave_out_what_it_does_not_mark(tmp_path):
+    stack = as_stack(VOLUME)
+    image = group_series(write_series(tmp_path / "scan", stack)).series[0]
+    marks = np.zeros(stack.shape, bool)
+    marks[2:4, 1:4, 2:5] = True
+    write_segmentation(tmp_path / "seg.dcm", marks, image, "as a reader drew it")
+    assert pydicom.dcmread(tmp_path / "seg.dcm").NumberOfFrames == 2
+    (mask,) = group_series([tmp_path / "seg.dcm"]).series
+    for axis in AXES:
+        with open_image(image, axis) as file:
+            shape, frames = file.size(0), range(file.num_frames)
+        found = [read_mask(mask, frame, axis=axis, image=image) for frame in frames]
+        assert found[0].shape == shape
+        assert np.sum(found) == marks.sum()
+
+
+def test_tables_of_slices_are_not_theirs_alone(tmp_path):
+    flat = np.full((3, 8, 6), 500, np.uint16)
+    paths = write_series(tmp_path, flat)
+    for number, path in enumerate(paths):
+        file, table = pydicom.dcmread(path), pydicom.Dataset()
+        table.LUTDescriptor, table.LUTData = [1000, 0, 16], bytes([0, number * 40] * 1000)
+        file.VOILUTSequence = [table]
+        file.save_as(path)
+    (series,) = group_series(paths).series
+    shown = [read_image(series, IntensityWindow(), frame).mean() for frame in range(3)]
+    assert len(set(shown)) == 1
 
 
 def test_a_damaged_slice_is_named_and_the_others_are_read(tmp_path):

@@ -9,7 +9,7 @@ import SimpleITK
 
 from datasets.volumes.grid import Grid, grid_of, laid_on_grid
 from datasets.volumes.series import group_series
-from datasets.volumes.write import write_nifti, write_segmentation
+from datasets.volumes.write import forms_agree, write_nifti, write_segmentation
 from tests.series_files import write_series
 
 
@@ -40,6 +40,26 @@ def test_simpleitk_and_nibabel_read_one_place(tmp_path):
     where = itk.TransformContinuousIndexToPhysicalPoint((1.0, 2.0, 3.0))
     expected = grid.affine @ (1, 2, 3, 1)
     assert where == pytest.approx([-expected[0], -expected[1], expected[2]], abs=1e-4)
+
+
+@pytest.mark.parametrize("unit", ["mm", "micron", "meter"])
+@pytest.mark.parametrize("codes", [(1, 1), (2, 1), (4, 1), (1, 2), (0, 1), (1, 0), (0, 0)])
+def test_a_map_lies_over_its_source_in_each_viewer(tmp_path, codes, unit):
+    grid = oblique()
+    image = nibabel.Nifti1Image(np.ones(grid.shape, np.int16), grid.affine)
+    image.set_sform(grid.affine, codes[0])
+    image.set_qform(np.diag([*grid.spacing, 1.0]), codes[1])
+    image.header.set_xyzt_units(unit, "sec")
+    source, path = tmp_path / "source.nii.gz", tmp_path / "map.nii.gz"
+    nibabel.save(image, source)
+    grid = Grid(grid.shape, nibabel.load(source).affine)
+    write_nifti(path, np.ones(grid.shape, np.float32), grid, source)
+    theirs, ours = (SimpleITK.ReadImage(str(each)) for each in (source, path))
+    assert ours.GetOrigin() == pytest.approx(theirs.GetOrigin(), abs=1e-4)
+    assert ours.GetSpacing() == pytest.approx(theirs.GetSpacing(), abs=1e-4)
+    assert ours.GetDirection() == pytest.approx(theirs.GetDirection(), abs=1e-4)
+    assert np.allclose(nibabel.load(path).affine, nibabel.load(source).affine, atol=1e-4)
+    assert forms_agree(source) == (sum(code > 0 for code in codes) == 1)
 
 
 def test_equal_maps_are_equal_files(tmp_path):
