@@ -18,7 +18,7 @@ PICTURE_SIDE = 256
 """Pixels of a slice's longer side at most."""
 
 # 10 volumes of 64 slices stay below 14 MB, in base64, whatever they show; heads take about 6.
-_IMAGE_BYTES, _MAP_BYTES = 7_000, 5_000
+_IMAGE_BYTES, _MAP_BYTES = 7_000, 7_000
 _PATH_LENGTH = 1_200
 
 

@@ -5,6 +5,7 @@ import io
 import re
 from itertools import chain
 
+import cv2
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from engine.evaluate.calibration import ColourScale
 from engine.evaluate.cases import chosen_cases, worst_first
 from engine.report.charts import (
     chart_svg,
@@ -154,6 +156,20 @@ def test_overlays_outline_what_lies_above_a_threshold():
     assert (lined[8, 8:24] == 255).all()
     assert np.array_equal(lined[14:18, 14:18], plain[14:18, 14:18])
     assert np.array_equal(overlay(image, anomaly_map, COLOURS, 0.2), plain)
+
+
+@pytest.mark.parametrize("most_bytes", [22_000, 7_000])
+def test_a_smooth_map_stays_smooth_however_small_its_file_is(most_bytes):
+    rng = np.random.default_rng(0)
+    smooth = cv2.resize(rng.random((14, 14), np.float32), (256, 256), interpolation=cv2.INTER_CUBIC)
+    layer = map_layer(smooth, ColourScale(0, 1, ""))
+    uri = picture(layer, 256, most_bytes)
+    content = base64.b64decode(uri.partition(",")[2])
+    assert len(content) <= most_bytes
+    image = Image.open(io.BytesIO(content))
+    assert len(np.unique(np.asarray(image)[..., 3])) > 100
+    shown = np.asarray(image.resize((256, 256), Image.Resampling.BILINEAR))[..., 3]
+    assert np.abs(shown.astype(float) - layer[..., 3]).mean() < 6
 
 
 @pytest.mark.parametrize("pixel_threshold", [None, 0.5])
