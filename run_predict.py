@@ -56,4 +56,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, "give the same command again with --overwrite")

@@ -169,7 +169,7 @@ const begin = () => {
     setRange("threshold", axis[0], axis[1], threshold);
     say("learnt", `Back to the learnt ${short(threshold)}`);
   }
-  part("map").href = `gradio_api/file=${encodeURI(view.map.path)}`;
+  part("map").href = `gradio_api/file=${view.map.path.split("/").map(encodeURIComponent).join("/")}`;
   part("map").download = view.map.name;
   say("map", `Map (${view.map.name.replace(/^.*?(\.nii\.gz|\.npy)$/, "$1")})`);
 };
@@ -215,7 +215,8 @@ const draw = (next) => {
   if (isNew) begin();
   if (isNew && values) {
     const [low, high] = view.values.range;
-    setRange("pixel", low, 1.02 * high, view.pixel_threshold ?? high);
+    const learnt = view.pixel_threshold ?? high;
+    setRange("pixel", low, Math.max(1.02 * high, learnt), learnt);
   }
   element.style.setProperty("--q-shape", view.shape);
   drawSlice();

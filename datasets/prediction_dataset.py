@@ -75,8 +75,9 @@ def input_of(image: object, name: str, size: int, window: IntensityWindow) -> In
     """
     if isinstance(image, str | Path):
         path = Path(image)
-        if kind_of(path) == "nifti" and count_frames(path) > 1:
-            raise UserError(f"{shown(path)}: is a volume; score it with predictor.volume(path)")
+        if path.is_dir() or (kind_of(path) == "nifti" and count_frames(path) > 1):
+            what = "folder" if path.is_dir() else "volume"
+            raise UserError(f"{shown(path)}: is a {what}; score it with predictor.volume(path)")
         return read_input(Sample(path, None), size, window)
     if isinstance(image, Image.Image):
         image = intensities_of(ImageOps.exif_transpose(image))

@@ -75,11 +75,13 @@ def predict(
     settings = config.need_testing()
     if output.dicom_seg:
         optional_package("highdicom")
-    files = _empty_folder(config, sources, output)
+    files = _result_files(config, sources, output)
     problems: list[tuple[Path, str]] = []
     samples = find_inputs(sources, recursive, slicing=Slicing.of(settings), problems=problems)
     files.errors += [(str(path), problem) for path, problem in problems]
     predictor = Predictor.from_config(config, threshold=threshold)
+    # Now that there will be new ones.
+    files.remove()
     if predictor.colours is None:
         logger.warning("without validation images there are no overlays and no report")
     highest: list[Case] = []
@@ -148,8 +150,8 @@ def _write_report(
     write_prediction_report(run, files.folder / "report.html")
 
 
-def _empty_folder(config: Config, sources: Sequence[Path], output: Output) -> PredictionFiles:
-    """Where results go, without those of another prediction."""
+def _result_files(config: Config, sources: Sequence[Path], output: Output) -> PredictionFiles:
+    """Where results go; those of another prediction are there only where they may be replaced."""
     folder = output.folder or config.need_testing().results_path / "predictions"
     key = "--output" if output.folder else "RESULTS_PATH"
     for source in sources:
@@ -166,5 +168,4 @@ def _empty_folder(config: Config, sources: Sequence[Path], output: Output) -> Pr
             f"{shown(folder)} holds the results of another prediction; replace them with "
             "--overwrite, or give another folder with --output"
         )
-    files.remove()
     return files

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import cv2
 import numpy as np
 
 from datasets.folders.samples import Sample
-from datasets.readers.formats import stem_of
+from datasets.readers.formats import absolute, stem_of
 from engine.evaluate.calibration import ColourScale
 from engine.predictor import Prediction
 from engine.report.pictures import overlay
@@ -43,7 +42,7 @@ class PredictionFiles:
 
     Args:
         folder: Where results go.
-        root: Folder that the inputs' paths are relative to.
+        root: Folder above all inputs, see :func:`datasets.folders.inputs.common_folder`.
         maps: Whether maps are written.
         overlays: Whether overlays are.
     """
@@ -132,16 +131,15 @@ class PredictionFiles:
 
     def _path(self, kind: str, sample: Sample, suffix: str) -> Path:
         """A name under ``maps`` or ``overlays``, one for each sample, close to the input's."""
-        relative = Path(os.path.relpath(sample.path, self._root))
+        relative = absolute(sample.path).relative_to(self._root)
         name = relative.name if sample.frame is None else f"{relative.name}.{sample.frame:04d}"
         return self.folder / kind / relative.with_name(f"{short_name(name)}{suffix}")
 
     def volume_path(self, volume: Path) -> Path:
         """The name under ``maps`` of a volume's files, less ``_map.nii.gz`` and the like."""
         # The folder of a series may be the input itself.
-        root = self._root.absolute()
-        root = root.parent if volume.absolute() == root else root
-        relative = Path(os.path.relpath(volume.absolute(), root))
+        path = absolute(volume)
+        relative = path.relative_to(self._root.parent if path == self._root else self._root)
         first = self.folder / "maps" / relative.with_name(short_name(stem_of(relative)))
         path, number = first, 1
         while path in self._volumes:
@@ -173,6 +171,12 @@ class PredictionFiles:
             where = f"; map: {self.folder / map_path}" if map_path else ""
             return f"score {score:.6g}: {verdict}{where}"
         count, errors = len(self._rows), len(self.errors)
-        images = "1 image" if count == 1 else f"{count} images"
+        text = "1 image scored" if count == 1 else f"{count} images scored"
+        if threshold is not None:
+            anomalous = sum(predicted == 1 for _, _, predicted, *_ in self._rows)
+            text += f", {anomalous} called anomalous (threshold {threshold:.6g})"
+        if self._rows:
+            name, score, *_ = max(self._rows, key=lambda row: row[1])
+            text += f", the highest score {score:.6g}: {name}"
         first = f" ({self.errors[0][1]})" if errors == 1 else ""
-        return f"{images} scored, {errors} not readable{first}; see {self.folder}"
+        return f"{text}\n{errors} not readable{first}; all files are in {self.folder}"

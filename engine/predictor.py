@@ -187,7 +187,7 @@ class Predictor:
             yield from self.score(batch)
 
     def volume(self, path: Path | str) -> VolumePrediction:
-        """Score a NIfTI file, or the DICOM series of a folder or file.
+        """Score a NIfTI file, the DICOM series of a folder, or a DICOM file of many frames.
 
         Raises:
             UserError: There is no volume, or more than one, or a slice cannot be read.
@@ -195,7 +195,10 @@ class Predictor:
         samples = self.samples([Path(path)])
         names = {each.volume_name for each in samples}
         if len(names) > 1 or None in names:
-            raise UserError(f"{shown(Path(path))}: does not hold one volume and nothing else")
+            raise UserError(
+                f"{shown(Path(path))}: does not hold one volume and nothing else; of a DICOM "
+                "series give the folder"
+            )
         return self.join(self.slices(samples))
 
     def samples(self, paths: Sequence[Path]) -> tuple[Sample, ...]:

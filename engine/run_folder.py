@@ -46,7 +46,8 @@ def check_results_folder(config: Config, folder: Path, *, key: str = "RESULTS_PA
     there = _nearest(own)
     if not there.is_dir() or (folder.is_symlink() and not folder.exists()):
         raise UserError(
-            f"{key}: {shown(folder)} cannot be a folder, {shown(there)} is none; give another one"
+            f"{key}: {shown(folder)} cannot be a folder: {shown(there)} is a file or a broken "
+            "link; give another one"
         )
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(

@@ -41,7 +41,11 @@ def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, sectio
     trained = load_config(snapshot).training
     if trained is None:
         return
-    _refuse_differences(config, trained, f"{checkpoint} was trained with", file, section)
+    origin = f"{checkpoint} was trained with"
+    hint = (
+        f"what it was trained with is in {snapshot}: name it with --config, or give the same --set"
+    )
+    _refuse_differences(config, trained, origin, file, section, hint)
     if trained.checkpoint_content == "full":
         return
     problems = []
@@ -85,7 +89,12 @@ def check_sections(config: Config) -> None:
 
 
 def _refuse_differences(
-    config: SectionConfig, trained: SectionConfig, origin: str, file: str, section: str
+    config: SectionConfig,
+    trained: SectionConfig,
+    origin: str,
+    file: str,
+    section: str,
+    hint: str = "",
 ) -> None:
     was, found = ini_values(trained), ini_values(config)
     # Keys of one section alone decide how the weights were learnt, not what they compute.
@@ -95,5 +104,8 @@ def _refuse_differences(
         for key in differences(was, found, ["model"])
         if key in shared
     ]
+    # Often one key that was forgotten decides all the others.
+    if len(problems) > 1 and hint:
+        problems.append(Problem(file, section, "", hint))
     if problems:
         raise ConfigError(problems)

@@ -40,9 +40,13 @@ def plot_curves(rows: Sequence[Mapping[str, float | int | None]], path: Path) ->
         known = [row for row in rows if row.get(key) is not None]
         if known:
             metric_axes.plot(
-                [row["epoch"] for row in known], [row[key] for row in known], "o-", label=name, ms=3
+                [row["epoch"] for row in known],
+                [row[key] for row in known],
+                "o-",
+                label=name,
+                ms=5 - 2 * len(metric_axes.lines),
             )
-    metric_axes.set(xlabel="epoch", ylabel="validation", ylim=(0, 1.02))
+    metric_axes.set(xlabel="epoch", ylabel="validation", ylim=(0, 1.02), xlim=loss_axes.get_xlim())
     if metric_axes.lines:
         metric_axes.legend(frameon=False, loc="lower right")
     save_figure(figure, path)

@@ -168,4 +168,4 @@ class _Check:
                 text = "{}: {} normal and {} anomalous images, BMAD has {} and {}: metrics will "
                 text = text.format(summary.place.name, *summary.counts, *expected)
                 self._note("counts", text + "not compare")
-        return Report(dataset, self._summaries, self._findings)
+        return Report(dataset, self._summaries, self._findings, bool(self._patients))

@@ -84,11 +84,13 @@ class Report:
         dataset: Name of the set in BMAD, None for others.
         splits: One summary per split that has images.
         findings: In the order in which they were found.
+        patients_known: Whether images told whose they are, so that splits were compared.
     """
 
     dataset: str | None
     splits: list[SplitSummary]
     findings: list[Finding]
+    patients_known: bool = True
 
     @property
     def clean(self) -> bool:
@@ -114,7 +116,10 @@ def as_text(report: Report) -> str:
         found = [finding for finding in report.findings if finding.severity == severity]
         if found:
             lines += ["", f"{heading} ({len(found)})", *_grouped(found)]
-    return "\n".join([*lines, "", "clean" if report.clean else "not clean: see above"])
+    verdict = "clean" if report.clean else "not clean: see above"
+    if not report.patients_known:
+        verdict += " (whose images they are was not compared: give --patient-pattern)"
+    return "\n".join([*lines, "", verdict])
 
 
 def _row(summary: SplitSummary) -> tuple[str, ...]:

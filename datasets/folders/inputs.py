@@ -12,7 +12,7 @@ from datasets.folders.layouts import list_images, walk_folders
 from datasets.folders.samples import Sample, expand_frames
 from datasets.folders.series import with_series
 from datasets.folders.volumes import AXIAL, Slicing, choose_volume
-from datasets.readers.formats import KINDS, shown
+from datasets.readers.formats import KINDS, absolute, shown
 from utils.errors import UserError
 
 _MAGIC = re.compile(r"[*?[]")
@@ -62,19 +62,28 @@ def find_inputs(
         recursive: Whether to search subfolders as well. Links are followed, each folder is entered
             once.
         slicing: How volumes become images.
-        problems: Takes DICOM series that cannot be put in order, and why; their files stay.
+        problems: Takes paths that do not exist among others that do, and DICOM series that cannot
+            be put in order, each with why; the files of the latter stay.
 
     Returns:
         One sample per frame.
 
     Raises:
-        UserError: A path does not exist, or a folder cannot be listed or holds no image.
+        UserError: No path exists, or a folder cannot be listed or holds no image.
     """
-    for path in paths:
-        if not path.exists():
-            raise UserError(f"{shown(path)}: no such file or folder")
-    files = list(dict.fromkeys(file for path in paths for file in _files(path, recursive)))
-    sources = with_series(files, [] if problems is None else problems)
+    problems = [] if problems is None else problems
+    there = [path for path in paths if path.exists()]
+    missing = [
+        (path, f"{shown(path)}: no such file or folder") for path in paths if path not in there
+    ]
+    if missing and not there:
+        raise UserError(missing[0][1])
+    problems += missing
+    files: dict[Path, Path] = {}
+    for path in there:
+        for file in _files(path, recursive):
+            files.setdefault(absolute(file), file)
+    sources = with_series([*files.values()], problems)
     frames = (expand_frames(Sample.of(source, axis=slicing.axis)) for source in sources)
     return choose_volume(chain.from_iterable(frames), slicing.volume)
 
@@ -94,8 +103,13 @@ def _files(path: Path, recursive: bool) -> Iterator[Path]:
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
-    """The folder that holds all of them, folders being their own."""
+    """The folder that holds all of them, folders being their own; absolute, without ``..``.
+
+    Raises:
+        UserError: They are on several drives.
+    """
     folders = [path if path.is_dir() else path.parent for path in paths]
-    return (
-        folders[0] if len(folders) == 1 else Path(os.path.commonpath(map(Path.absolute, folders)))
-    )
+    try:
+        return Path(os.path.commonpath(map(absolute, folders)))
+    except ValueError as error:
+        raise UserError("--input: names several drives; predict on each of them alone") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +48,11 @@ def stem_of(path: Path) -> str:
 def may_have_frames(path: Path) -> bool:
     """Whether files of this kind can hold several images: DICOM, NIfTI and TIFF."""
     return path.suffix.lower() in (".tif", ".tiff") or kind_of(path) in ("dicom", "nifti")
+
+
+def absolute(path: Path) -> Path:
+    """An absolute path without ``..``; links stay what they are called."""
+    return Path(os.path.abspath(path))  # noqa: PTH100, since resolve() follows links
 
 
 def shown(path: Path) -> str:

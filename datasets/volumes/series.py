@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.readers.formats import shown, stem_of
+from datasets.readers.formats import absolute, shown, stem_of
 from datasets.volumes.planes import KINDS, OF_WHOLE_VOLUMES, SAME_POSITION, Plane, read_planes
 
 # What rounding explains: of the distance of slices, of a pixel.
@@ -283,9 +283,9 @@ def _folder_of(series: Series) -> Path:
     if len(folders) == 1:
         return paths.pop() if len(paths) == 1 else folders.pop()
     # A series may be given by paths of different kinds: relative, absolute, with "..".
-    common = os.path.commonpath(map(os.path.abspath, folders))
-    absolute = any(folder.is_absolute() for folder in folders)
-    return Path(common if absolute else os.path.relpath(common))
+    common = os.path.commonpath(map(absolute, folders))
+    given = any(folder.is_absolute() for folder in folders)
+    return Path(common if given else os.path.relpath(common))
 
 
 def _count(planes: Sequence[Plane]) -> str:

@@ -50,6 +50,8 @@ def export(config: Config, output: Path, precision: Precision) -> None:
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         optional_package(package, "is needed to export", "onnx")
+    if output.is_dir():
+        raise UserError(f"--output: {shown(output)} is a folder; give the name of a file in it")
     if output.exists():
         raise UserError(f"--output: {shown(output)} is there already; delete it, or give another")
     settings = config.need_testing()
@@ -78,6 +80,8 @@ def export(config: Config, output: Path, precision: Precision) -> None:
             # Weights first: the file that names them is there last.
             for written in sorted(Path(folder).iterdir(), reverse=True):
                 written.replace(output.with_name(written.name))
+                size = output.with_name(written.name).stat().st_size / 1e6
+                logger.info("written: %s (%.1f MB)", shown(output.with_name(written.name)), size)
     except OSError as error:
         raise UserError(f"{shown(output)}: cannot be written ({error})") from error
 

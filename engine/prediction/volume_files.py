@@ -80,8 +80,15 @@ class VolumeFiles:
             write_csv(self._files.folder / "volumes.csv", _HEADER, self._rows)
 
     def summary(self) -> str:
-        """A line on the volume, where there is one; "" where there are none or several."""
-        return f"{self._line}\n" if len(self._rows) == 1 else ""
+        """A line on the volumes; "" where there are none."""
+        if len(self._rows) < 2:
+            return f"{self._line}\n" if self._rows else ""
+        anomalous = sum(volume.predicted == 1 for volume in self.report.entries)
+        highest = self.report.entries[0]
+        return (
+            f"{len(self._rows)} volumes, {anomalous} called anomalous, the highest score "
+            f"{highest.score:.6g}: {highest.name}\n"
+        )
 
     def _write(self, volume: VolumeMap) -> None:
         """Write one volume; what cannot be written is its error alone."""

@@ -219,7 +219,11 @@ class Trainer:
             raise UserError(
                 f"{self.files.state}: is damaged ({error}); start anew with --overwrite"
             ) from error
-        logger.info("resuming after epoch %d", self.progress.epoch)
+        done = self.progress.epoch
+        if done >= self.settings.n_epochs:
+            logger.info("all %d epochs (N_EPOCHS) were trained before: nothing is left to do", done)
+        else:
+            logger.info("resuming after epoch %d", done)
         if self.fabric.is_global_zero:
             # A kill after the state was written leaves the table one row behind.
             self._write_table()

@@ -102,6 +102,7 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
     if differing:
         raise UserError(
             f"{path}: was written with another config ({'; '.join(differing)}); resume with the "
-            "old one, or start anew with another RESULTS_PATH or --overwrite"
+            "old one, or start anew with another RESULTS_PATH or --overwrite, from these weights "
+            "with MODEL_CKPT_PATH"
         )
     return progress, content

@@ -234,9 +234,50 @@ def test_one_image_is_told_on_the_screen(trained, folder, tmp_path, capsys):
 
 def test_the_one_image_that_cannot_be_read_is_told_on_the_screen(trained, folder, tmp_path, capsys):
     assert predict(trained(), [folder / "broken.png"], Output(tmp_path / "out")) == 1
-    said = capsys.readouterr().out.splitlines()[-1]
-    assert said.startswith(f"0 images scored, 1 not readable ({folder / 'broken.png'}: cannot be ")
-    assert said.endswith(f"; see {tmp_path / 'out'}")
+    first, said = capsys.readouterr().out.splitlines()[-2:]
+    assert first.startswith("0 images scored, 0 called anomalous")
+    assert said.startswith(f"1 not readable ({folder / 'broken.png'}: cannot be ")
+    assert said.endswith(f"; all files are in {tmp_path / 'out'}")
+
+
+def test_all_files_are_below_the_output_however_inputs_are_given(
+    trained, folder, tmp_path, monkeypatch
+):
+    (tmp_path / "work/deep").mkdir(parents=True)
+    first, second, *_ = sorted(folder.glob("0*.png"))
+    shutil.copy(first, tmp_path / "work/deep/a.png")
+    config = trained()
+    monkeypatch.chdir(tmp_path / "work/deep")
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    given = [Path("a.png"), Path("../../inputs", second.name), second]
+    predict(config, given, Output(Path("../../out")))
+    new = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert {path.relative_to(tmp_path).parts[0] for path in new} <= {"out", "results"}
+    rows = read(tmp_path / "out/scores.csv")
+    assert [row["map"] for row in rows] == [
+        "maps/work/deep/a.png.npy",
+        f"maps/inputs/{second.name}.npy",
+    ]
+
+
+def test_old_results_stay_until_there_are_new_ones(trained, folder, tmp_path):
+    out = Output(tmp_path / "out", overwrite=True)
+    first = sorted(folder.glob("0*.png"))[0]
+    predict(trained(), [first], out)
+    before = sorted(tmp_path.glob("out/**/*"))
+    with pytest.raises(UserError, match="no such file"):
+        predict(trained(), [tmp_path / "typo.png"], out)
+    with pytest.raises(UserError, match="CHECKPOINT_PATH"):
+        predict(trained(f"CHECKPOINT_PATH={tmp_path / 'none.pth'}"), [first], out)
+    assert sorted(tmp_path.glob("out/**/*")) == before
+
+
+def test_a_path_that_is_missing_does_not_stop_the_others(trained, folder, tmp_path):
+    first = sorted(folder.glob("0*.png"))[0]
+    assert predict(trained(), [tmp_path / "typo.png", first], Output(tmp_path / "out")) == 1
+    (row,) = read(tmp_path / "out/errors.csv")
+    assert row["error"] == f"{tmp_path}/typo.png: no such file or folder"
+    assert len(read(tmp_path / "out/scores.csv")) == 1
 
 
 def test_names_as_users_give_them(folder, monkeypatch):

@@ -204,6 +204,6 @@ def as_text(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return str(int(value))
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return ", ".join(str(item) for item in value)
     return str(value)

@@ -184,7 +184,7 @@ def test_the_command_on_a_folder(data, tmp_path, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].split() == ["split", "normal", "anomalous", "masks", "size", "folder"]
     assert shown[1].split()[:4] == ["train", "2", "0", "-"]
-    assert shown[-1] == "clean"
+    assert shown[-1] == "clean (whose images they are was not compared: give --patient-pattern)"
     copy(NORMAL, "test/good/x.png")(data)
     assert run("--data", data, "--json", tmp_path / "new/check.json") == 1
     assert "must be fixed (1)" in capsys.readouterr().out

@@ -279,11 +279,32 @@ def test_without_a_gallery_volumes_have_no_pictures(run, tmp_path):
 def test_one_volume_has_its_verdict_on_the_screen(run, tmp_path, capsys):
     write_series(tmp_path / "scan", STACK)
     run(tmp_path / "scan")
-    first, _ = capsys.readouterr().out.splitlines()
+    first, second, third = capsys.readouterr().out.splitlines()
     assert first == f"{tmp_path}/scan: score 1: anomalous, worst slice 6"
-    write_series(tmp_path / "other", STACK)
+    assert second.startswith("10 images scored, 2 called anomalous (threshold 0.5), the highest ")
+    assert third == f"0 not readable; all files are in {tmp_path / 'out'}"
+    write_series(tmp_path / "other", STACK // 4)
     run(tmp_path / "scan", tmp_path / "other")
-    assert len(capsys.readouterr().out.splitlines()) == 1
+    first, *_ = capsys.readouterr().out.splitlines()
+    expected = "2 volumes, 1 called anomalous, the highest score 1"
+    assert first == f"{expected}: {tmp_path / 'scan'}"
+
+
+def test_no_map_takes_the_place_of_another(run, tmp_path):
+    for name in ("a.nii.gz", "a.nii", "a-2.nii"):
+        nibabel.save(nibabel.Nifti1Image(VOLUME, AFFINE), tmp_path / name)
+    rows = run(tmp_path / "a-2.nii", tmp_path / "a.nii.gz", tmp_path / "a.nii")
+    assert len({row["map"] for row in rows}) == 3
+
+
+def test_a_place_that_is_not_clear_is_told(run, tmp_path, caplog):
+    image = nibabel.Nifti1Image(VOLUME, AFFINE)
+    image.set_sform(AFFINE, 2)
+    image.set_qform(np.diag([1.0, 2, 3, 1]), 1)
+    nibabel.save(image, tmp_path / "a.nii")
+    (row,) = run(tmp_path / "a.nii")
+    assert "its sform and qform disagree, or neither is set" in caplog.text
+    assert geometry(tmp_path / "out" / row["map"]) == geometry(tmp_path / "a.nii")
 
 
 def test_slices_of_background_are_not_counted(run, tmp_path, caplog):
