@@ -7,6 +7,9 @@ python run_app.py --config configs/brain.ini --port 8080
 
 from __future__ import annotations
 
+import os
+from tempfile import TemporaryDirectory
+
 from utils.config.ini import config_parser
 from utils.errors import run_script
 
@@ -32,15 +35,18 @@ def main() -> None:
     from datasets.readers.base import optional_package
     from utils.console import setup_logging
 
-    optional_package("gradio", "serves the page", extra="app")
-    setup_logging().info("loading the model of %s", config.file)
-    # After the first line: these take seconds.
-    from app.server import serve
-    from engine.hub_files import pinned
-    from engine.predictor import Predictor
+    with TemporaryDirectory(prefix="qfae-") as folder:
+        # Where it is imported, Gradio makes a folder, else one that users of a machine share.
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        optional_package("gradio", "serves the page", extra="app")
+        setup_logging().info("loading the model of %s", config.file)
+        # After the first line: these take seconds.
+        from app.server import serve
+        from engine.hub_files import pinned
+        from engine.predictor import Predictor
 
-    predictor = Predictor.from_config(pinned(config, "TESTING"))
-    serve(predictor, arguments.host, arguments.port)
+        predictor = Predictor.from_config(pinned(config, "TESTING"))
+        serve(predictor, arguments.host, arguments.port)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def running(predictor: Predictor, host: str, port: int) -> Iterator[str]:
     Raises:
         UserError: Nothing can listen there.
     """
-    with TemporaryDirectory(prefix="qfae-") as folder:
+    with TemporaryDirectory(prefix="qfae-", dir=os.environ.get("GRADIO_TEMP_DIR")) as folder:
         os.environ |= _environment(folder)
         callbacks = Callbacks(predictor, Path(folder))
         page = build_page(callbacks, predictor.settings, examples_of(predictor))

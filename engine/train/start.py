@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from utils.config.schema import TrainingConfig
 from utils.errors import UserError
 from utils.hub import HubFile, fetch
 from utils.run_files import TrainingFiles
+
+logger = logging.getLogger(__name__)
 
 
 def create_trainer(config: Config) -> Trainer:
@@ -89,6 +92,13 @@ def _find_splits(settings: TrainingConfig) -> tuple[Split, Split]:
     slicing, seed = Slicing.of(settings), settings.seed
     training = find_normal_images(settings.train_data_path, key="TRAIN_DATA_PATH", slicing=slicing)
     validation = find_split(settings.val_data_path, key="VAL_DATA_PATH", slicing=slicing)
+    inner, outer = training.folder.resolve(), validation.folder.resolve()
+    if inner.is_relative_to(outer):
+        logger.warning(
+            "TRAIN_DATA_PATH lies in VAL_DATA_PATH, %s: metrics and threshold of images that were "
+            "trained on flatter; give images of other patients",
+            outer,
+        )
     return (
         training.cut(settings.max_samples_train, seed),
         without_background(

@@ -33,6 +33,7 @@ def test_the_program_says_where_it_listens_and_sigterm_ends_it_cleanly(config, t
         told = next(line for line in lines if line.startswith("open "))
         assert told == f"open http://127.0.0.1:{port}/ in a browser; Ctrl-C ends it\n"
         assert len(list(tmp_path.glob("qfae-*"))) == 1
+        assert not (tmp_path / "gradio").exists()
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 128 + signal.SIGTERM
     assert list(tmp_path.glob("qfae-*")) == []

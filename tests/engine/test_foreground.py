@@ -12,7 +12,7 @@ from datasets.foreground import without_background
 from engine.evaluate.calibration import load_calibration
 from engine.test import test as run_test
 from engine.train.start import create_trainer, train
-from tests.volume_sets import AFFINE, write_volumes
+from tests.volume_sets import AFFINE, SHAPE, write_volumes
 from utils.errors import UserError
 
 KEYS = ("INTENSITY_WINDOW=0,1000", "MIN_FOREGROUND=0.3")
@@ -101,6 +101,25 @@ def test_a_volume_that_is_marked_in_air_alone_is_anomalous(tested, tmp_path):
     with (run.config.testing.results_path / "volumes.csv").open(newline="") as file:
         labels = {Path(row["path"]).name: row["label"] for row in csv.DictReader(file)}
     assert labels["p1_3.nii.gz"] == "1"
+
+
+def test_a_volume_and_a_patient_of_background_alone_count(tested, tmp_path):
+    kinds = {"img": np.zeros(SHAPE, np.int16), "label": np.zeros(SHAPE, np.uint8)}
+    kinds["label"][4:6, 4:6, 0] = 1
+    for kind, values in kinds.items():
+        path = tmp_path / "plain" / "test" / "Ungood" / kind / "p9_dark.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(values, AFFINE), path)
+    pattern = r"PATIENT_PATTERN=^(p\d+)_"
+    run = tested("plain", pattern)
+    assert run.metrics["num_volumes"] == 7
+    with (run.config.testing.results_path / "volumes.csv").open(newline="") as file:
+        *_, dark = csv.DictReader(file)
+    assert (Path(dark["path"]).name, dark["label"], dark["score"]) == ("p9_dark.nii.gz", "1", "0.0")
+    assert (dark["predicted"], dark["num_slices"], dark["worst_slice"]) == ("", "0", "")
+    # Never found: it ranks below all others, and nothing of it overlaps.
+    assert run.metrics["volume_auroc"] <= 0.75
+    assert run.metrics["patient_auroc"] <= 0.75
+    assert dark["path"] in (run.config.testing.results_path / "report.html").read_text()
 
 
 def test_where_no_slice_shows_enough_the_key_is_named(tested, tmp_path, tiny):

@@ -42,7 +42,9 @@ class TrainingConfig(SectionConfig):
     max_samples_train: values.Count = key(
         "data", "more training images are left out, after a seeded shuffle", 999_999
     )
-    max_samples_val: values.Count = key("data", "the same for validation images", 999_999)
+    max_samples_val: values.Count = key(
+        "data", "the same for validation images; volumes are kept whole", 999_999
+    )
     criterion_train: values.Criteria = key("model", "the loss", ("PERCEPTUAL_VIT_mae_multi",))
     criterion_train_weights: values.CriterionWeights = key(
         "model", "their weights in the sum", (1.0,)
@@ -84,7 +86,8 @@ class TestingConfig(SectionConfig):
     test_data_path: values.Folder = key("data", "`good/` and `Ungood/`, with masks or without")
     max_samples_test: values.Count = key(
         "data",
-        "more test images are left out, with a warning, and counted as `num_left_out`",
+        "more test images are left out, with a warning, and counted as `num_left_out`; volumes are "
+        "kept whole",
         999_999,
     )
     image_reduction: values.OptionalReduction = key(

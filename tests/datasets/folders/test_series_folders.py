@@ -14,6 +14,7 @@ from datasets.folders.inputs import find_inputs
 from datasets.folders.samples import ANOMALOUS, NORMAL
 from datasets.folders.scan import check_headers
 from datasets.folders.volumes import Slicing
+from datasets.patients import patients_of
 from datasets.volumes.series import group_series
 from tests.medical_files import write_dicom, write_nifti
 from tests.series_files import write_series
@@ -127,6 +128,24 @@ def test_slices_may_have_masks_of_their_own(tmp_path):
         assert sample.mask.stem == sample.path.stem
     with pytest.raises(UserError, match=r"add img.nii.gz, of the whole volume, to the label/"):
         find_split(tmp_path, key="TEST_DATA_PATH", slicing=Slicing("coronal"))
+
+
+def test_a_limit_leaves_volumes_whole_where_they_are_scored(tmp_path):
+    for number in range(6):
+        write_series(tmp_path / "good" / f"p{number}", STACK)
+    split = find_split(tmp_path, key="VAL_DATA_PATH")
+    kept = split.cut(11, seed=1, whole_volumes=True)
+    names = [sample.volume_name for sample in kept.samples]
+    assert (len(names), len(set(names)), kept.num_left_out) == (8, 2, 16)
+    assert len(split.cut(1, seed=1, whole_volumes=True).samples) == 4
+    assert len({sample.volume_name for sample in split.cut(11, seed=1).samples}) > 3
+
+
+def test_patients_of_series_are_told_by_the_name_of_the_series(tmp_path):
+    for number in range(2):
+        write_series(tmp_path / "good" / f"p{number}_scan", STACK)
+    split = find_split(tmp_path, key="VAL_DATA_PATH")
+    assert patients_of(split.samples, r"^(p\d+)_") == ["p0"] * 4 + ["p1"] * 4
 
 
 def test_a_series_without_a_mask_is_named_once(tmp_path):
