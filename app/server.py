@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import gradio as gr
 from gradio.exceptions import ServerFailedToStartError
@@ -52,7 +52,8 @@ def running(predictor: Predictor, host: str, port: int) -> Iterator[str]:
     Raises:
         UserError: Nothing can listen there.
     """
-    with TemporaryDirectory(prefix="qfae-", dir=os.environ.get("GRADIO_TEMP_DIR")) as folder:
+    above = os.environ.get("GRADIO_TEMP_DIR") or gettempdir()
+    with TemporaryDirectory(prefix="qfae-", dir=above) as folder:
         os.environ |= _environment(folder)
         callbacks = Callbacks(predictor, Path(folder))
         page = build_page(callbacks, predictor.settings, examples_of(predictor))
@@ -84,6 +85,7 @@ def running(predictor: Predictor, host: str, port: int) -> Iterator[str]:
             yield address
         finally:
             page.close(verbose=False)
+            os.environ["GRADIO_TEMP_DIR"] = above
 
 
 def examples_of(predictor: Predictor) -> list[tuple[str, Path]]:
