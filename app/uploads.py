@@ -68,6 +68,8 @@ def _unpacked(archive: Path, folder: Path) -> Path:
     try:
         with ZipFile(archive) as file:
             entries = [each for each in file.infolist() if not each.is_dir()]
+            if not entries:
+                raise UserError(f"{shown(archive)}: holds no files")
             if sum(each.file_size for each in entries) > _LARGEST_ARCHIVE:
                 raise UserError(
                     f"{shown(archive)}: unpacks to more than {_LARGEST_ARCHIVE >> 30} GB; use "

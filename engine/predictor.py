@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, compress, islice
@@ -105,6 +106,9 @@ class Predictor:
         settings: The section [TESTING].
         calibration: Threshold and colour scale, None where there are none.
         threshold: Instead of the calibration's.
+
+    Raises:
+        ValueError: The threshold is NaN or infinite.
     """
 
     def __init__(
@@ -114,6 +118,8 @@ class Predictor:
         calibration: Calibration | None,
         threshold: float | None = None,
     ) -> None:
+        if threshold is not None and not math.isfinite(threshold):
+            raise ValueError(f"threshold {threshold} is no number that a score can reach")
         self.scorer = scorer
         self.settings = settings
         self.calibration = calibration

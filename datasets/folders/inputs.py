@@ -34,11 +34,11 @@ def expand_names(names: Sequence[str], stdin: Iterable[str]) -> list[Path]:
         if name == "-":
             found = [line.rstrip("\r\n") for line in stdin if line.strip()]
         elif _MAGIC.search(name) and not os.path.lexists(name):
-            pattern = Path(name)
+            pattern = Path(name).expanduser()
             start = Path(pattern.anchor)
             found = sorted(map(str, start.glob(str(pattern.relative_to(start)))))
         else:
-            found = [name]
+            found = [str(Path(name).expanduser())]
         if not found:
             raise UserError(f"--input: {shown(Path(name))} names no file")
         paths += map(Path, found)

@@ -157,6 +157,7 @@ def test_a_page_closed_while_its_image_is_scored_leaves_nothing(
         ("x.dcm", b"", "x.dcm: "),
         ("x.nii.gz", b"nothing", "x.nii.gz: "),
         ("x.zip", b"nothing", "x.zip: cannot be unpacked (File is not a zip file)"),
+        ("x.zip", b"PK\5\6" + bytes(18), "x.zip: holds no files"),
         ("x.txt", b"nothing", "x.txt: "),
     ],
 )

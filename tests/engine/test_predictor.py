@@ -93,8 +93,10 @@ def test_keys_and_threshold_can_be_overridden(config, files):
     assert own.settings.batch_size_test == 2
     assert own(files[0]).predicted is True
     # As Python writes them, not as an INI file does.
-    own = Predictor.from_config(config.file, COMPILE=False, PERCEPTUAL_PATCH_SIZE_VAL=(8, 16))
+    own = Predictor.from_config(config.file, COMPILE=False, PERCEPTUAL_PATCH_SIZE_VAL=[8, 16])
     assert own.settings.perceptual_patch_size_val == (8, 16)
+    with pytest.raises(ValueError, match="threshold nan is no number"):
+        Predictor.from_config(config.file, threshold=float("nan"))
     with pytest.raises(TypeError, match="DEVICE: override an INI file; give its path"):
         Predictor.from_config(config, DEVICE="cpu")
 
@@ -157,6 +159,8 @@ def test_a_volume_has_the_map_and_scores_of_the_script(predictor, config, tmp_pa
     assert np.array_equal(found.affine, affine)
     with pytest.raises(UserError, match=r"a\.nii\.gz: is a volume; .* predictor\.volume"):
         predictor(path)
+    with pytest.raises(UserError, match=r": is a folder; .* predictor\.volume"):
+        predictor(tmp_path)
     write_nifti(tmp_path / "two/b.nii", volume)
     write_nifti(tmp_path / "two/c.nii", volume)
     with pytest.raises(UserError, match="two: does not hold one volume"):

@@ -184,7 +184,7 @@ WeightsSource = Annotated[_Source, _says(_WEIGHTS)]
 WeightsSources = Annotated[tuple[_Source, ...], _List, _Filled, _says(_WEIGHTS)]
 Folder = Annotated[_Path, _says("the path of a folder")]
 Folders = Annotated[tuple[_Text, ...], _List, _Filled, _says("the path of a folder")]
-ResultsFolder = Annotated[_Path, _says("the path of the folder that results go to")]
+ResultsFolder = Annotated[_Path, _says("the path of a folder")]
 Checkpoints = Annotated[
     HubFile | Path | tuple[HubFile | Path, ...],
     BeforeValidator(_checkpoints),
