@@ -25,15 +25,16 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    # After parsing, so that --help and wrong calls do not wait for torch.
+    # After parsing, so that --help and wrong calls do not wait; PyTorch comes after the first line.
+    from utils.console import setup_logging
+
+    setup_logging().info("loading PyTorch and %s", arguments.config)
     from utils.config.load import load_config
 
     config = load_config(arguments.config, arguments.set)
     from engine.export.onnx_file import export
     from engine.hub_files import pinned
-    from utils.console import setup_logging
 
-    setup_logging()
     export(pinned(config, "TESTING"), arguments.output, arguments.precision)
 
 

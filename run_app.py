@@ -28,19 +28,21 @@ def main() -> None:
     if not 0 < arguments.port < 65536:
         parser.error(f"--port {arguments.port}: give a number from 1 to 65535")
 
-    # After parsing, so that --help and wrong calls do not wait for torch.
+    # After parsing, so that --help and wrong calls do not wait; PyTorch comes after the first line.
+    from utils.console import setup_logging
+
+    logger = setup_logging()
+    logger.info("loading PyTorch and %s", arguments.config)
     from utils.config.load import load_config
 
     config = load_config(arguments.config, arguments.set)
     from datasets.readers.base import optional_package
-    from utils.console import setup_logging
 
     with TemporaryDirectory(prefix="qfae-") as folder:
         # Where it is imported, Gradio makes a folder, else one that users of a machine share.
         os.environ["GRADIO_TEMP_DIR"] = folder
         optional_package("gradio", "serves the page", extra="app")
-        setup_logging().info("loading the model of %s", config.file)
-        # After the first line: these take seconds.
+        logger.info("loading the model and the page")
         from app.server import serve
         from engine.hub_files import pinned
         from engine.predictor import Predictor

@@ -41,7 +41,8 @@ def main() -> int:
     )
     arguments = parser.parse_args()
 
-    # After parsing, so that --help and wrong calls do not wait for torch.
+    # After parsing, so that --help and wrong calls do not wait; PyTorch comes after the first line.
+    print(f"loading PyTorch, for {len(arguments.configs)} configs", flush=True)
     from engine.benchmark.runs import benchmark
 
     failures = benchmark(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from datasets.readers.formats import shown
 from utils.config.load import load_config
 from utils.console import setup_logging
 from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -51,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> Report:
+    logger.info("loading PyTorch and %s", options.config)
     config = load_config(options.config, options.set)
     settings = config.testing or config.need_training()
     pattern = config.testing.patient_pattern if config.testing else None

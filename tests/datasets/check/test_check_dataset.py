@@ -221,7 +221,7 @@ def test_the_command_on_a_config(data, tmp_path, capsys):
     file.write_text(small_ini({**paths, "TESTING.EXPERIMENT_NAME": "Brain_AD"}))
     assert run("--config", file) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("Brain of BMAD")
+    assert "Brain of BMAD\n" in shown
     assert "7500 + 0" in shown
     put(data, "test/good/p1_z.png")
     assert run("--config", file, "--set", r"PATIENT_PATTERN=(p\d)_") == 1

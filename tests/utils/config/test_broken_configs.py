@@ -105,7 +105,7 @@ VALUES: list[Row] = [
     ("TRAINING.JUNCTION_HEADS", "5", ("5 heads do not divide JUNCTION_DIM = 48",)),
     ("TRAINING.DECODER_NUM_HEADS", "7", ("7 heads do not divide DECODER_DIM = 48",)),
     # Paths, names, patterns.
-    ("TRAINING.RESULTS_PATH", "", ("''", "the path of the folder")),
+    ("TRAINING.RESULTS_PATH", "", ("''", "the path of a folder")),
     ("TRAINING.TRAIN_DATA_PATH", "  ", ("''", "the path of a folder")),
     ("TRAINING.RESULTS_PATH", "~nobody-of-that-name/x", ("'~nobody-of-that-name/x'",)),
     ("TRAINING.TRAIN_DATA_PATH", "x" * 256, ("the path of a folder",)),
