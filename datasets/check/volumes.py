@@ -13,7 +13,7 @@ from datasets.check.observation import Finding
 from datasets.folders.samples import Sample
 from datasets.readers.base import optional_package
 from datasets.readers.formats import kind_of, shown
-from datasets.readers.image import Source, open_image
+from datasets.readers.image import Source, name_of, open_image
 from datasets.readers.nifti import NiftiFile
 from datasets.readers.nifti_mask import NiftiMask
 from datasets.volumes.grid import Grid, grid_of
@@ -77,10 +77,10 @@ def differences(summaries: dict[str, VolumeSummary]) -> Iterator[Finding]:
 
 
 def mask_grids(samples: Sequence[Sample]) -> Iterator[Finding]:
-    """Masks of NIfTI volumes that lie on another grid than their image, and are resampled."""
-    pairs = {each.path: each.mask for each in samples if each.mask is not None}
+    """NIfTI masks of volumes that lie on another grid than their image, and are resampled."""
+    pairs = {each.source: each.mask for each in samples if each.mask is not None}
     for image, mask in pairs.items():
-        if not isinstance(mask, Path) or not kind_of(image) == kind_of(mask) == "nifti":
+        if not isinstance(mask, Path) or kind_of(mask) != "nifti":
             continue
         try:
             with open_image(mask, mask_of=image) as file:
@@ -97,7 +97,7 @@ def mask_grids(samples: Sequence[Sample]) -> Iterator[Finding]:
             ]
             yield Finding(
                 "mask_grid",
-                f"{shown(mask)}: lies on another grid than its image {shown(image)} "
+                f"{shown(mask)}: lies on another grid than its image {shown(name_of(image))} "
                 f"({'; '.join(parts)}); it is resampled to the nearest voxel",
             )
 

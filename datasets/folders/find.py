@@ -213,7 +213,7 @@ def _fault(
 
 def _mask_sources(folder: Path) -> list[Source]:
     """Mask files, and the DICOM series in folders below; files beside one another stay apart."""
-    series = with_series(files_below(folder), [])
+    series = with_series(files_below(folder), [], masks=True)
     return [
         *list_images(folder, KINDS, tell=False),
         *(each for each in series if isinstance(each, Series)),
@@ -229,7 +229,7 @@ def _slice_files(images: Iterable[Source]) -> list[Path]:
 def _like(mask: Source, image: Source) -> Source:
     """A mask of many frames as a series, where its image is one."""
     if isinstance(image, Series) and isinstance(mask, Path) and kind_of(mask) == "dicom":
-        return next(iter(with_series([mask], [])))
+        return next(iter(with_series([mask], [], masks=True)))
     return mask
 
 

@@ -13,7 +13,9 @@ from datasets.readers.image import Source
 from datasets.volumes.series import Series, group_series
 
 
-def with_series(paths: Sequence[Path], problems: list[tuple[Path, str]]) -> list[Source]:
+def with_series(
+    paths: Sequence[Path], problems: list[tuple[Path, str]], *, masks: bool = False
+) -> list[Source]:
     """Files in their order, those of a DICOM series as one, where its first file stands.
 
     What is unusual about a series is told once. Each header is read once.
@@ -21,6 +23,8 @@ def with_series(paths: Sequence[Path], problems: list[tuple[Path, str]]) -> list
     Args:
         paths: Files of any kind.
         problems: Takes series that cannot be put in order, with a line each; their files stay.
+        masks: Whether they are masks; else DICOM SEG objects, which lie beside their series, are
+            told and left out.
     """
     dicom = [path for path in paths if kind_of(path) == "dicom"]
     with tqdm(
@@ -43,6 +47,10 @@ def with_series(paths: Sequence[Path], problems: list[tuple[Path, str]]) -> list
             tell_once(f"{shown(series.name)}: {finding}")
         for path in files_of(series):
             series_of.setdefault(path, []).append(series)
+    if not masks:
+        for path in grouped.segmentations:
+            tell_once(f"{shown(path)}: is a segmentation, no image: left out")
+            series_of[path] = []
     found: dict[Source, None] = {}
     for path in paths:
         found |= dict.fromkeys(series_of.get(path, [path]))

@@ -39,6 +39,7 @@ _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _WINDOW = ("WindowCenter", "WindowWidth", "VOILUTFunction")
 _TAGS = (
     *("SeriesInstanceUID", "SOPInstanceUID", "PatientID", "Rows", "Columns", "NumberOfFrames"),
+    "Modality",
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *(*_WINDOW, "VOILUTSequence", *_GROUPS, *KINDS),
 )
@@ -58,6 +59,7 @@ class Plane:
         position: (3,), the centre of the first pixel.
         window: All that the file says of how it is to be shown.
         kinds: Of what may tell slices of one place apart, each tag's value.
+        modality: Such as CT, MR, or SEG, a segmentation.
         empty: It holds nothing and is not read, as what a segmentation leaves out.
     """
 
@@ -70,6 +72,7 @@ class Plane:
     position: NDArray[np.float64]
     window: str
     kinds: dict[str, str]
+    modality: str
     empty: bool = False
 
     @property
@@ -136,6 +139,7 @@ def _frames(path: Path, header: Any) -> Iterator[Plane]:
             position=np.array(value("ImagePositionPatient"), float).reshape(3),
             window=" ".join(map(str, (*map(value, _WINDOW), *_tables(value("VOILUTSequence"))))),
             kinds={tag: str(value(tag)) for tag in KINDS},
+            modality=str(header.get("Modality")),
         )
 
 

@@ -105,12 +105,14 @@ class Grouped:
         problems: What keeps slices from being part of a volume: where, and a line.
         unplaced: By SeriesInstanceUID, files that say nothing of where they lie: pictures.
         copies: Files of pictures that are read from another file.
+        segmentations: DICOM SEG objects, in volumes or not.
     """
 
     series: list[Series]
     problems: list[tuple[Path, str]]
     unplaced: dict[str, list[Path]]
     copies: set[Path]
+    segmentations: set[Path]
 
 
 def group_series(paths: Iterable[Path]) -> Grouped:
@@ -118,13 +120,15 @@ def group_series(paths: Iterable[Path]) -> Grouped:
 
     Files that are slices of none are pictures, which their reading may say more about.
     """
-    found = Grouped([], [], defaultdict(list), set())
+    found = Grouped([], [], defaultdict(list), set(), set())
     alone: list[Plane] = []
     by_series: dict[tuple[str, str], list[list[Plane]]] = defaultdict(list)
     for path in paths:
         series, planes = read_planes(path)
         if not planes:
             found.unplaced[series[0]].append(path)
+        elif planes[0].modality == "SEG":
+            found.segmentations.add(path)
         for plane in planes:
             stacks = by_series[series]
             stack = next((each for each in stacks if each[0].lies_along(plane)), None)

@@ -16,6 +16,7 @@ from datasets.folders.scan import check_headers
 from datasets.folders.volumes import Slicing
 from datasets.patients import patients_of
 from datasets.volumes.series import group_series
+from datasets.volumes.write import write_segmentation
 from tests.medical_files import write_dicom, write_nifti
 from tests.series_files import write_series
 from utils.errors import UserError
@@ -48,6 +49,15 @@ def test_inputs_are_pictures_and_the_slices_of_volumes_in_order(tmp_path):
     assert len(find_inputs([tmp_path / "b", paths[0]])) == 4
     across = find_inputs([tmp_path / "b"], slicing=Slicing("coronal"))
     assert [sample.name for sample in across] == [f"{tmp_path}/b#{each}" for each in range(8)]
+
+
+def test_a_segmentation_beside_its_series_is_no_image(tmp_path, caplog):
+    (series,) = group_series(write_series(tmp_path / "scan", STACK)).series
+    write_segmentation(tmp_path / "scan/seg.dcm", MARKED > 0, series, "")
+    with caplog.at_level(logging.WARNING):
+        samples = find_inputs([tmp_path / "scan"])
+    assert len(samples) == 4
+    assert caplog.messages == [f"{tmp_path}/scan/seg.dcm: is a segmentation, no image: left out"]
 
 
 def test_a_nifti_of_one_plane_is_a_picture(tmp_path):
