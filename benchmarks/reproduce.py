@@ -15,8 +15,13 @@ from engine.benchmark.table import PUBLISHED
 from utils.config.load import load_config
 from utils.errors import run_script
 
-# Config → the checkpoint's folder.
-FOLDERS = {"brain": "brain", "liver": "liver", "resc": "retina", "chest": "chest"}
+# Config → what it is called where it was published, and the folder of its checkpoint.
+SETS = {
+    "brain": ("Brain_AD", "brain"),
+    "liver": ("Liver_AD", "liver"),
+    "resc": ("RESC_AD", "retina"),
+    "chest": ("Chest_AD", "chest"),
+}
 
 
 def main() -> int:
@@ -28,16 +33,15 @@ def main() -> int:
     arguments = parser.parse_args()
     lines = ["set     paper  authors' checkpoint  here (image AUROC, %)"]
     failed = False
-    for name, folder in FOLDERS.items():
+    for name, (experiment, folder) in SETS.items():
         config, results = arguments.configs / f"{name}.ini", arguments.output / name
         changes = [
             *arguments.set,
             f"CHECKPOINT_PATH=hf://ebayar/QFAE-checkpoints/{folder}/last_ckpt.pth",
             f"TESTING.RESULTS_PATH={results}",
         ]
-        settings = load_config(config, changes).need_testing()
-        paper, released, *_ = PUBLISHED[settings.experiment_name]
-        data = settings.test_data_path
+        paper, released, *_ = PUBLISHED[experiment]
+        data = load_config(config, changes).need_testing().test_data_path
         measured = f"no data: {data} is missing"
         if data.is_dir():
             sets = [part for change in changes for part in ("--set", change)]

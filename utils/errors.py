@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 def printable(text: str) -> str:
@@ -45,6 +46,23 @@ class Problem:
 
 class UserError(Exception):
     """Something the user can fix; scripts print it without a traceback and exit with 2."""
+
+
+def each_told(*makers: Callable[[], Any]) -> list[Any]:
+    """What several functions give.
+
+    Raises:
+        UserError: With what all of them raise, so that one start tells everything.
+    """
+    made, problems = [], []
+    for make in makers:
+        try:
+            made.append(make())
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
+    return made
 
 
 class ConfigError(UserError):

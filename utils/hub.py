@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -28,6 +29,9 @@ _ADDRESS = re.compile(SCHEME + r"([\w.-]+/[\w.-]+)/([^@]+)(?:@([^@]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # A firewall that swallows packets keeps name look-up and connection waiting for minutes.
 _SECONDS_TO_ANSWER = 15
+# Then each file would wait as long: for a minute the hub is taken to be silent.
+_SILENT_FOR = 60
+_silent_since: dict[str, float] = {}
 # What a hub that answers says of a file that it does not have, or does not give.
 _GONE = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError)
 # Files of a repository that a message lists.
@@ -127,9 +131,16 @@ def _in_time(call: Callable[[], Result]) -> Result:
         except Exception as error:
             future.set_exception(error)
 
+    since = _silent_since.get(constants.ENDPOINT)
+    if since is not None and time.monotonic() - since < _SILENT_FOR:
+        raise TimeoutError
     # A thread of an executor would be waited for when the program ends.
     threading.Thread(target=work, daemon=True).start()
-    return future.result(timeout=_SECONDS_TO_ANSWER)
+    try:
+        return future.result(timeout=_SECONDS_TO_ANSWER)
+    except TimeoutError:
+        _silent_since[constants.ENDPOINT] = time.monotonic()
+        raise
 
 
 def _complaint(file: HubFile, error: Exception, *, key: str, cache_dir: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from models.encoder import HiddenStates
 from models.neighbours import neighbour_maps
 from utils.config.criteria import CriterionSpec
 from utils.config.schema import SectionConfig, TestingConfig
-from utils.errors import UserError
+from utils.errors import UserError, each_told
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,10 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
             )
         check_snapshot(config, checkpoint, file=file, section="TESTING")
     runtime = create_runtime(config)
-    models = _build_models(config, checkpoints)
-    (criterion,) = build_criteria(config, [CriterionSpec.of(config, "VAL")])
+    models, (criterion,) = each_told(
+        partial(_build_models, config, checkpoints),
+        partial(build_criteria, config, [CriterionSpec.of(config, "VAL")]),
+    )
     for module in models:
         place(runtime, module)
     place(runtime, criterion)

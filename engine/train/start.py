@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from utils.checkpoints import write_text
 from utils.config.criteria import CriterionSpec
 from utils.config.load import Config, ini_text
 from utils.config.schema import TrainingConfig
-from utils.errors import UserError
+from utils.errors import UserError, each_told
 from utils.hub import HubFile, fetch
 from utils.run_files import TrainingFiles
 
@@ -90,8 +91,11 @@ def create_trainer(config: Config) -> Trainer:
 def _find_splits(settings: TrainingConfig) -> tuple[Split, Split]:
     """The training and the validation images, as many as MAX_SAMPLES_* allow."""
     slicing, seed = Slicing.of(settings), settings.seed
-    training = find_normal_images(settings.train_data_path, key="TRAIN_DATA_PATH", slicing=slicing)
-    validation = find_split(settings.val_data_path, key="VAL_DATA_PATH", slicing=slicing)
+    find_training = partial(find_normal_images, settings.train_data_path, key="TRAIN_DATA_PATH")
+    find_validation = partial(find_split, settings.val_data_path, key="VAL_DATA_PATH")
+    training, validation = each_told(
+        partial(find_training, slicing=slicing), partial(find_validation, slicing=slicing)
+    )
     inner, outer = training.folder.resolve(), validation.folder.resolve()
     if inner.is_relative_to(outer):
         logger.warning(
@@ -112,12 +116,13 @@ def _build(
 ) -> tuple[QFormerAutoencoder, WeightedCriteria, WeightedCriteria]:
     """Model, loss and validation criterion on the device, from the run's seed."""
     torch.manual_seed(settings.seed)
-    model = build_autoencoder(settings, start)
+    specs = [CriterionSpec.of(settings, kind) for kind in ("TRAIN", "VAL")]
+    model, (loss, validation) = each_told(
+        partial(build_autoencoder, settings, start), partial(build_criteria, settings, specs)
+    )
     saves_encoder = settings.checkpoint_content == "full"
     if not saves_encoder:
         model.drop_unused_blocks()
-    specs = [CriterionSpec.of(settings, kind) for kind in ("TRAIN", "VAL")]
-    loss, validation = build_criteria(settings, specs)
     place(fabric, model, keep_frozen=saves_encoder)
     for criterion in (loss, validation):
         place(fabric, criterion)

@@ -82,3 +82,16 @@ def test_bf16_on_a_processor_without_it_is_told(tiny, monkeypatch, caplog, flag)
     create_runtime(tiny("PRECISION=bf16").training)
     told = "this processor has no products in bf16" in caplog.text
     assert told == (flag == "avx512_f")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [("TRAIN_DATA_PATH", "VAL_DATA_PATH"), ("MODEL_WEIGHTS", "PERCEPTUAL_WEIGHTS")],
+    ids=["folders", "weights"],
+)
+def test_all_that_is_missing_is_told_at_once(tiny, tmp_path, keys):
+    config = tiny(*(f"{key}={tmp_path / 'none' / key}" for key in keys))
+    with pytest.raises(UserError) as raised:
+        create_trainer(config)
+    lines = str(raised.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == list(keys)
