@@ -112,6 +112,8 @@ def _score(
         for inputs in loader:
             for each, prediction in predictor.score_readable(inputs):
                 volumes.turn_to(each.sample)
+                if name := each.sample.volume_name:
+                    bar.set_postfix_str(name.name, refresh=False)
                 if isinstance(each, Unreadable):
                     files.note_error(each.sample, each.error)
                     continue
