@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,8 @@ def _open(source: Source, axis: SliceAxis, volume: int, mask_of: Source | None) 
     return TiffFile(source) if is_tiff(source) else PictureFile(source)
 
 
+# Asked anew for each slice.
+@lru_cache(maxsize=4)
 def _laid_on(mask: Series, image: Source) -> Series:
     laid = mask.laid_on(image) if isinstance(image, Series) else None
     if laid is None:

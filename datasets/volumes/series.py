@@ -20,6 +20,11 @@ from datasets.volumes.planes import KINDS, OF_WHOLE_VOLUMES, SAME_POSITION, Plan
 _EVEN, _STRAIGHT = 0.02, 0.1
 # A grid with so many planes for each slice would be of positions that are wrong.
 _MOST_PLANES = 20
+# Its file is read as the volume of the others.
+_NOT_SCORED = (
+    "frame {} at {:.2f} mm is part of no volume, while other frames of this file are; it is not "
+    "scored"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +93,10 @@ class Series:
         Segmentations often leave out what they do not mark. None where a slice of its own lies
         elsewhere.
         """
-        planes = [
-            next((mine for mine in self.planes if mine.lies_at(its)), replace(its, empty=True))
-            for its in image.planes
-        ]
+        planes = []
+        for its in image.planes:
+            mine = self.planes[int(np.abs(self.heights - its.height).argmin())]
+            planes.append(mine if mine.lies_at(its) else replace(its, empty=True))
         found = sum(not plane.empty for plane in planes)
         return replace(self, planes=tuple(planes)) if found == len(self.planes) else None
 
@@ -156,13 +161,6 @@ def group_series(paths: Iterable[Path]) -> Grouped:
     )
     found.series[:] = list(_named(found.series))
     return found
-
-
-# Its file is read as the volume of the others.
-_NOT_SCORED = (
-    "frame {} at {:.2f} mm is part of no volume, while other frames of this file are; it is not "
-    "scored"
-)
 
 
 def _add_stack(
