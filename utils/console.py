@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 # Libraries that tell what is no news to our users: of them, errors only. Some set their level
 # where they are imported, whatever it was before.
-_TALKATIVE = ("lightning", "huggingface_hub", "onnxscript", "timm")
+_TALKATIVE = ("lightning", "huggingface_hub", "onnxscript", "timm", "highdicom")
 
 
 class _Handler(logging.Handler):
