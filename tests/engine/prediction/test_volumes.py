@@ -109,8 +109,9 @@ def reoriented(codes: str) -> nibabel.Nifti1Image:
     return image.as_reoriented(ornt_transform(io_orientation(AFFINE), axcodes2ornt(codes)))
 
 
+@pytest.mark.parametrize("window", ["0,1000", "auto"])
 @pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
-def test_one_volume_has_one_map_in_space_however_it_is_stored(run, tmp_path, axis):
+def test_one_volume_has_one_map_in_space_however_it_is_stored(run, tmp_path, axis, window):
     turn = np.eye(4)
     turn[:3, :3] = Rotation.from_euler("xyz", (8, -6, 10), degrees=True).as_matrix()
     source = tmp_path / "in"
@@ -120,7 +121,7 @@ def test_one_volume_has_one_map_in_space_however_it_is_stored(run, tmp_path, axi
     nibabel.save(nibabel.Nifti1Image(VOLUME, turn @ AFFINE), source / "oblique.nii")
     write_series(source / "dicom", STACK)
     write_enhanced(source / "frames.dcm", STACK, order=[3, 7, 1, 9, 0, 6, 2, 8, 5, 4])
-    rows = run(source, keys=[f"SLICE_AXIS={axis}"])
+    rows = run(source, keys=[f"SLICE_AXIS={axis}", f"INTENSITY_WINDOW={window}"])
     assert [Path(row["path"]).name for row in rows] == [
         *("LPS.nii.gz", "RAS.nii.gz", "SRA.nii.gz", "frames.dcm", "oblique.nii", "dicom"),
     ]
