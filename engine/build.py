@@ -28,7 +28,7 @@ from utils.backbones import backbone_geometry
 from utils.checkpoints import holds_encoder, load_model
 from utils.config.criteria import RESNETS, SINGLE_PATCH_SIZE, CriterionSpec, looks_at_blocks
 from utils.config.rules import of_encoder
-from utils.config.schema import SectionConfig, TestingConfig
+from utils.config.schema import SectionConfig, TestingConfig, TrainingConfig
 from utils.weights import native_state_dict, read_tensors
 
 _PIXEL_METRICS = {
@@ -59,6 +59,8 @@ def build_autoencoder(config: SectionConfig, checkpoint: Path | None = None) -> 
         output_dim=config.junction_output_dim,
         num_heads=config.junction_heads,
         mlp_ratio=config.junction_mlp_ratio,
+        # A test loads its queries.
+        query_std=config.junction_query_std if isinstance(config, TrainingConfig) else 0.0,
     )
     decoder = PixelDecoder(
         input_dim=config.junction_output_dim,

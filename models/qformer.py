@@ -118,6 +118,8 @@ class QFormer(nn.Module):
         output_dim: Width that the last block puts out.
         num_heads: Heads of both attentions.
         mlp_ratio: Hidden width of the projections over D.
+        query_std: Standard deviation of the queries at the start. As published they begin so
+            alike that the first self-attention, whose bias is larger, hides what tells them apart.
     """
 
     def __init__(
@@ -129,9 +131,10 @@ class QFormer(nn.Module):
         output_dim: int,
         num_heads: int,
         mlp_ratio: float,
+        query_std: float = 1e-3,
     ) -> None:
         super().__init__()
-        self.queries = nn.Parameter(torch.randn(1, num_queries, dim) * 1e-3)
+        self.queries = nn.Parameter(torch.randn(1, num_queries, dim) * query_std)
         self.blocks = nn.ModuleList(
             QFormerBlock(
                 dim,

@@ -67,6 +67,12 @@ class TrainingConfig(SectionConfig):
         "none",
         1,
     )
+    junction_query_std: values.Positive = key(
+        "model",
+        "standard deviation of the learned queries at the start: 0.001 as published; what 1 brings "
+        "is in [metrics.md](metrics.md#what-was-tried-against-the-luck)",
+        0.001,
+    )
     lr: values.LearningRate = key("model", "peak of the one-cycle schedule (Adam, no weight decay)")
     n_epochs: values.Count = key("model", "epochs", 300)
     scheduler_steps: values.UnusedNumber = key("run", "accepted for older files", 9999.0)

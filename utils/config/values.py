@@ -169,6 +169,7 @@ UnusedNumber = Annotated[FiniteFloat, _says("a number: the key is not used")]
 Ratio = Annotated[float, Field(gt=0, lt=64), _says("a number above 0 and below 64")]
 Fraction = Annotated[float, Field(gt=0, lt=1), _says("a number between 0 and 1")]
 Share = Annotated[float, Field(ge=0, lt=1), _says("a number from 0 up and below 1")]
+Positive = Annotated[float, Field(gt=0, lt=1000), _says("a number above 0 and below 1000")]
 LearningRate = Annotated[
     float, Field(gt=0, lt=10), _says("a number above 0 and below 10, such as 8e-5")
 ]

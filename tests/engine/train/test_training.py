@@ -91,6 +91,15 @@ def test_a_run_writes_what_scripts_may_rely_on(tiny, finished):
     assert (again.training, again.testing) == (config.training, config.testing)
 
 
+def test_queries_begin_as_far_apart_as_the_config_says_and_nothing_else_changes(tiny):
+    start, apart = (
+        dict(create_trainer(tiny(*sets)).model.named_parameters())
+        for sets in ([], ["JUNCTION_QUERY_STD=1"])
+    )
+    torch.testing.assert_close(apart.pop("junction.queries"), 1000 * start.pop("junction.queries"))
+    torch.testing.assert_close(apart, start, rtol=0, atol=0)
+
+
 def test_only_trained_parts_change(tiny):
     trainer = create_trainer(tiny("N_EPOCHS=1"))
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
