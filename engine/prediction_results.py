@@ -170,8 +170,10 @@ class PredictionFiles:
                 verdict = f"{called} (threshold {threshold:.6g})"
             where = f"; map: {self.folder / map_path}" if map_path else ""
             return f"score {score:.6g}: {verdict}{where}"
-        count, errors = len(self._rows), len(self.errors)
+        count, errors = len(self.scores), len(self.errors)
         text = "1 image scored" if count == 1 else f"{count} images scored"
+        if background := len(self._rows) - count:
+            text += f", {background} slices of background not"
         if threshold is not None:
             anomalous = sum(predicted == 1 for _, _, predicted, *_ in self._rows)
             text += f", {anomalous} called anomalous (threshold {threshold:.6g})"

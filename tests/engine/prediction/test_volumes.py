@@ -310,10 +310,11 @@ def test_a_place_that_is_not_clear_is_told(run, tmp_path, caplog):
     assert geometry(tmp_path / "out" / row["map"]) == geometry(tmp_path / "a.nii")
 
 
-def test_slices_of_background_are_not_counted(run, tmp_path, caplog):
+def test_slices_of_background_are_not_counted(run, tmp_path, caplog, capsys):
     write_series(tmp_path / "scan", STACK)
     keys = ["MIN_FOREGROUND=0.01", "VOLUME_REDUCTION=mean"]
     (row,) = run(tmp_path / "scan", keys=keys)
+    assert "2 images scored, 8 slices of background not, 2 called" in capsys.readouterr().out
     assert (row["score"], row["num_slices"]) == ("1.0", "2")
     texts = re.findall('data-text="([^"]*)"', (tmp_path / "out/report.html").read_text())
     assert texts == ["slice 6, score 1", "slice 7, score 1"]
