@@ -52,9 +52,7 @@ def running(predictor: Predictor, host: str, port: int) -> Iterator[str]:
     Raises:
         UserError: Nothing can listen there.
     """
-    above = os.environ.get("GRADIO_TEMP_DIR") or gettempdir()
-    with TemporaryDirectory(prefix="qfae-", dir=above) as folder:
-        os.environ |= _environment(folder)
+    with _own_folder() as folder:
         callbacks = Callbacks(predictor, Path(folder))
         page = build_page(callbacks, predictor.settings, examples_of(predictor))
         try:
@@ -85,7 +83,6 @@ def running(predictor: Predictor, host: str, port: int) -> Iterator[str]:
             yield address
         finally:
             page.close(verbose=False)
-            os.environ["GRADIO_TEMP_DIR"] = above
 
 
 def examples_of(predictor: Predictor) -> list[tuple[str, Path]]:
@@ -98,6 +95,18 @@ def examples_of(predictor: Predictor) -> list[tuple[str, Path]]:
         *((f"normal {n + 1}", path) for n, path in enumerate(normal[:_EXAMPLES])),
         *((f"lesion {n + 1}", path) for n, path in enumerate(lesions[:_EXAMPLES])),
     ]
+
+
+@contextmanager
+def _own_folder() -> Iterator[str]:
+    """Where Gradio writes; at the end nothing of it is left, and Gradio is told another one."""
+    above = os.environ.get("GRADIO_TEMP_DIR") or gettempdir()
+    with TemporaryDirectory(prefix="qfae-", dir=above) as folder:
+        os.environ |= _environment(folder)
+        try:
+            yield folder
+        finally:
+            os.environ["GRADIO_TEMP_DIR"] = above
 
 
 def _environment(folder: str) -> dict[str, str]:

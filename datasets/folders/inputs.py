@@ -72,17 +72,17 @@ def find_inputs(
         UserError: No path exists, or a folder cannot be listed or holds no image.
     """
     problems = [] if problems is None else problems
-    there = [path for path in paths if path.exists()]
-    missing = [
-        (path, f"{shown(path)}: no such file or folder") for path in paths if path not in there
-    ]
-    if missing and not there:
-        raise UserError(missing[0][1])
-    problems += missing
     files: dict[Path, Path] = {}
-    for path in there:
+    missing: list[tuple[Path, str]] = []
+    for path in paths:
+        if not path.exists():
+            missing.append((path, f"{shown(path)}: no such file or folder"))
+            continue
         for file in _files(path, recursive):
             files.setdefault(absolute(file), file)
+    if missing and not files:
+        raise UserError(missing[0][1])
+    problems += missing
     sources = with_series([*files.values()], problems)
     frames = (expand_frames(Sample.of(source, axis=slicing.axis)) for source in sources)
     return choose_volume(chain.from_iterable(frames), slicing.volume)

@@ -54,9 +54,10 @@ def write_nifti(
     image = nibabel.Nifti1Image(values, grid.affine)
     units, forms = "mm", _equal_forms(grid)
     if source is not None:
-        unit = nibabel.load(source).header.get_xyzt_units()[0]
+        header = nibabel.load(source).header
+        unit = header.get_xyzt_units()[0]
         units = units if unit == "unknown" else unit
-        forms = forms if forms_agree(source) else _own_forms(source)
+        forms = forms if _agree(header) else _own_forms(header)
     (sform, sform_code), (qform, qform_code) = forms
     image.header.set_xyzt_units(units)
     image.header.set_sform(sform, code=sform_code)
@@ -66,9 +67,13 @@ def write_nifti(
 
 def forms_agree(source: Path) -> bool:
     """Whether the sform and the qform of a NIfTI file, or the one that is set, name one place."""
-    (sform, sform_code), (qform, qform_code) = _own_forms(source)
+    return _agree(optional_package("nibabel").load(source).header)
+
+
+def _agree(header: Any) -> bool:
+    (sform, sform_code), (qform, qform_code) = _own_forms(header)
     if sform_code and qform_code:
-        far = (sform - qform) @ [*optional_package("nibabel").load(source).shape[:3], 1]
+        far = (sform - qform) @ [*header.get_data_shape()[:3], 1]
         return bool(np.abs([far, (sform - qform)[:, 3]]).max() < _SAME_PLACE)
     return bool(sform_code or qform_code)
 
@@ -77,8 +82,7 @@ def _equal_forms(grid: Grid) -> tuple[Form, Form]:
     return (grid.affine, _SCANNER), (grid.affine, 0 if grid.skew else _SCANNER)
 
 
-def _own_forms(source: Path) -> tuple[Form, Form]:
-    header = optional_package("nibabel").load(source).header
+def _own_forms(header: Any) -> tuple[Form, Form]:
     sform, qform = header.get_sform(coded=False), header.get_qform(coded=False)
     return (sform, int(header["sform_code"])), (qform, int(header["qform_code"]))
 

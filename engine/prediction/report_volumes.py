@@ -66,7 +66,8 @@ class ReportVolumes:
             volume = replace(volume, pictures=pictures)
         insort(self._volumes, volume, key=lambda each: -each.score)
         for number, left in enumerate(self._volumes[self._limit :], self._limit):
-            self._volumes[number] = replace(left, pictures=None)
+            if left.pictures:
+                self._volumes[number] = replace(left, pictures=None)
 
     @property
     def entries(self) -> Sequence[ScoredVolume]:

@@ -49,6 +49,8 @@ def test_a_port_that_is_taken_is_one_line(predictor):
             running(predictor, "127.0.0.1", port),
         ):
             pass
+    # The next page finds a folder.
+    assert Path(os.environ["GRADIO_TEMP_DIR"]).is_dir()
 
 
 def test_without_gradio_it_says_what_to_install(config, monkeypatch, capsys):

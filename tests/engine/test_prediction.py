@@ -243,11 +243,11 @@ def test_the_one_image_that_cannot_be_read_is_told_on_the_screen(trained, folder
 def test_all_files_are_below_the_output_however_inputs_are_given(
     trained, folder, tmp_path, monkeypatch
 ):
-    (tmp_path / "work/deep").mkdir(parents=True)
+    (tmp_path / "here/deep").mkdir(parents=True)
     first, second, *_ = sorted(folder.glob("0*.png"))
-    shutil.copy(first, tmp_path / "work/deep/a.png")
+    shutil.copy(first, tmp_path / "here/deep/a.png")
     config = trained()
-    monkeypatch.chdir(tmp_path / "work/deep")
+    monkeypatch.chdir(tmp_path / "here/deep")
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     given = [Path("a.png"), Path("../../inputs", second.name), second]
     predict(config, given, Output(Path("../../out")))
@@ -255,7 +255,7 @@ def test_all_files_are_below_the_output_however_inputs_are_given(
     assert {path.relative_to(tmp_path).parts[0] for path in new} <= {"out", "results"}
     rows = read(tmp_path / "out/scores.csv")
     assert [row["map"] for row in rows] == [
-        "maps/work/deep/a.png.npy",
+        "maps/here/deep/a.png.npy",
         f"maps/inputs/{second.name}.npy",
     ]
 

@@ -63,6 +63,7 @@ def _parse(file: str, text: str) -> configparser.ConfigParser:
     # the empty default section: [DEFAULT] is read like the others, so that we know which keys stand
     # in it and whether it stands twice.
     parser = configparser.ConfigParser(interpolation=None, default_section="")
+    # As configparser's documentation has it; type checkers take it for a method.
     parser.optionxform = str.upper  # type: ignore[assignment,method-assign]
     section = key = ""
     try:
