@@ -11,7 +11,7 @@ import numpy as np
 from datasets.folders.find import Split
 from engine.evaluate.reductions import volume_score
 from engine.evaluate.volumes import volumes_of
-from engine.metrics.bootstrap import Level, mean_interval, score_intervals
+from engine.metrics.bootstrap import Level, intervals, mean_interval, score_replicates
 from engine.metrics.curves import threshold_metrics
 from engine.metrics.histogram import SortedScores
 from engine.metrics.run_metrics import Metrics
@@ -83,7 +83,7 @@ def _rank(
     seed: int,
 ) -> None:
     """Add the metrics of a level that have an interval."""
-    intervals = score_intervals(labels, scores, groups, level=level, seed=seed)
+    bounds = intervals(score_replicates(labels, scores, groups, level=level, seed=seed))
     values = threshold_metrics(SortedScores(labels, scores).curve(), level)
-    metrics |= {name: values[name] for name in intervals}
-    metrics["intervals_95"] |= intervals
+    metrics |= {name: values[name] for name in bounds}
+    metrics["intervals_95"] |= bounds

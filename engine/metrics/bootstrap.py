@@ -67,21 +67,6 @@ def difference_intervals(one: Replicates, other: Replicates) -> dict[str, Interv
     return intervals({name: values - other[name] for name, values in one.items()})
 
 
-def score_intervals(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    groups: Sequence[str],
-    *,
-    level: Level = "image",
-    seed: int = 0,
-    replicates: int = 1000,
-) -> dict[str, Interval]:
-    """95 % intervals of the metrics of :func:`score_replicates`."""
-    return intervals(
-        score_replicates(labels, scores, groups, level=level, seed=seed, replicates=replicates)
-    )
-
-
 def score_replicates(
     labels: ArrayLike,
     scores: ArrayLike,
@@ -189,10 +174,6 @@ class PixelBootstrap:
     def replicates(self) -> Replicates:
         """Of ``pixel_auroc``, ``pixel_ap``, ``pixel_f1_max`` and ``pixel_aupro``."""
         return _replicates(map(self._curve, range(self._replicates)), _PIXEL_METRICS)
-
-    def intervals(self) -> dict[str, Interval]:
-        """Intervals of the same metrics."""
-        return intervals(self.replicates())
 
     def _curve(self, replicate: int) -> Curve:
         rows = range(replicate, len(self._bins.counts), self._replicates)

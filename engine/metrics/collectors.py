@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from datasets.folders.find import NORMAL
 from engine.metrics.bins import ordered_keys
-from engine.metrics.bootstrap import Interval, PixelBootstrap, Replicates, intervals
+from engine.metrics.bootstrap import PixelBootstrap, Replicates
 from engine.metrics.curves import aupro, region_weights, threshold_metrics
 from engine.metrics.histogram import ScoreHistogram
 
@@ -79,10 +79,6 @@ class PixelMetrics:
     def replicates(self) -> Replicates:
         """Those of the metrics that have an interval; empty without a bootstrap."""
         return self._bootstrap.replicates() if self._bootstrap else {}
-
-    def intervals(self) -> dict[str, Interval]:
-        """95 % intervals of the same metrics."""
-        return intervals(self.replicates())
 
 
 class NormalPixels:

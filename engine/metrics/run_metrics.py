@@ -6,12 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets.folders.find import ANOMALOUS, Split
-from engine.metrics.bootstrap import (
-    difference_intervals,
-    intervals,
-    score_intervals,
-    score_replicates,
-)
+from engine.metrics.bootstrap import difference_intervals, intervals, score_replicates
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import confusion, image_metrics
 
@@ -41,11 +36,12 @@ def run_metrics(
         Name → value; None where a class or the masks are missing.
     """
     labels = split.labels
+    replicates = score_replicates(labels, scores, groups, seed=seed) | pixel.replicates()
     num_anomalous = labels.count(ANOMALOUS)
     return {
         **image_metrics(labels, scores),
         **pixel.compute(),
-        "intervals_95": score_intervals(labels, scores, groups, seed=seed) | pixel.intervals(),
+        "intervals_95": intervals(replicates),
         "num_images": len(labels),
         "num_normal": len(labels) - num_anomalous,
         "num_anomalous": num_anomalous,
@@ -79,13 +75,13 @@ def add_baseline_metrics(
         baseline: The same of the baseline.
         seed: Seed of the bootstrap, that of the pixel metrics.
     """
-    replicates = [
+    of_model, of_baseline = (
         score_replicates(labels, scores, groups, seed=seed) | pixel.replicates()
         for scores, pixel in (model, baseline)
-    ]
+    )
     values = image_metrics(labels, baseline[0]) | baseline[1].compute()
-    bounds = intervals(replicates[1])
-    differences = difference_intervals(*replicates)
+    bounds = intervals(of_baseline)
+    differences = difference_intervals(of_model, of_baseline)
     metrics |= {f"baseline_{name}": value for name, value in values.items()}
     metrics |= {f"difference_{name}": _less(metrics[name], values[name]) for name in differences}
     metrics["intervals_95"] |= {f"baseline_{name}": each for name, each in bounds.items()}

@@ -10,9 +10,9 @@ from engine.metrics.bins import ordered_keys
 from engine.metrics.bootstrap import (
     PixelBootstrap,
     difference_intervals,
+    intervals,
     mean_interval,
     poisson_weights,
-    score_intervals,
     score_replicates,
 )
 from engine.metrics.collectors import PixelMetrics
@@ -47,15 +47,17 @@ def test_intervals_cover_the_true_auroc_about_95_times_in_100():
     hits = 0
     for trial in range(120):
         labels, scores, names = make_images(80, seed=trial)
-        intervals = score_intervals(labels, scores, names, seed=trial, replicates=200)
-        low, high = intervals["image_auroc"]
+        draws = score_replicates(labels, scores, names, seed=trial, replicates=200)
+        low, high = intervals(draws)["image_auroc"]
         hits += low <= true_auroc <= high
     assert 104 <= hits <= 119
 
 
 def test_intervals_are_percentiles_of_resampled_scikit_learn_values():
     labels, scores, names = make_images()
-    low, high = score_intervals(labels, scores, names, seed=1, replicates=500)["image_auroc"]
+    low, high = intervals(score_replicates(labels, scores, names, seed=1, replicates=500))[
+        "image_auroc"
+    ]
     generator = np.random.default_rng(99)
     draws = (generator.integers(40, size=40) for _ in range(500))
     values = [roc_auc_score(labels[draw], scores[draw]) for draw in draws]
@@ -64,33 +66,35 @@ def test_intervals_are_percentiles_of_resampled_scikit_learn_values():
 
 def test_image_intervals_name_their_metrics_and_follow_seed_not_order():
     labels, scores, names = make_images()
-    first = score_intervals(labels, scores, names, seed=7, replicates=100)
+    first = intervals(score_replicates(labels, scores, names, seed=7, replicates=100))
     assert list(first) == ["image_auroc", "image_ap", "image_f1_max"]
     assert all(0 <= low < high <= 1 for low, high in first.values())
     order = np.random.default_rng(0).permutation(40)
-    moved = score_intervals(
-        labels[order], scores[order], [names[i] for i in order], seed=7, replicates=100
+    moved = intervals(
+        score_replicates(
+            labels[order], scores[order], [names[i] for i in order], seed=7, replicates=100
+        )
     )
     for name in first:
         assert moved[name] == pytest.approx(first[name], abs=1e-12)
-    assert score_intervals(labels, scores, names, seed=8, replicates=100) != first
+    assert intervals(score_replicates(labels, scores, names, seed=8, replicates=100)) != first
 
 
 def test_images_of_one_patient_are_drawn_together():
     labels, scores, names = make_images()
     twice = [np.tile(array, 2) for array in (labels, scores)]
-    single = score_intervals(labels, scores, names, seed=3, replicates=300)
-    grouped = score_intervals(*twice, names * 2, seed=3, replicates=300)
+    single = intervals(score_replicates(labels, scores, names, seed=3, replicates=300))
+    grouped = intervals(score_replicates(*twice, names * 2, seed=3, replicates=300))
     assert grouped["image_auroc"] == pytest.approx(single["image_auroc"], abs=1e-12)
-    apart = score_intervals(*twice, [f"{i}" for i in range(80)], seed=3, replicates=300)
+    apart = intervals(score_replicates(*twice, [f"{i}" for i in range(80)], seed=3, replicates=300))
     widths = [high - low for low, high in (single["image_auroc"], apart["image_auroc"])]
     assert widths[1] < 0.85 * widths[0]
 
 
 @pytest.mark.parametrize("names", ["abcd", "aaaa"])
 def test_replicates_without_a_class_are_left_out(names):
-    intervals = score_intervals([0, 0, 0, 1], [0.1, 0.2, 0.3, 0.9], list(names), replicates=50)
-    assert intervals["image_auroc"] == [1.0, 1.0]
+    draws = score_replicates([0, 0, 0, 1], [0.1, 0.2, 0.3, 0.9], list(names), replicates=50)
+    assert intervals(draws)["image_auroc"] == [1.0, 1.0]
 
 
 def test_poisson_weights_follow_seed_and_name():
@@ -105,8 +109,9 @@ def test_poisson_weights_follow_seed_and_name():
 def test_pixel_replicates_equal_repeating_the_images():
     maps, masks, names = make_maps()
     maps = np.round(maps * 4) / 4  # few levels, so that coarse bins hold one each
-    intervals = bootstrap_of(maps, masks, names, seed=2, replicates=6).intervals()
-    assert list(intervals) == ["pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro"]
+    found = bootstrap_of(maps, masks, names, seed=2, replicates=6).replicates()
+    bounds = intervals(found)
+    assert list(bounds) == ["pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro"]
     times = np.stack([poisson_weights(name, 2, 6) for name in names]).astype(int)
     values = []
     for replicate in range(6):
@@ -114,10 +119,10 @@ def test_pixel_replicates_equal_repeating_the_images():
         pixel = PixelMetrics()
         pixel.update(maps[chosen], masks[chosen], chosen)
         found = pixel.compute()
-        values.append([found[name] for name in intervals])
+        values.append([found[name] for name in bounds])
     expected = np.percentile(values, [2.5, 97.5], axis=0).T
-    assert list(intervals.values()) == pytest.approx(expected, abs=1e-12)
-    assert all(low < high for low, high in intervals.values())
+    assert list(bounds.values()) == pytest.approx(expected, abs=1e-12)
+    assert all(low < high for low, high in bounds.values())
 
 
 @pytest.mark.parametrize(
@@ -129,7 +134,9 @@ def test_coarse_bins_are_fine_enough_for_intervals(scale, offset):
     moved = (maps.astype(np.float64) * scale + offset).astype(np.float32)
     levels = np.unique(moved, return_inverse=True)[1].reshape(maps.shape)
     ranks = (levels // 8 + 1).astype(np.float32)  # about a thousand ties: bins of their own
-    exact, coarse = (bootstrap_of(each, masks, names).intervals() for each in (ranks, moved))
+    exact, coarse = (
+        intervals(bootstrap_of(each, masks, names).replicates()) for each in (ranks, moved)
+    )
     assert coarse["pixel_auroc"] == pytest.approx(exact["pixel_auroc"], abs=2e-3)
 
 
@@ -137,21 +144,25 @@ def test_more_images_than_are_held_at_once_and_merged_parts_equal_the_whole():
     maps, masks, names = make_maps(count=150, size=12)
     maps[5] *= 1e6  # pages that only one of the parts sees
     options = {"seed": 4, "replicates": 20}
-    whole = bootstrap_of(maps, masks, names, **options).intervals()
+    whole = intervals(bootstrap_of(maps, masks, names, **options).replicates())
     merged = PixelBootstrap(**options)
     for image in range(150):
         one = slice(image, image + 1)
         merged.merge(bootstrap_of(maps[one], masks[one], names[one], **options))
-    for name, interval in merged.intervals().items():
+    for name, interval in intervals(merged.replicates()).items():
         assert interval == pytest.approx(whole[name], abs=1e-12)
 
 
 def test_slices_of_one_patient_share_their_weight():
     maps, masks, names = make_maps()
-    low, high = bootstrap_of(maps, masks, ["p"] * 8, replicates=40).intervals()["pixel_auroc"]
+    low, high = intervals(bootstrap_of(maps, masks, ["p"] * 8, replicates=40).replicates())[
+        "pixel_auroc"
+    ]
     # Whole copies of the set: every replicate that has the patient gives the same value.
     assert low == pytest.approx(high, abs=1e-12)
-    low, high = bootstrap_of(maps, masks, names, replicates=40).intervals()["pixel_auroc"]
+    low, high = intervals(bootstrap_of(maps, masks, names, replicates=40).replicates())[
+        "pixel_auroc"
+    ]
     assert high - low > 0.01
 
 
@@ -160,7 +171,7 @@ def test_pixel_interval_holds_the_metric_and_memory_is_flat():
     pixel = PixelMetrics(names, replicates=200)
     pixel.update(maps, masks, range(30))
     metrics = pixel.compute()
-    for name, (low, high) in pixel.intervals().items():
+    for name, (low, high) in intervals(pixel.replicates()).items():
         assert low < metrics[name] < high
     wild = np.ldexp(np.ones((1, 16, 16)), np.arange(-128, 128).reshape(1, 16, 16) % 127)
     bootstrap = bootstrap_of(wild * 1e-10, masks[:1], ["wild"])
@@ -188,12 +199,12 @@ def test_values_of_one_patient_are_drawn_together():
 )
 def test_intervals_of_volumes_and_patients(level, names):
     labels, scores, groups = make_images()
-    of_images = score_intervals(labels, scores, groups, seed=1, replicates=100)
-    found = score_intervals(labels, scores, groups, level=level, seed=1, replicates=100)
+    of_images = intervals(score_replicates(labels, scores, groups, seed=1, replicates=100))
+    found = intervals(score_replicates(labels, scores, groups, level=level, seed=1, replicates=100))
     assert list(found) == names
     for name in names:
         assert found[name] == of_images[name.replace(level, "image")]
-    assert score_intervals([], [], [], level=level) == dict.fromkeys(names)
+    assert intervals(score_replicates([], [], [], level=level)) == dict.fromkeys(names)
 
 
 def f1_max(labels, scores):

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
 
 from engine.metrics.bins import ordered_keys
-from engine.metrics.bootstrap import score_intervals
+from engine.metrics.bootstrap import intervals, score_replicates
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import (
     auroc,
@@ -96,7 +96,7 @@ def pixel_metrics(maps, masks) -> dict[str, float | None]:
     pixel = PixelMetrics()
     for index in range(len(maps)):
         pixel.update(maps[[index]], masks[[index]], [index])
-    assert pixel.intervals() == {}
+    assert pixel.replicates() == {}
     return pixel.compute()
 
 
@@ -196,8 +196,9 @@ def test_pixel_metrics_do_not_depend_on_order_or_split(order, cut):
     whole, merged = seen(list(range(6))), seen(*([index] for index in order[:cut]))
     merged.merge(seen(order[cut:]) if order[cut:] else seen())
     assert merged.compute() == pytest.approx(whole.compute(), abs=1e-12)
-    for name, interval in whole.intervals().items():
-        assert merged.intervals()[name] == pytest.approx(interval, abs=1e-12)
+    of_merged = intervals(merged.replicates())
+    for name, interval in intervals(whole.replicates()).items():
+        assert of_merged[name] == pytest.approx(interval, abs=1e-12)
 
 
 def test_specificity_of_exactly_19_in_20_counts():
@@ -217,8 +218,8 @@ def test_a_missing_class_gives_none_and_a_warning(label, missing, caplog):
     pixel.update(maps, np.full(maps.shape, bool(label)), [0, 1])
     with caplog.at_level(logging.WARNING):
         found = [image_metrics([label] * 3, [0.1, 0.2, 0.3]), pixel.compute()]
-    intervals = [score_intervals([label] * 3, [0.1, 0.2, 0.3], list("abc")), pixel.intervals()]
-    assert all(set(each.values()) == {None} for each in (*found, *intervals))
+    draws = score_replicates([label] * 3, [0.1, 0.2, 0.3], list("abc")) | pixel.replicates()
+    assert all(set(each.values()) == {None} for each in (*found, intervals(draws)))
     assert f"no {missing} image" in caplog.text
     assert f"no {missing} pixel" in caplog.text
 
