@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, compress, islice
 from pathlib import Path
 from typing import TypeVar, overload
@@ -75,6 +75,9 @@ class Prediction:
         """(RESIZE, RESIZE, 3) uint8: what the model painted."""
         return self.case.reconstruction
 
+    def __repr__(self) -> str:
+        return f"Prediction(score={self.score:.6g}, predicted={self.predicted})"
+
 
 @dataclass(frozen=True)
 class VolumePrediction:
@@ -92,9 +95,9 @@ class VolumePrediction:
 
     score: float
     predicted: bool | None
-    slices: dict[int, float]
-    anomaly_map: NDArray[np.float32]
-    affine: NDArray[np.float64]
+    slices: dict[int, float] = field(repr=False)
+    anomaly_map: NDArray[np.float32] = field(repr=False)
+    affine: NDArray[np.float64] = field(repr=False)
     worst_slice: int | None
 
 

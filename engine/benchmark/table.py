@@ -33,11 +33,13 @@ PUBLISHED: dict[str, tuple[float | None, ...]] = {
     "OCT2017_AD": (None, None, 98.57, None, None),
     "Camelyon16_AD": (None, None, 69.34, None, None),
 }
+_NUM_QUOTED = 5
 _NOTE = (
     "Percent, mean ± standard deviation over seeds; the pooled interval is one of the mean image "
-    "AUROC, over seeds and test images. Quoted, not measured here:"
+    "AUROC, over seeds and test images."
 )
 _SOURCES = (
+    "Quoted, not measured here: "
     "QFAE, paper: arXiv 2507.18481 v1, image AUROC. "
     "QFAE, released: README of the published code, with its released checkpoints; by its test "
     "configs each set lacks the last partial batch, and Chest_AD is cut at 9,984 of 17,194. "
@@ -102,11 +104,14 @@ def _finished(folder: Path, seed: int) -> Row:
 
 
 def _markdown(rows: Sequence[Row]) -> str:
-    """Mean ± standard deviation over seeds, in percent, beside what others report."""
-    lines = [_line(HEADS), _line(["---"] * len(HEADS))]
+    """Mean ± standard deviation over seeds, in percent, beside what others report if they do."""
+    quotes = any(row["experiment"] in PUBLISHED for row in rows)
+    heads = HEADS if quotes else HEADS[:-_NUM_QUOTED]
+    lines = [_line(heads), _line(["---"] * len(heads))]
     for config in dict.fromkeys(row["config"] for row in rows):
-        lines.append(_summary([row for row in rows if row["config"] == config]))
-    lines += ["", _NOTE, _SOURCES]
+        cells = _summary([row for row in rows if row["config"] == config])
+        lines.append(_line(cells[: len(heads)]))
+    lines += ["", _NOTE, *([_SOURCES] if quotes else [])]
     cut = dict.fromkeys(row["config"] for row in rows if row["num_left_out"])
     if cut:
         lines.append(f"MAX_SAMPLES_TEST leaves out test images of: {', '.join(cut)}.")
@@ -118,14 +123,14 @@ def _markdown(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "", *unfinished]).rstrip() + "\n"
 
 
-def _summary(rows: Sequence[Row]) -> str:
+def _summary(rows: Sequence[Row]) -> list[str]:
     done = [row for row in rows if row["state"] == "done"]
     experiment = done[0]["experiment"] if done else ""
-    quoted = PUBLISHED.get(experiment, (None,) * 5)
+    quoted = PUBLISHED.get(experiment, (None,) * _NUM_QUOTED)
     cells = [rows[0]["config"], f"{len(done)} of {len(rows)}"]
     spreads = [_spread(row[metric] for row in done) for metric in METRICS]
     cells += [spreads[0], _pooled(done), *spreads[1:]]
-    return _line([*cells, *("–" if value is None else f"{value:g}" for value in quoted)])
+    return [*cells, *("–" if value is None else f"{value:g}" for value in quoted)]
 
 
 def _spread(values: Iterable[float | None]) -> str:

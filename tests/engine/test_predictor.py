@@ -46,6 +46,8 @@ def test_a_path_a_picture_and_an_array_give_one_result(predictor, config, files)
     assert of_path.reconstruction.shape == (size, size, 3)
     assert of_path.threshold == load_calibration(config.testing).threshold
     assert of_path.predicted == (of_path.score >= of_path.threshold)
+    assert str(of_path).startswith("Prediction(score=")
+    assert len(str(of_path)) < 80
 
 
 def test_more_than_8_bits_go_through_the_window(predictor, files):
@@ -150,6 +152,7 @@ def test_a_volume_has_the_map_and_scores_of_the_script(predictor, config, tmp_pa
     predict(config, [path], Output(tmp_path / "out"))
     with (tmp_path / "out/volumes.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
+    assert len(str(found)) < 100
     assert (repr(found.score), str(found.worst_slice)) == (row["score"], row["worst_slice"])
     assert found.predicted == (row["predicted"] == "1")
     assert list(found.slices) == [0, 1, 2, 3]

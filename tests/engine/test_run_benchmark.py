@@ -126,6 +126,12 @@ def test_two_seeds_and_a_config_that_fails(tiny, tmp_path, in_process, capsys, m
     assert after == before
 
     monkeypatch.chdir(tmp_path)
+    own = [*SHORT, "EXPERIMENT_NAME=mine"]
+    assert benchmark([good], [0], output=Path("own"), overrides=own) == {}
+    assert list(markdown_row(Path("own"), "tiny"))[-1] == "AUPRO"
+    assert "Quoted" not in Path("own/benchmark.md").read_text()
+    del in_process[4:]
+
     elsewhere = [*SHORT, "NUM_NODES=1", "DEVICES=2"]
     assert benchmark([good], [0], output=Path("out"), overrides=elsewhere) == {}
     assert len(in_process) == 4

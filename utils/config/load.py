@@ -87,7 +87,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         found += [] if unknown else missing
         problems += [_placed(raw, section, key, text, overridden) for key, text in found]
     if problems:
-        # A fault in [DEFAULT] is found in each section that shares it.
+        # A fault in [DEFAULT], or in an override of both, is found in each section.
         raise ConfigError(list(dict.fromkeys(problems)))
     sections = {
         name: SCHEMAS[name].model_construct(
@@ -100,9 +100,9 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
 
 def _apply_overrides(
     raw: RawConfig, overrides: Sequence[str], problems: list[Problem]
-) -> set[tuple[str, str]]:
-    """Write the overrides into ``raw.sections``; returns the (section, key) pairs they set."""
-    done: set[tuple[str, str]] = set()
+) -> dict[tuple[str, str], str]:
+    """Write the overrides into ``raw.sections``; (section, key) → the section that was written."""
+    done: dict[tuple[str, str], str] = {}
     for override in overrides:
         name, equals, value = override.partition("=")
         section, _, key = name.strip().upper().rpartition(".")
@@ -120,16 +120,16 @@ def _apply_overrides(
             problems.append(Problem(OVERRIDES, targets[0], key, text))
         for target in present:
             raw.sections[target][key] = value.strip()
-            done.add((target, key))
+            done[target, key] = section
     return done
 
 
 def _placed(
-    raw: RawConfig, section: str, key: str, text: str, overridden: set[tuple[str, str]]
+    raw: RawConfig, section: str, key: str, text: str, overridden: Mapping[tuple[str, str], str]
 ) -> Problem:
     """A problem of a section, at the place where the user wrote the key."""
     if (section, key) in overridden:
-        return Problem(OVERRIDES, section, key, text)
+        return Problem(OVERRIDES, overridden[section, key], key, text)
     shared = key in raw.own[DEFAULT] and key not in raw.own[section]
     return Problem(raw.file, DEFAULT if shared else section, key, text)
 

@@ -17,7 +17,7 @@ def unknown_key(key: str, sections: Sequence[str]) -> str:
     """Where a key belongs that these sections do not have, or which one is near."""
     elsewhere = [name for name in SCHEMAS if name not in sections and key in keys_of(name)]
     if elsewhere:
-        return f"belongs in [{elsewhere[0]}]; move it there"
+        return f"belongs in [{elsewhere[0]}]; write it there"
     known = sorted(set().union(*map(keys_of, sections)))
     near = _nearest(key, known)
     hint = f"the nearest known one is {near}" if near else "docs/config.md lists the known ones"

@@ -256,8 +256,7 @@ def test_problems_of_both_sections_names_and_overrides_at_once(tmp_path):
     found = [(Path(problem.file).name, problem.section, problem.key) for problem in problems]
     assert sorted(found) == [
         ("--set", "", ""),
-        ("--set", "TESTING", "RESIZE"),
-        ("--set", "TRAINING", "RESIZE"),
+        ("--set", "", "RESIZE"),
         ("case.ini", "TESTING", "SEDE"),
         ("case.ini", "TESTING", "SEED"),
         ("case.ini", "TRAINING", "SEED"),
@@ -355,16 +354,16 @@ OVERRIDES: list[tuple[str, str, str]] = [
     ("TESTING.=1", "", "write KEY=VALUE"),
     ("DEFAULT.SEED=1", "", "write KEY=VALUE"),
     ("A.B.SEED=1", "", "write KEY=VALUE"),
-    ("SEED=", "TRAINING.SEED", "found ''; give a whole number"),
-    ("SEED=1.5", "TRAINING.SEED", "found '1.5'; give a whole number"),
+    ("SEED=", "SEED", "found ''; give a whole number"),
+    ("TRAINING.SEED=1.5", "TRAINING.SEED", "found '1.5'; give a whole number"),
     ("SEDE=1", ".SEDE", "unknown key; the nearest known one is SEED"),
     ("TRAINING.TEST_DATA_PATH=x", "TRAINING.TEST_DATA_PATH", "[TESTING]"),
     ("TESTING.SEED=1", "TESTING.SEED", "the file has no section [TESTING]"),
     ("TEST_DATA_PATH=x", "TESTING.TEST_DATA_PATH", "the file has no section [TESTING]"),
-    ("RESULTS_PATH=a\nb", "TRAINING.RESULTS_PATH", r"found 'a\nb'"),
-    ("RESULTS_PATH=\udcff", "TRAINING.RESULTS_PATH", r"found '\udcff'"),
-    ("EXPERIMENT_NAME=\udcff", "TRAINING.EXPERIMENT_NAME", r"found '\udcff'"),
-    ("JUNCTION_HEADS=5", "TRAINING.JUNCTION_HEADS", "5 heads do not divide JUNCTION_DIM"),
+    ("RESULTS_PATH=a\nb", "RESULTS_PATH", r"found 'a\nb'"),
+    ("RESULTS_PATH=\udcff", "RESULTS_PATH", r"found '\udcff'"),
+    ("EXPERIMENT_NAME=\udcff", "EXPERIMENT_NAME", r"found '\udcff'"),
+    ("JUNCTION_HEADS=5", "JUNCTION_HEADS", "5 heads do not divide JUNCTION_DIM"),
 ]
 
 
@@ -390,9 +389,8 @@ def test_scripts_say_config_errors_in_lines(tmp_path):
     assert process.returncode == 2
     assert [line.split(": ")[:2] for line in process.stderr.splitlines()] == [
         [str(file), "[TRAINING] LRR"],
-        ["--set", "[TRAINING] N_PATCHES"],
+        ["--set", "N_PATCHES"],
         [str(file), "[TESTING] SEED"],
-        ["--set", "[TESTING] N_PATCHES"],
     ]
     assert process.stdout == f"loading PyTorch and {file}\n"
 
