@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import gzip
 import math
+import shutil
 import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from datasets.readers.volume import VolumeFile, sampled
 from utils.errors import UserError
 from utils.intensity import Limits
 
-# A compressed volume of up to this many bytes is kept while its slices are asked for.
+# A compressed file of up to this many bytes is unpacked into memory.
 _KEPT_BYTES = 2**29
 _CHUNK_BYTES = 2**20
 # Below any window, and far enough from the limits of a float64 to be reckoned with.
@@ -63,18 +65,14 @@ class NiftiFile(VolumeFile):
         )
 
     def values(self, *where: slice) -> NDArray[Any]:
-        """(X, Y, Z) or (X, Y, Z, 3) scaled values; of a compressed file, its sum compared."""
+        """(X, Y, Z) or (X, Y, Z, 3) scaled values; a compressed file is unpacked once."""
         shape = self._data.shape
         index: tuple[Any, ...] = (*where, self._volume, *[0] * len(shape))[: len(shape)]
-        size = math.prod(shape) * self._data.dtype.itemsize
-        compressed, stamp = self._path.suffix.lower() == ".gz", self._path.stat().st_mtime_ns
-        if not compressed or size > _KEPT_BYTES:
-            if compressed:
-                _compare_sum(self._path, stamp)
+        if self._path.suffix.lower() != ".gz":
             return _channels(np.asanyarray(self._data[index]))
         # Unpacking starts at a file's beginning, whichever slice is asked for.
         with _unpacking:
-            stored = _unpacked(self._path, stamp)
+            stored = _unpacked(self._path, self._path.stat().st_mtime_ns)
         scale = optional_package("nibabel.volumeutils").apply_read_scaling
         return _channels(scale(stored[index], self._data.slope, self._data.inter))
 
@@ -82,15 +80,14 @@ class NiftiFile(VolumeFile):
 # Two: slices of an image and of its mask are asked for in turns.
 @lru_cache(maxsize=2)
 def _unpacked(path: Path, stamp: int) -> NDArray[Any]:
-    kind = type(optional_package("nibabel").load(path))
-    with _whole_stream(path) as stream:
-        return np.asanyarray(kind.from_stream(stream).dataobj.get_unscaled())
-
-
-@lru_cache(maxsize=4096)
-def _compare_sum(path: Path, stamp: int) -> None:
-    with _whole_stream(path):
-        pass
+    """Stored values, in memory or, of a large file, in one on the disk that has no name."""
+    header, holder = optional_package("nibabel").load(path), optional_package("nibabel.fileholders")
+    with _whole_stream(path) as stream, TemporaryFile() as file:
+        size = math.prod(header.shape) * header.get_data_dtype().itemsize
+        if size > _KEPT_BYTES:
+            shutil.copyfileobj(stream, file)
+        image = holder.FileHolder(fileobj=file if size > _KEPT_BYTES else stream)
+        return np.asanyarray(type(header).from_file_map({"image": image}).dataobj.get_unscaled())
 
 
 @contextmanager

@@ -169,13 +169,16 @@ def test_one_volume_of_several_is_read_and_the_others_told_of_once(tmp_path, cap
         check_headers(find_split(tmp_path, key="TEST_DATA_PATH", slicing=Slicing(volume=3)))
 
 
-def test_a_volume_too_large_to_keep_is_read_slice_by_slice(tmp_path, monkeypatch):
+def test_a_volume_too_large_for_memory_is_unpacked_once_too(tmp_path, monkeypatch):
     path = write_nifti(tmp_path / "x.nii.gz", VOLUME)
-    kept = read_image(path, AUTO, 3)
+    kept = [read_image(path, AUTO, frame) for frame in range(3)]
     monkeypatch.setattr(nifti, "_KEPT_BYTES", 10)
-    before = nifti._unpacked.cache_info()
-    np.testing.assert_array_equal(read_image(path, AUTO, 3), kept)
-    assert nifti._unpacked.cache_info() == before
+    nifti._unpacked.cache_clear()
+    for frame in range(3):
+        np.testing.assert_array_equal(read_image(path, AUTO, frame), kept[frame])
+    assert nifti._unpacked.cache_info().misses == 1
+    whole = nifti._unpacked(path, path.stat().st_mtime_ns)
+    assert isinstance(whole, np.memmap), "on the disk, not in memory"
 
 
 def test_a_replaced_volume_is_read_anew(tmp_path):
