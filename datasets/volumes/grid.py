@@ -121,6 +121,7 @@ def _straightened(stack: NDArray[np.float32], series: Series, peaks: bool) -> ND
     grid, (low, high) = grid_of(series), _margins(series)
     around = [(0, int(each)) for each in high - low]
     heights, distance = series.heights, series.distance
+    nearest = np.rint((heights - heights[0]) / distance) if peaks else np.empty(0)
     result = np.zeros(grid.shape, np.float32)
 
     @lru_cache(maxsize=2)  # of two slices a plane, of which the next one has one too
@@ -139,9 +140,6 @@ def _straightened(stack: NDArray[np.float32], series: Series, peaks: bool) -> ND
         for index, weight in ((above - 1, 1 - share), (above, share)):
             if weight > 0:
                 result[..., number] += np.float32(min(weight, 1)) * moved(index)
-    if peaks:
-        nearest = np.rint((heights - heights[0]) / distance).astype(int)
-        for index, number in enumerate(nearest):
-            plane = result[..., number]
-            np.maximum(plane, moved(index), out=plane)
+        for index in np.flatnonzero(nearest == number).tolist():
+            np.maximum(result[..., number], moved(index), out=result[..., number])
     return result
