@@ -221,10 +221,10 @@ def test_the_interval_of_a_difference_is_that_of_a_slow_paired_bootstrap():
         "image_f1_max": f1_max,
     }
     for names in (groups, patients):
-        each = [score_replicates(labels, s, names, seed=3, replicates=60) for s in (one, other)]
+        each = [score_replicates(labels, s, names, seed=3, replicates=20) for s in (one, other)]
         members = [np.flatnonzero(np.equal(names, name)) for name in np.unique(names)]
         generator, differences = np.random.default_rng(3), []
-        for _ in range(60):
+        for _ in range(20):
             drawn = generator.integers(len(members), size=len(members))
             images = np.concatenate([members[group] for group in drawn])
             differences.append(
