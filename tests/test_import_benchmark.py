@@ -1,13 +1,15 @@
-"""The benchmark of imports measures both, and writes what it has measured."""
+"""The benchmarks of imports and of a start measure all parts, and write what they measured."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks import imports
+from benchmarks import imports, start
+from utils.config.load import Config
 
 
 def test_both_imports_are_measured(
@@ -21,3 +23,13 @@ def test_both_imports_are_measured(
     assert [len(times["clock"]) for times in content["seconds"].values()] == [3, 3]
     assert capsys.readouterr().out.count(f"ratio {content['ratio']['clock']:.2f}") >= 1
     assert content["machine"]["torch"]
+
+
+@pytest.mark.slow
+def test_the_parts_of_a_start_are_measured(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    file = tmp_path / "start.json"
+    start.main(["--config", tiny().file, "--rounds", "1", "--json", str(file)])
+    seconds = {name: each[0] for name, each in json.loads(file.read_text())["seconds"].items()}
+    total = seconds.pop("total")
+    assert min(seconds.values()) >= 0
+    assert total == pytest.approx(sum(seconds.values()))
