@@ -41,10 +41,6 @@ class QFormerAutoencoder(nn.Module):
         pairs = zip(self.encoders, states, strict=True)
         return torch.cat([cast(Encoder, encoder).project(each) for encoder, each in pairs], dim=1)
 
-    def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised → tokens, see :meth:`project`."""
-        return self.project(self.hidden_states(images))
-
     def reconstruct(self, states: Sequence[HiddenStates]) -> Tensor:
         """From what the frozen encoders put out: (B, 3, H, W), normalised."""
         return self.decoder(self.junction(self.project(states)))

@@ -64,12 +64,10 @@ class ScoredBatch(Scores):
     """What scoring gives for a batch.
 
     Attributes:
-        images: (B, 3, H, W), normalised.
         reconstructions: (B, 3, H, W), normalised.
         baseline: What the baseline says of the same images, None without one.
     """
 
-    images: Tensor
     reconstructions: Tensor
     baseline: Scores | None = None
 
@@ -140,7 +138,6 @@ class Scorer:
         return ScoredBatch(
             scored.scores,
             scored.anomaly_maps,
-            normalised[:count],
             torch.stack(reconstructions).mean(dim=0)[:count],
             baseline,
         )

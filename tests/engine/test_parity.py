@@ -38,7 +38,7 @@ def test_images_and_masks_are_read_bit_for_bit(golden, golden_config):
 
 @torch.no_grad()
 def test_features_bottleneck_and_reconstruction(golden, model):
-    features = model.encode(golden["x"])
+    features = model.project(model.hidden_states(golden["x"]))
     bottleneck = model.junction(features)
     reconstruction = model.decoder(bottleneck)
     for name, value in (

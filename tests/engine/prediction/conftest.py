@@ -30,7 +30,7 @@ class Brightness:
     def score(self, images: torch.Tensor, names: Sequence[str]) -> ScoredBatch:
         pixels = images.float() / 255
         maps = pixels.mean(dim=1)
-        return ScoredBatch(maps.amax(dim=(1, 2)), maps, pixels, pixels)
+        return ScoredBatch(maps.amax(dim=(1, 2)), maps, pixels)
 
 
 @pytest.fixture
