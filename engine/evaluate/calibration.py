@@ -81,13 +81,13 @@ def class_counts(split: Split) -> tuple[int, int]:
     return labels.count(NORMAL), labels.count(ANOMALOUS)
 
 
-def calibration_path(config: TestingConfig) -> Path:
-    """Where the calibration of a checkpoint is kept; that of a second scoring, apart from it."""
-    return _path_of(config, fingerprint(config))
+def calibration_path(config: TestingConfig, own: str) -> Path:
+    """Where the calibration of a checkpoint is kept; that of a second scoring, apart from it.
 
-
-def _path_of(config: TestingConfig, own: str) -> Path:
-    """The same; the fingerprint is given, since of large checkpoints it takes seconds."""
+    Args:
+        config: Names the checkpoint.
+        own: Its :func:`fingerprint`, which takes seconds for large checkpoints.
+    """
     path = beside_checkpoint(config, ".calibration.json")
     try:
         first = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
@@ -118,7 +118,7 @@ def load_calibration(config: TestingConfig) -> Calibration | None:
     if not beside_checkpoint(config, ".calibration.json").is_file():
         return None
     own = fingerprint(config)
-    path = _path_of(config, own)
+    path = calibration_path(config, own)
     if not path.is_file():
         return None
     try:
@@ -135,7 +135,7 @@ def load_calibration(config: TestingConfig) -> Calibration | None:
 def store_calibration(calibration: Calibration, config: TestingConfig) -> None:
     """Write a calibration beside its checkpoint; a warning where that is read-only or shared."""
     try:
-        path = _path_of(config, calibration.fingerprint)
+        path = calibration_path(config, calibration.fingerprint)
         write_text(path, json.dumps(asdict(calibration), indent=2) + "\n")
     except UserError as error:
         logger.warning("%s; the threshold is learnt anew next time", error)

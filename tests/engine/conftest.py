@@ -1,13 +1,19 @@
 """A tiny run that has been trained and calibrated, once for all tests."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 from engine.evaluate.calibrate import calibrate_trained
-from engine.evaluate.calibration import calibration_path
+from engine.evaluate.calibration import calibration_path, fingerprint
 from engine.train.start import train
 from tests.conftest import tiny_in
+from utils.config.schema import TestingConfig
+
+
+def path_of_calibration(config: TestingConfig) -> Path:
+    return calibration_path(config, fingerprint(config))
 
 
 @pytest.fixture(scope="session")
@@ -29,5 +35,5 @@ def trained(tiny, tmp_path, run_of_one_epoch):
 @pytest.fixture
 def uncalibrated(trained):
     """The same without the threshold that goes with the checkpoint."""
-    calibration_path(trained().testing).unlink()
+    path_of_calibration(trained().testing).unlink()
     return trained

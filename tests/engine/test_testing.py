@@ -13,11 +13,12 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from datasets.dataset import AnomalyDataset
-from engine.evaluate.calibration import calibration_path, load_calibration
+from engine.evaluate.calibration import load_calibration
 from engine.evaluate.scorer import create_scorer
 from engine.snapshot import check_snapshot
 from engine.test import test as run_test
 from engine.train.start import train
+from tests.engine.conftest import path_of_calibration
 from utils.checkpoints import save_tensors
 from utils.errors import ConfigError, UserError
 from utils.run_files import TrainingFiles
@@ -107,7 +108,7 @@ def test_each_scoring_of_a_checkpoint_has_its_calibration(uncalibrated):
     thresholds = [run_test(each).threshold for each in (config, other)]
     assert thresholds[0] != thresholds[1]
     assert [load_calibration(each.testing).threshold for each in (config, other)] == thresholds
-    first, second = (calibration_path(each.testing) for each in (config, other))
+    first, second = (path_of_calibration(each.testing) for each in (config, other))
     assert first.name == "last_ckpt.calibration.json"
     assert second.name.startswith("last_ckpt.calibration.")
     TrainingFiles(config.training.results_path).remove_run()
@@ -118,12 +119,12 @@ def test_each_scoring_of_a_checkpoint_has_its_calibration(uncalibrated):
 def test_a_stale_calibration_is_not_used(uncalibrated):
     config = uncalibrated()
     run_test(config)
-    path, checkpoint = calibration_path(config.testing), config.testing.checkpoint_path
+    path, checkpoint = path_of_calibration(config.testing), config.testing.checkpoint_path
     before = path.read_text()
     weights = {name: 1.5 * tensor for name, tensor in read_tensors(checkpoint).items()}
     save_tensors(checkpoint, weights)
     run_test(config)
-    assert calibration_path(config.testing) == path
+    assert path_of_calibration(config.testing) == path
     assert path.read_text() != before
 
 

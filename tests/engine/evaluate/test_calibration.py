@@ -9,8 +9,9 @@ import pytest
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_split
 from engine.evaluate.calibrate import calibration_for
-from engine.evaluate.calibration import Calibration, calibration_path
+from engine.evaluate.calibration import Calibration
 from engine.evaluate.scorer import create_scorer
+from tests.engine.conftest import path_of_calibration
 from tests.volume_sets import write_volumes
 
 
@@ -97,7 +98,7 @@ def test_volumes_of_one_class_and_pictures_have_no_volume_threshold(uncalibrated
 def test_a_calibration_of_before_is_made_anew(uncalibrated):
     config = uncalibrated()
     new = calibrated(config)
-    path = calibration_path(config.testing)
+    path = path_of_calibration(config.testing)
     old = json.loads(path.read_text())
     for name in ("pixel_threshold", "pixel_method", "volume_threshold", "histogram"):
         del old[name]

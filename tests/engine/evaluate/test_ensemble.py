@@ -15,7 +15,6 @@ import torch
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_split
 from engine.build import build_autoencoder
-from engine.evaluate.calibration import calibration_path
 from engine.evaluate.ensemble import calibrated_scorer
 from engine.predictor import Predictor
 from engine.run_folder import check_same_test
@@ -23,6 +22,7 @@ from engine.test import test as run_test
 from engine.train.start import train
 from models import encoder, perceptual
 from models.backbone import block_outputs
+from tests.engine.conftest import path_of_calibration
 from utils.checkpoints import file_digest
 from utils.config.load import ini_text, load_config
 from utils.errors import UserError
@@ -111,7 +111,7 @@ def test_a_test_of_an_ensemble_keeps_its_own_calibration(tiny, seeds):
     config = tiny(named(*seeds))
     run = run_test(config)
     folder = config.testing.results_path
-    assert calibration_path(config.testing) == folder / "ensemble.calibration.json"
+    assert path_of_calibration(config.testing) == folder / "ensemble.calibration.json"
     own = [json.loads(each.with_suffix(".calibration.json").read_text()) for each in seeds]
     assert all(run.threshold != each["threshold"] for each in own)
     assert run.metrics["checkpoint_sha256"] == [file_digest(each) for each in seeds]

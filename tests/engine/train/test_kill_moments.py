@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.evaluate.calibration import calibration_path
 from engine.test import test as run_test
 from engine.train.start import train
+from tests.engine.conftest import path_of_calibration
 from tests.engine.train.test_training import event_steps, read_table, without_times
 from tests.killing import killed_at
 from utils.config.load import Config
@@ -90,7 +90,7 @@ def files_of_test(config: Config) -> dict[str, bytes]:
 @pytest.mark.slow
 def test_a_test_killed_at_each_step_of_each_file(uncalibrated):
     config = uncalibrated()
-    stored, folder = calibration_path(config.testing), config.testing.results_path
+    stored, folder = path_of_calibration(config.testing), config.testing.results_path
     run_test(config)
     expected, calibration = files_of_test(config), stored.read_bytes()
     kills = 0
