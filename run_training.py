@@ -8,8 +8,6 @@ python run_training.py --config configs/brain.ini --set N_EPOCHS=10 --set DEVICE
 
 from __future__ import annotations
 
-import shlex
-
 from utils.config.ini import config_parser
 from utils.errors import run_script
 
@@ -35,20 +33,15 @@ def main() -> None:
     logger.info("training %s into %s", config.file, config.need_training().results_path)
     from engine.evaluate.calibrate import calibrate_trained
     from engine.hub_files import pinned
+    from engine.train.screen import command_to_test
     from engine.train.start import train
-    from utils.run_files import TrainingFiles
 
     config = pinned(config, "TRAINING")
     folder = train(config, resume=arguments.resume, overwrite=arguments.overwrite)
     calibrate_trained(config)
     logger.info("trained: checkpoints, training.csv and curves.png are in %s", folder)
     if config.testing is not None:
-        files, sets = TrainingFiles(folder), arguments.set
-        if not any(map(files.holds, config.testing.checkpoints)):
-            sets = [*sets, f"CHECKPOINT_PATH={files.last}"]
-        overrides = [part for each in sets for part in ("--set", each)]
-        command = ["python", "run_test.py", "--config", config.file, *overrides]
-        logger.info("test it with: %s", shlex.join(command))
+        logger.info("test it with: %s", command_to_test(config, folder, arguments.set))
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from tqdm import tqdm
 from datasets.folders.find import VALIDATION_NAMES
 from datasets.folders.layouts import MASK_FOLDERS, list_images
 from datasets.readers.formats import IMAGE_SUFFIXES
-from utils.checkpoints import write_atomically
 from utils.errors import UserError
+from utils.files import write_atomically
 
 # Masks keep their depth (8 or 16 bits); images are always 8-bit grey.
 Grey = npt.NDArray[Any]

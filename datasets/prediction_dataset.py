@@ -69,7 +69,7 @@ def input_of(image: object, name: str, size: int, window: IntensityWindow) -> In
         window: How intensities of more than 8 bits become 8.
 
     Raises:
-        UserError: A file cannot be read, or is a volume.
+        UserError: A file or picture cannot be read, or holds several images.
         TypeError: It is something else, or an array of something else than numbers.
         ValueError: An array has another shape, or holds NaN or infinite values.
     """
@@ -80,7 +80,12 @@ def input_of(image: object, name: str, size: int, window: IntensityWindow) -> In
             raise UserError(f"{shown(path)}: is a {what}; score it with predictor.volume(path)")
         return read_input(Sample(path, None), size, window)
     if isinstance(image, Image.Image):
-        image = intensities_of(ImageOps.exif_transpose(image))
+        if (count := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":
+            raise UserError(f"{name}: holds {count} frames; give one, as a copy()")
+        try:
+            image = intensities_of(ImageOps.exif_transpose(image))
+        except (OSError, SyntaxError) as error:
+            raise UserError(f"{name}: cannot be read ({error})") from error
     if not isinstance(image, np.ndarray) or image.dtype.kind not in "buif":
         found = type(image).__name__
         if isinstance(image, np.ndarray):

@@ -67,7 +67,7 @@ def predict(
         threshold: Instead of the one learnt on validation images.
 
     Returns:
-        How many files could not be read.
+        How many files could not be read, or their maps not written.
 
     Raises:
         UserError: Something the user can fix.
@@ -147,7 +147,7 @@ def _write_report(
         scores=files.scores,
         images=highest,
         volumes=volumes.report.entries,
-        unreadable=files.errors,
+        errors=files.errors,
     )
     write_prediction_report(run, files.folder / "report.html")
 

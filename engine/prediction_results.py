@@ -14,8 +14,8 @@ from datasets.readers.formats import absolute, stem_of
 from engine.evaluate.calibration import ColourScale
 from engine.predictor import Prediction
 from engine.report.pictures import overlay
-from utils.checkpoints import write_atomically, write_csv
 from utils.errors import UserError
+from utils.files import write_atomically, write_csv
 from utils.plots import plot_legend
 from utils.run_files import remove
 
@@ -72,7 +72,7 @@ class PredictionFiles:
         return (path for pattern in _WRITTEN for path in self.folder.glob(pattern))
 
     def note_error(self, sample: Sample, error: str) -> None:
-        """Remember a file that could not be read or written; of a volume, each fault once."""
+        """Note what could not be read or written; of a volume, each fault once."""
         if sample.volume_name is not None and self.errors and self.errors[-1][1] == error:
             self.errors[-1] = (str(sample.volume_name), error)
             return
@@ -88,17 +88,17 @@ class PredictionFiles:
         """Write one image's raw map (.npy, float32) and, with a colour scale, its overlay (.png).
 
         A slice of a volume has neither: its map is part of the volume's. What cannot be written is
-        an error of this image, not of the others.
+        an error of this image; its score is kept.
         """
         alone = sample.volume_name is None
+        map_path = overlay_path = ""
         try:
-            map_path = self._write_map(sample, prediction) if self._maps and alone else ""
-            overlay_path = ""
+            if self._maps and alone:
+                map_path = self._write_map(sample, prediction)
             if self._overlays and alone and colours is not None:
                 overlay_path = self._write_overlay(sample, prediction, colours, pixel_threshold)
         except UserError as error:
             self.note_error(sample, str(error))
-            return
         score, predicted = prediction.score, prediction.predicted
         called = None if predicted is None else int(predicted)
         self._rows.append((sample.name, score, called, map_path, overlay_path))
@@ -181,4 +181,5 @@ class PredictionFiles:
             name, score, *_ = max(self._rows, key=lambda row: row[1])
             text += f", the highest score {score:.6g}: {name}"
         first = f" ({self.errors[0][1]})" if errors == 1 else ""
-        return f"{text}\n{errors} not readable{first}; all files are in {self.folder}"
+        counted = "1 error" if errors == 1 else f"{errors} errors"
+        return f"{text}\n{counted}{first}; all files are in {self.folder}"

@@ -14,13 +14,13 @@ from filelock import FileLock, Timeout
 from datasets.folders.find import existing_folder
 from datasets.folders.splits import places_of_config
 from datasets.readers.formats import shown
-from utils.checkpoints import file_digest
 from utils.config.load import Config, ini_values, load_config
 from utils.config.schema import NUMBERS, differences
 from utils.errors import UserError, printable
+from utils.files import file_digest
 from utils.run_files import TestFiles
 
-# Where write_atomically was killed, such a file is left; see utils.checkpoints.
+# Where write_atomically was killed, such a file is left; see utils.files.
 _LEFT_OVER = ".tmp-" + "[0-9a-f]" * 16
 
 

@@ -10,11 +10,11 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from utils.checkpoints import file_digest
 from utils.config.load import Config, ini_values, load_config
 from utils.config.rules import of_encoder
 from utils.config.schema import SectionConfig, TrainingConfig, differences, keys_of
 from utils.errors import ConfigError, Problem
+from utils.files import file_digest
 from utils.run_files import TrainingFiles
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,8 @@ def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, sectio
         ConfigError: With every key that decides what the model computes and differs, or with
             encoders' weights other than those that the trained parts have learnt with.
     """
-    snapshot = TrainingFiles(checkpoint.parent.parent).config
+    files = TrainingFiles(checkpoint.parent.parent)
+    snapshot = files.config
     if checkpoint.parent.name != "checkpoints" or not snapshot.is_file():
         return
     trained = load_config(snapshot).training
@@ -46,6 +47,12 @@ def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, sectio
         f"what it was trained with is in {snapshot}: name it with --config, or give the same --set"
     )
     _refuse_differences(config, trained, origin, file, section, hint)
+    if checkpoint == files.last and (done := files.last_epoch()) < trained.n_epochs:
+        logger.warning(
+            "%s is of epoch %d of %d: the training is not finished; go on with run_training.py "
+            "--resume",
+            *(checkpoint, done, trained.n_epochs),
+        )
     if trained.checkpoint_content == "full":
         return
     problems = []

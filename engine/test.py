@@ -27,9 +27,9 @@ from engine.run_folder import check_results_folder
 from engine.runtime.versions import versions
 from engine.test_results import write_test_results
 from engine.test_summary import summary
-from utils.checkpoints import file_digest
 from utils.config.load import Config, as_text
 from utils.config.schema import TestingConfig
+from utils.files import file_digest
 from utils.run_files import TestFiles
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from engine.report.pages import write_report
 from engine.report.pictures import plot_cases
 from engine.report.runs import TestRun
 from engine.report.tested_volumes import slices_to_show, tested_volumes
-from utils.checkpoints import write_csv, write_text
 from utils.config.load import ini_text
+from utils.files import write_csv, write_text
 from utils.plots import save_figure
 from utils.run_files import TestFiles, remove
 

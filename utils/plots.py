@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from utils.checkpoints import write_atomically
+from utils.files import write_atomically
 
 COLOUR_MAP = "inferno"
 """From black to pale yellow: its lightness rises throughout, so that a higher score looks brighter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 from utils.errors import UserError
@@ -37,6 +38,13 @@ class TrainingFiles:
     def run_exists(self) -> bool:
         """Whether a run, or a checkpoint from elsewhere, stands there already."""
         return any(file.exists() for file in (self.table, self.state, self.last, self.best))
+
+    def last_epoch(self) -> int:
+        """The last epoch that is finished; 0 where there is none."""
+        if not self.table.is_file():
+            return 0
+        with self.table.open(newline="", encoding="utf-8") as file:
+            return max((int(row["epoch"]) for row in csv.DictReader(file)), default=0)
 
     def holds(self, checkpoint: Path | HubFile) -> bool:
         """Whether a checkpoint is one that this run writes."""

@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import re
-from pathlib import Path
 
 from datasets.check.config_file import config_text, next_commands
 from datasets.check.findings import check_dataset
@@ -17,6 +16,7 @@ from datasets.readers.formats import shown
 from utils.config.load import load_config
 from utils.console import setup_logging
 from utils.errors import UserError
+from utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +45,10 @@ def run(options: argparse.Namespace) -> int:
     report = _check_config(options) if options.config else _check_folder(options)
     print(as_text(report))
     if options.json:
-        _write("--json", options.json, json.dumps(as_json(report), indent=2) + "\n")
+        write_text(options.json, json.dumps(as_json(report), indent=2) + "\n")
     if options.write_config:
         text = config_text(options.write_config, options.data, report, options.patient_pattern)
-        _write("--write-config", options.write_config, text)
+        write_text(options.write_config, text)
         print(next_commands(options.write_config, report))
     return 0 if report.clean else 1
 
@@ -78,11 +78,3 @@ def _check_pattern(pattern: str | None) -> None:
         re.compile(pattern or "")
     except re.error as error:
         raise UserError(f"--patient-pattern: '{pattern}': {error}") from error
-
-
-def _write(option: str, path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{option}: {shown(path)}: {error.strerror}; give another path") from error

@@ -22,6 +22,8 @@ _TEXT = """\
 # The frozen encoder and the frozen network that compares image and reconstruction.
 MODEL_NAME = vit_small_patch14_reg4_dinov2.lvd142m
 PERCEPTUAL_MODEL_NAME = vit_base_patch16_224.mae
+# Their weights are downloaded once. Without internet, name files: MODEL_WEIGHTS and
+# PERCEPTUAL_WEIGHTS = /path/to/model.safetensors (docs/backbones.md).
 {images}
 [TRAINING]
 # {train}

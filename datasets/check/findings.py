@@ -139,17 +139,37 @@ class _Check:
         if len(kinds) > 1:
             rarer = kinds[True] <= kinds[False]
             text = f"{name}: {kinds[rarer]} of {kinds.total()} images are "
-            text += f"{'coloured' if rarer else 'grey'}, such as {shown(summary.examples[rarer])}"
+            text += f"{'coloured' if rarer else 'grey'}, such as "
+            text += shown(summary.examples["coloured", rarer])
             self._note("colour", text)
         if summary.alpha:
             text = f"{name}: {summary.alpha} images have transparency, which is dropped"
             self._note("alpha", text)
-        if name == "valid" and not summary.normal:
-            text = "valid: holds no normal images, from which the threshold is learnt"
-            self._note("no_normal", text)
+        if name != "train" and not summary.normal:
+            wanted = "the threshold is learnt from them" if name == "valid" else "metrics need them"
+            self._note("no_normal", f"{name}: holds no normal images; {wanted}")
         if len(summary.mask_levels) > 2:
             levels = ", ".join(f"{level:g}" for level in sorted(summary.mask_levels))
             self._note("mask_levels", f"{name}: masks hold {levels}; all above 0 count as marked")
+
+    def _compare_depths(self) -> None:
+        counts = {True: sum(each.deep for each in self._summaries)}
+        counts[False] = sum(each.sizes.total() for each in self._summaries) - counts[True]
+        if min(counts.values()) == 0:
+            return
+        rarer = counts[True] <= counts[False]
+        example = next(
+            each.examples["deep", rarer]
+            for each in self._summaries
+            if ("deep", rarer) in each.examples
+        )
+        more = "more than " * rarer
+        self._note(
+            "depth",
+            f"{counts[rarer]} of {sum(counts.values())} images have {more}8 bits, such as "
+            f"{shown(example)}: those of more go through INTENSITY_WINDOW, the others are taken as "
+            "they are; store all alike",
+        )
 
     def report(self, names: tuple[str, ...]) -> Report:
         """Compare the splits with one another and with BMAD's."""
@@ -157,6 +177,7 @@ class _Check:
             if len(files) > 1:
                 places = ", ".join(f"{name} ({shown(path)})" for name, path in files.items())
                 self._note("patient_overlap", f"{patient} is in {places}")
+        self._compare_depths()
         volumes = {each.place.name: each.volumes for each in self._summaries}
         self._findings += differences(volumes)
         counts = {each.place.name: each.counts for each in self._summaries}

@@ -25,6 +25,7 @@ _WARNINGS = (
     "full_mask",
     "lossy_mask",
     "colour",
+    "depth",
     "blank",
     "counts",
     "volume_spacing",

@@ -36,7 +36,7 @@ class SplitSummary:
         sizes: (height, width) → images.
         mask_levels: Values that occur in masks.
         kinds: Coloured (True) and grey images.
-        examples: The first of each.
+        examples: The first of each, and the first of each depth.
         alpha: Images with transparency.
         deep: Images that may have more than 8 bits.
         volumes: The volumes that images are slices of.
@@ -50,7 +50,7 @@ class SplitSummary:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     mask_levels: set[float] = field(default_factory=set)
     kinds: Counter[bool] = field(default_factory=Counter)
-    examples: dict[bool, Path] = field(default_factory=dict)
+    examples: dict[tuple[str, bool], Path] = field(default_factory=dict)
     alpha: int = 0
     deep: int = 0
     volumes: VolumeSummary = field(default_factory=VolumeSummary)
@@ -70,7 +70,8 @@ class SplitSummary:
         self.masks += sample.mask is not None
         self.sizes[seen.size] += 1
         self.kinds[seen.coloured] += 1
-        self.examples.setdefault(seen.coloured, Path(sample.name))
+        for kind in (("coloured", seen.coloured), ("deep", seen.deep)):
+            self.examples.setdefault(kind, Path(sample.name))
         self.alpha += seen.alpha
         self.deep += seen.deep
         self.mask_levels.update(seen.mask_levels)

@@ -178,7 +178,7 @@ def _listed(folder: Path) -> list[tuple[str, bool]]:
     """Names in a folder and whether they are folders, sorted: names compare faster than paths."""
     try:
         with os.scandir(folder) as entries:
-            found = [(entry.name, _is_folder(entry)) for entry in entries]
+            found = [(entry.name, _is_folder(entry)) for entry in entries if not _is_pipe(entry)]
     except OSError as error:
         raise UserError(
             f"{shown(folder)}: cannot be listed ({error.strerror}); fix its permissions"
@@ -196,6 +196,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     except OSError:
         # A link in a circle stays, as one that leads nowhere does: reading it says so.
         return False
+
+
+def _is_pipe(entry: os.DirEntry[str]) -> bool:
+    """Whether it is no file, folder or link: reading it might wait for ever."""
+    kinds = entry.is_file(follow_symlinks=False), entry.is_dir(follow_symlinks=False)
+    return not any(kinds) and not entry.is_symlink()
 
 
 @cache

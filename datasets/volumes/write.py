@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from datasets.readers.base import optional_package
 from datasets.volumes.grid import Grid
 from datasets.volumes.series import Series
-from utils.checkpoints import write_atomically
+from utils.files import write_atomically
 
 NAME = "QFAE"
-# NIfTI's code for the coordinates of a scanner.
+# NIfTI's code for the coordinates of a scanner: what those of a DICOM series are.
 _SCANNER = 1
 # What rounding explains, mm.
 _SAME_PLACE = 0.05
@@ -52,12 +52,14 @@ def write_nifti(
     nibabel = optional_package("nibabel")
     grid = grid if grid.skew else grid.rectangular()
     image = nibabel.Nifti1Image(values, grid.affine)
-    units, forms = "mm", _equal_forms(grid)
+    units, forms = "mm", _equal_forms(grid, _SCANNER)
     if source is not None:
         header = nibabel.load(source).header
         unit = header.get_xyzt_units()[0]
         units = units if unit == "unknown" else unit
-        forms = forms if _agree(header) else _own_forms(header)
+        forms = _own_forms(header)
+        if _agree(header):
+            forms = _equal_forms(grid, forms[0][1] or forms[1][1])
     (sform, sform_code), (qform, qform_code) = forms
     image.header.set_xyzt_units(units)
     image.header.set_sform(sform, code=sform_code)
@@ -78,8 +80,8 @@ def _agree(header: Any) -> bool:
     return bool(sform_code or qform_code)
 
 
-def _equal_forms(grid: Grid) -> tuple[Form, Form]:
-    return (grid.affine, _SCANNER), (grid.affine, 0 if grid.skew else _SCANNER)
+def _equal_forms(grid: Grid, code: int) -> tuple[Form, Form]:
+    return (grid.affine, code), (grid.affine, 0 if grid.skew else code)
 
 
 def _own_forms(header: Any) -> tuple[Form, Form]:

@@ -11,9 +11,9 @@ from typing import Any
 
 from scipy.stats import t
 
-from utils.checkpoints import write_csv, write_text
 from utils.config.load import load_config
 from utils.errors import UserError, printable
+from utils.files import write_csv, write_text
 from utils.run_files import TestFiles
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro")

@@ -23,11 +23,12 @@ from engine.evaluate.evaluate import create_batches
 from engine.evaluate.scorer import Scorer
 from engine.hub_files import beside_checkpoint, checkpoint_files
 from engine.runtime.process import gather
-from utils.checkpoints import file_digest, save_tensors
+from utils.checkpoints import save_tensors
 from utils.config.load import Config, ini_values
 from utils.config.rules import of_encoder
 from utils.config.schema import TestingConfig
 from utils.errors import UserError
+from utils.files import file_digest
 from utils.weights import read_content
 
 logger = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from typing import Any
 
 from datasets.folders.samples import ANOMALOUS, NORMAL, Split
 from engine.hub_files import beside_checkpoint, checkpoint_files
-from utils.checkpoints import file_digest, write_text
 from utils.config.load import ini_values
 from utils.config.schema import TestingConfig, keys_of
 from utils.errors import UserError
+from utils.files import file_digest, write_text
 from utils.run_files import same_folder
 
 logger = logging.getLogger(__name__)

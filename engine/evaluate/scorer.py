@@ -175,6 +175,8 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     """
     checkpoints = checkpoint_files(config)
     for checkpoint in checkpoints:
+        if checkpoint.is_dir():
+            raise UserError(f"CHECKPOINT_PATH: {checkpoint} is a folder; name a file in it")
         if not checkpoint.is_file():
             raise UserError(
                 f"CHECKPOINT_PATH: {checkpoint}: no such file; train first with "

@@ -16,8 +16,8 @@ from engine.prediction.volume_map import VolumeMap
 from engine.prediction_results import PredictionFiles
 from engine.predictor import Prediction, Predictor
 from engine.report.volumes import ScoredVolume
-from utils.checkpoints import write_csv
 from utils.errors import UserError
+from utils.files import write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -91,12 +91,12 @@ class VolumeFiles:
         )
 
     def _write(self, volume: VolumeMap) -> None:
-        """Write one volume; what cannot be written is its error alone."""
+        """Write one volume; what cannot be written is its error alone, and its score is kept."""
+        map_path = ""
         try:
             map_path = self._write_files(volume)
         except UserError as error:
             self._note_error(error)
-            return
         cells = volume_cells(
             list(volume.scores.values()),
             self._reduction,

@@ -18,9 +18,9 @@ from engine.report.runs import PredictionRun, TestRun
 from engine.report.volume_cards import volume_cards, volumes_note
 from engine.report.volumes import ScoredVolume
 from engine.runtime.versions import versions
-from utils.checkpoints import write_text
 from utils.config.load import as_text, ini_text
 from utils.config.schema import TestingConfig
+from utils.files import write_text
 from utils.run_files import same_folder
 
 # The three metrics that matter, on the first screen.
@@ -95,7 +95,7 @@ def write_prediction_report(run: PredictionRun, path: Path) -> None:
         experiment=settings.experiment_name,
         facts=_model(settings),
         numbers=_counts(run),
-        unreadable=run.unreadable,
+        errors=run.errors,
         charts=charts,
         charts_missing="" if charts else "No image was scored.",
         threshold=run.threshold,
@@ -134,7 +134,7 @@ def _counts(run: PredictionRun) -> list[tuple[str, int]]:
         ("images", len(run.scores)),
         ("called anomalous", num_anomalous),
         ("called normal", len(run.scores) - num_anomalous),
-        ("not readable", len(run.unreadable)),
+        ("errors", len(run.errors)),
     ]
 
 

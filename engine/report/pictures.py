@@ -103,7 +103,8 @@ def overlay(
     """
     layer = map_layer(anomaly_map, colours).astype(np.float64)
     opacity = OPACITY * layer[..., 3:] / 255
-    shown = (image * (1 - opacity) + layer[..., :3] * opacity).round().astype(np.uint8)
+    blended = (image * (1 - opacity) + layer[..., :3] * opacity).round()
+    shown = blended.astype(np.uint8, order="C")  # OpenCV draws on nothing else
     if threshold is not None:
         lines = outlines(anomaly_map >= threshold)
         cv2.drawContours(shown, lines, -1, (0, 0, 0), 3)

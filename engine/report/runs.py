@@ -64,7 +64,7 @@ class PredictionRun:
         scores: Of all images that could be read.
         images: Those that the gallery shows, the highest score first.
         volumes: All, the highest score first.
-        unreadable: Path and error of each file that could not be read.
+        errors: Path and error of each file that could not be read, or its map not written.
     """
 
     config: Config
@@ -73,4 +73,4 @@ class PredictionRun:
     scores: Sequence[float]
     images: Sequence[Case]
     volumes: Sequence[ScoredVolume]
-    unreadable: Sequence[tuple[str, str]]
+    errors: Sequence[tuple[str, str]]

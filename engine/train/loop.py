@@ -26,10 +26,11 @@ from engine.train.state import COLUMNS, VALIDATION_COLUMNS, Progress, Row, load_
 from engine.train.tensorboard import TensorboardLog
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
-from utils.checkpoints import load_model, save_tensors, write_csv
+from utils.checkpoints import load_model, save_tensors
 from utils.config.load import Config, ini_values
 from utils.config.schema import TrainingConfig
 from utils.errors import UserError
+from utils.files import write_csv
 from utils.run_files import TrainingFiles, same_folder
 
 logger = logging.getLogger(__name__)
@@ -123,6 +124,7 @@ class Trainer:
                 if whole:
                     self.optimizer.step()
                     self.optimizer.zero_grad(set_to_none=True)
+                    rate = self.scheduler.get_last_lr()[0]
                     self.scheduler.step()
                 losses.add(loss.detach(), batch["index"])
                 if losses.look():
@@ -139,7 +141,7 @@ class Trainer:
         return {
             "epoch": epoch,
             "train_loss": sum(mean_losses) / len(mean_losses),
-            "lr": float(self.scheduler.get_last_lr()[0]),
+            "lr": float(rate),
             "seconds": round(seconds, 2),
             "images_per_second": round(losses.num_batches * settings.batch_size_train / seconds, 2),
             "query_std": self.model.junction.query_std(),

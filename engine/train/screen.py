@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
 from tqdm import tqdm
 
 from engine.train.state import Row
+from utils.config.load import Config
 from utils.config.schema import TrainingConfig
+from utils.run_files import TrainingFiles
 
 _COLUMNS = "{:>9}{:>9}{:>9}{:>10}{:>10}{:>11}{:>8}"
 HEADER = _COLUMNS.format("epoch", "loss", "lr", "images/s", "time left", "val AUROC", "best")
@@ -30,6 +36,30 @@ def forecast(seconds: float) -> str:
     """How long the training will take, as its first steps show."""
     hours, minutes = divmod(max(round(seconds / 60), 1), 60)
     return f"about {f'{hours} h ' * (hours > 0)}{minutes} min to go, validation not counted"
+
+
+def command_to_test(config: Config, folder: Path, overrides: Sequence[str]) -> str:
+    """What to run after a training.
+
+    Args:
+        config: A config with a section [TESTING].
+        folder: Where the training's results are.
+        overrides: ``--set`` of the training. Where one moved its results, the test's follow: they
+            would lie among the training's, or in the folder of another run's test.
+    """
+    files = TrainingFiles(folder)
+    sets: list[str] = []
+    for key, value in (each.split("=", 1) for each in overrides):
+        if key.strip().upper().removeprefix("TRAINING.") == "RESULTS_PATH":
+            moved = [f"TRAINING.RESULTS_PATH={value}", f"TESTING.RESULTS_PATH={folder / 'test'}"]
+            # First, so that a folder of its own that was given for the test counts.
+            sets = [*moved, *sets]
+        else:
+            sets.append(f"{key}={value}")
+    if not any(map(files.holds, config.need_testing().checkpoints)):
+        sets.append(f"CHECKPOINT_PATH={files.last}")
+    options = [part for each in sets for part in ("--set", each)]
+    return shlex.join(["python", "run_test.py", "--config", config.file, *options])
 
 
 def epoch_line(row: Row, num_epochs: int, seconds_left: float, best_auroc: float | None) -> str:

@@ -28,11 +28,11 @@ from engine.train.loop import Trainer
 from engine.train.optimizer import create_optimizer
 from models.autoencoder import QFormerAutoencoder
 from models.criteria import WeightedCriteria
-from utils.checkpoints import write_text
 from utils.config.criteria import CriterionSpec
 from utils.config.load import Config, ini_text
 from utils.config.schema import TrainingConfig
 from utils.errors import UserError, each_told
+from utils.files import write_text
 from utils.hub import HubFile, fetch
 from utils.run_files import TrainingFiles
 

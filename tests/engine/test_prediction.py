@@ -13,6 +13,7 @@ from PIL import Image
 
 from datasets.folders.find import find_split
 from datasets.folders.inputs import expand_names
+from engine import prediction_results
 from engine.evaluate.calibration import load_calibration
 from engine.predict import Output, predict
 from engine.test import test as run_test
@@ -236,7 +237,7 @@ def test_the_one_image_that_cannot_be_read_is_told_on_the_screen(trained, folder
     assert predict(trained(), [folder / "broken.png"], Output(tmp_path / "out")) == 1
     first, said = capsys.readouterr().out.splitlines()[-2:]
     assert first.startswith("0 images scored, 0 called anomalous")
-    assert said.startswith(f"1 not readable ({folder / 'broken.png'}: cannot be ")
+    assert said.startswith(f"1 error ({folder / 'broken.png'}: cannot be ")
     assert said.endswith(f"; all files are in {tmp_path / 'out'}")
 
 
@@ -278,6 +279,19 @@ def test_a_path_that_is_missing_does_not_stop_the_others(trained, folder, tmp_pa
     (row,) = read(tmp_path / "out/errors.csv")
     assert row["error"] == f"{tmp_path}/typo.png: no such file or folder"
     assert len(read(tmp_path / "out/scores.csv")) == 1
+
+
+def test_scores_are_kept_where_maps_cannot_be_written(trained, folder, tmp_path, monkeypatch):
+    def full(path, write):
+        raise UserError(f"{path}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(prediction_results, "write_atomically", full)
+    first, second, *_ = sorted(folder.glob("0*.png"))
+    assert predict(trained(), [first, second], Output(tmp_path / "out")) == 2
+    rows, errors = (read(tmp_path / "out" / name) for name in ("scores.csv", "errors.csv"))
+    assert [(row["path"], row["map"]) for row in rows] == [(str(first), ""), (str(second), "")]
+    assert all(float(row["score"]) > 0 for row in rows)
+    assert all("No space left" in row["error"] for row in errors)
 
 
 def test_names_as_users_give_them(folder, monkeypatch):

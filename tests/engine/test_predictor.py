@@ -136,6 +136,17 @@ def test_infinite_values_are_an_error_with_the_place(predictor):
         predictor([np.zeros((4, 4)), np.full((4, 4), np.inf)])
 
 
+def test_a_picture_that_is_damaged_or_several_is_an_error_with_its_place(predictor, tmp_path):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))
+    picture.save(tmp_path / "x.jpg")
+    (tmp_path / "x.jpg").write_bytes((tmp_path / "x.jpg").read_bytes()[:-900])
+    with pytest.raises(UserError, match="image 1: cannot be read"):
+        predictor([picture, Image.open(tmp_path / "x.jpg")])
+    picture.save(tmp_path / "x.gif", save_all=True, append_images=[picture.rotate(90)])
+    with pytest.raises(UserError, match="image 0: holds 2 frames"):
+        predictor(Image.open(tmp_path / "x.gif"))
+
+
 def test_a_file_that_is_no_image_is_an_error_with_its_name(predictor, tmp_path):
     (tmp_path / "x.png").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"x\.png: "):

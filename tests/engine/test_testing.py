@@ -116,6 +116,18 @@ def test_each_scoring_of_a_checkpoint_has_its_calibration(uncalibrated):
     assert not second.exists()
 
 
+def test_a_training_that_is_not_finished_is_told(trained, caplog):
+    config = trained()
+    run_test(config)
+    assert "is not finished" not in caplog.text
+    snapshot = config.training.results_path / "config.ini"
+    snapshot.write_text(snapshot.read_text().replace("N_EPOCHS = 1", "N_EPOCHS = 6"))
+    run_test(config)
+    assert "last_ckpt.pth is of epoch 1 of 6: the training is not finished" in caplog.text
+    with pytest.raises(UserError, match=r"CHECKPOINT_PATH: .* is a folder; name a file in it"):
+        run_test(trained(f"CHECKPOINT_PATH={config.training.results_path}"))
+
+
 def test_a_stale_calibration_is_not_used(uncalibrated):
     config = uncalibrated()
     run_test(config)

@@ -326,6 +326,6 @@ def test_several_encoders_take_their_own_weights(tmp_path):
         weight = encoder.model.blocks[0].attn.qkv.weight
         assert torch.equal(weight, given[name]["blocks.0.attn.qkv.weight"])
     # Two blocks of each: prefix token and patches.
-    tokens = model.encode(torch.zeros(2, 3, 96, 96))
+    tokens = model.project(model.hidden_states(torch.zeros(2, 3, 96, 96)))
     assert tokens.shape == (2, 2 * ((1 + 36) + (1 + 144) + (1 + 9)), 48)
     assert model(torch.zeros(2, 3, 96, 96)).shape == (2, 3, 96, 96)

@@ -82,6 +82,10 @@ FAULTS = {
                     "train: 1 images have transparency"),
     "no normal validation": (lambda data: shutil.rmtree(data / "valid/good"), "warning",
                              "no_normal", "valid: holds no normal images"),
+    "no normal test": (lambda data: shutil.rmtree(data / "test/good"), "warning",
+                       "no_normal", "test: holds no normal images"),
+    "another depth": (copy(NORMAL, "test/good/x.png", "I;16"), "warning", "depth",
+                      "1 of 7 images have more than 8 bits, such as test/good/x.png: those"),
     "empty split": (lambda data: shutil.rmtree(data / "train/good"), "error", "layout",
                     "--data: train holds no images"),
 }  # fmt: skip
@@ -143,7 +147,8 @@ def test_slices_of_volumes_are_compared(data):
     write_nifti(data / "test/good/p7.nii", other)
     report = check_dataset(places_of_folder(data))
     assert [each.normal for each in report.splits] == [5, 1, 5]
-    assert [each.kind for each in report.findings] == ["volume_grid"] * 2  # 3 slices, and 4
+    # 7 slices beside PNGs of 8 bits; a volume of 3 slices and one of 4.
+    assert [each.kind for each in report.findings] == ["depth", *["volume_grid"] * 2]
     write_nifti(data / "test/good/p7.nii", volume)
     leaks = [text for _, kind, text in found(data) if kind == "leak"]
     assert len(leaks) == 3
@@ -234,7 +239,7 @@ def test_the_command_on_a_config(data, tmp_path, capsys):
         (["--data", "{data}", "--set", "SEED=1"], "--set: "),
         (["--data", "{data}", "--patient-pattern", "("], "--patient-pattern: "),
         (["--data", "{data}/nowhere"], "is no folder; give that of a data set"),
-        (["--data", "{data}", "--json", "{data}/train/good/p1_a.png/x"], "--json: "),
+        (["--data", "{data}", "--json", "{data}/train/good/p1_a.png/x"], "/x: cannot be written"),
         (["--config", "{data}/nowhere.ini"], "nowhere.ini"),
     ],
 )

@@ -160,6 +160,12 @@ def test_links_that_lead_nowhere_or_in_circles_are_named_when_read(tmp_path):
     assert "good/gone.png: no such file" in lines[1]
 
 
+def test_pipes_are_left_out(tmp_path):
+    put(tmp_path, "good/a.png")
+    os.mkfifo(tmp_path / "good/pipe.png")
+    assert [each.path.name for each in find_split(tmp_path, key=KEY).samples] == ["a.png"]
+
+
 def test_every_bad_header_is_named(tmp_path):
     put(tmp_path, "Ungood/a.png", "Ungood/b.png", "Ungood/label/a.png")
     put(tmp_path, "Ungood/label/b.png", shape=(8, 6))

@@ -59,6 +59,9 @@ def test_a_map_lies_over_its_source_in_each_viewer(tmp_path, codes, unit):
     assert ours.GetSpacing() == pytest.approx(theirs.GetSpacing(), abs=1e-4)
     assert ours.GetDirection() == pytest.approx(theirs.GetDirection(), abs=1e-4)
     assert np.allclose(nibabel.load(path).affine, nibabel.load(source).affine, atol=1e-4)
+    written = nibabel.load(path).header
+    if forms_agree(source):
+        assert int(written["sform_code"]) == int(written["qform_code"]) == max(codes)
     assert forms_agree(source) == (sum(code > 0 for code in codes) == 1)
 
 

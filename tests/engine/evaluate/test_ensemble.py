@@ -23,9 +23,9 @@ from engine.train.start import train
 from models import encoder, perceptual
 from models.backbone import block_outputs
 from tests.engine.conftest import path_of_calibration
-from utils.checkpoints import file_digest
 from utils.config.load import ini_text, load_config
 from utils.errors import UserError
+from utils.files import file_digest
 
 ROOT = Path(__file__).parents[3]
 

@@ -71,7 +71,7 @@ def test_one_volume_has_its_verdict_on_the_screen(run, tmp_path, capsys):
     first, second, third = capsys.readouterr().out.splitlines()
     assert first == f"{tmp_path}/scan: score 1: anomalous, worst slice 6"
     assert second.startswith("10 images scored, 2 called anomalous (threshold 0.5), the highest ")
-    assert third == f"0 not readable; all files are in {tmp_path / 'out'}"
+    assert third == f"0 errors; all files are in {tmp_path / 'out'}"
     write_series(tmp_path / "other", STACK // 4)
     run(tmp_path / "scan", tmp_path / "other")
     first, *_ = capsys.readouterr().out.splitlines()

@@ -131,7 +131,7 @@ def predicted(tmp_path: Path) -> Callable[..., str]:
         scores=(0.9, 0.1),
         val_data_path="data/valid",
         colours=COLOURS,
-        unreadable=(("bad.png", "bad.png: is empty"),),
+        errors=(("bad.png", "bad.png: is empty"),),
         pixel_threshold=2.0,
         threshold=0.5,
         volumes=(),
@@ -145,7 +145,7 @@ def predicted(tmp_path: Path) -> Callable[..., str]:
             for name, score in sorted(zip(names, scores, strict=True), key=lambda pair: -pair[1])
         ]
         config = load_config(CONFIG, overrides)
-        run = PredictionRun(config, calibration, threshold, scores, images, volumes, unreadable)
+        run = PredictionRun(config, calibration, threshold, scores, images, volumes, errors)
         write_prediction_report(run, tmp_path / "prediction.html")
         return (tmp_path / "prediction.html").read_text(encoding="utf-8")
 

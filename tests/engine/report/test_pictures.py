@@ -156,6 +156,8 @@ def test_overlays_outline_what_lies_above_a_threshold():
     assert (lined[8, 8:24] == 255).all()
     assert np.array_equal(lined[14:18, 14:18], plain[14:18, 14:18])
     assert np.array_equal(overlay(image, anomaly_map, COLOURS, 0.2), plain)
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1))  # as some TIFF files hold colours
+    assert np.array_equal(overlay(planes.transpose(1, 2, 0), anomaly_map, COLOURS, 0.1), lined)
 
 
 @pytest.mark.parametrize("most_bytes", [22_000, 7_000])

@@ -114,7 +114,7 @@ def test_hostile_predictions_stay_text(predicted):
         names=[HOSTILE, "b.png"],
         val_data_path=f"{HOSTILE}\0",
         colours=replace(COLOURS, source=HOSTILE),
-        unreadable=[(HOSTILE, HOSTILE)],
+        errors=[(HOSTILE, HOSTILE)],
     )
     assert html.count("<script") == 1
     assert "\0" not in html
@@ -210,7 +210,7 @@ def test_a_prediction_has_no_labels_and_no_masks(predicted):
     page = Document(predicted())
     assert [card["data-group"] for card in page.of_class("card")] == ["anomalous", "normal"]
     first_screen = page.text[: page.text.index("not a medical device")]
-    for shown in ("images 2", "called anomalous 1", "not readable 1", "on test_vit", "Highest"):
+    for shown in ("images 2", "called anomalous 1", "errors 1", "on test_vit", "Highest"):
         assert shown in first_screen
     assert "bad.png: is empty" in page.text
     assert "Metrics" not in page.text

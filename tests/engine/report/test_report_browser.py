@@ -243,7 +243,7 @@ def test_a_prediction_renders_and_filters(visit, predicted):
             names=PAYLOADS,
             scores=(0.1, 0.9, 0.7, 0.2),
             val_data_path=PAYLOADS[1],
-            unreadable=[(PAYLOADS[0], PAYLOADS[1])],
+            errors=[(PAYLOADS[0], PAYLOADS[1])],
         ),
         """{
           const all = scores();

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.train.screen import HEADER, forecast
+from engine.train.screen import HEADER, command_to_test, forecast
 from tests.engine.train.test_stopping import LAUNCHER
 from utils.config.load import Config
 
@@ -85,6 +85,10 @@ def test_the_command_to_test_is_for_what_was_trained(
     added: bool,
 ) -> None:
     config = tiny(f"CHECKPOINT_PATH={tmp_path / tested}")
+    assert command_to_test(config, Path("x"), ["TRAINING.results_path=x", "SEED=1"]).endswith(
+        "--set TRAINING.RESULTS_PATH=x --set TESTING.RESULTS_PATH=x/test --set SEED=1"
+        " --set CHECKPOINT_PATH=x/checkpoints/last_ckpt.pth"
+    )
     monkeypatch.setattr("engine.train.start.train", lambda *_, **__: tmp_path / "results")
     sets = ["--set", f"CHECKPOINT_PATH={tmp_path / tested}"]
     monkeypatch.setattr(sys, "argv", ["run_training.py", "--config", config.file, *sets])

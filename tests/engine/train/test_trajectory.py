@@ -68,6 +68,8 @@ def test_training_follows_the_published_steps(trainer, published, monkeypatch):
     of_steps = torch.tensor(losses).reshape(-1, accumulate).mean(dim=1)
     assert of_steps.tolist() == pytest.approx(published["losses"], rel=0, abs=1e-5)
     assert rates == pytest.approx(published["lrs"], rel=1e-9)
+    of_epochs = len(rates) // trainer.settings.n_epochs
+    assert [row["lr"] for row in trainer.progress.rows] == rates[of_epochs - 1 :: of_epochs]
     norms = {
         name: parameter.norm().item()
         for name, parameter in trainer.model.named_parameters()
