@@ -115,6 +115,7 @@ def _score(
                 if name := each.sample.volume_name:
                     bar.set_postfix_str(name.name, refresh=False)
                 if isinstance(each, Unreadable):
+                    volumes.miss()
                     files.note_error(each.sample, each.error)
                     continue
                 volumes.add(each.sample, prediction)
@@ -144,6 +145,7 @@ def _write_report(
         config,
         predictor.calibration,
         predictor.threshold,
+        predictor.volume_threshold,
         scores=files.scores,
         images=highest,
         volumes=volumes.report.entries,

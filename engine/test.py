@@ -53,7 +53,7 @@ def test(config: Config) -> TestRun:
     count = len(split.samples)
     patients = patients_of((*split.samples, *split.background), settings.patient_pattern)
     named = patients[:count] if patients and settings.patient_pattern else None
-    groups = named or [str(index) for index in range(count)]
+    groups = named or _groups(split)
     dataset = checked_dataset(split, settings)
     scorer, learnt = calibrated_scorer(config)
     calibration = calibration_apart_from(settings.test_data_path, learnt)
@@ -77,7 +77,7 @@ def test(config: Config) -> TestRun:
     overlap = {name: value for each in dice for name, value in each.compute().items()}
     reduction, seed = settings.volume_reduction, settings.seed
     add_volume_metrics(metrics, split, scores, patients, overlap, reduction=reduction, seed=seed)
-    metrics["interval_unit"] = "patient" if named else "image"
+    metrics["interval_unit"] = "patient" if named else "volume" if volumes_of(split) else "image"
     metrics |= _provenance(settings, calibration)
     if found.baseline:
         pairs = (scores, model.pixel), (found.baseline, baseline.pixel)
@@ -119,6 +119,15 @@ def _find_split(settings: TestingConfig) -> Split:
             split.num_left_out,
         )
     return without_background(split, settings)
+
+
+def _groups(split: Split) -> list[str]:
+    """What the bootstrap draws where patients are not known: volumes, and pictures by themselves.
+
+    Slices of a volume are alike: drawn one by one, intervals would be too narrow.
+    """
+    names = (sample.volume_name or index for index, sample in enumerate(split.samples))
+    return list(map(str, names))
 
 
 def _volume_dice(split: Split, calibration: Calibration | None) -> list[VolumeDice]:

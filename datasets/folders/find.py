@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +12,10 @@ from tqdm import tqdm
 from datasets.folders.layouts import (
     ClassFolder,
     class_folders,
-    files_below,
-    list_images,
     tell_once,
     unread_files,
 )
+from datasets.folders.masks import by_stem, paired_masks
 from datasets.folders.samples import (
     ANOMALOUS,
     NORMAL,
@@ -26,19 +24,16 @@ from datasets.folders.samples import (
     expand_frames,
     mask_without_mark,
 )
-from datasets.folders.series import files_of, sources_of, with_series
+from datasets.folders.series import files_of, sources_of
 from datasets.folders.volumes import AXIAL, Slicing, choose_volume
 from datasets.readers.formats import (
     DICOM_SUFFIXES,
     IMAGE_SUFFIXES,
-    KINDS,
     NIFTI_SUFFIXES,
-    kind_of,
     shown,
     stem_of,
 )
 from datasets.readers.image import Source, marked_frames, name_of, require_packages
-from datasets.volumes.series import Series
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -168,85 +163,13 @@ def existing_folder(folder: Path, key: str) -> Path:
     )
 
 
-def paired_masks(
-    folder: ClassFolder, images: Sequence[Source], problems: list[str]
-) -> dict[Path, Source]:
-    """Image → mask of a class folder; what does not fit is appended to ``problems``.
-
-    Images are named by their files, or by what a series is called; masks of single slices of a
-    series by the slices' files.
-    """
-    masks = defaultdict[str, list[Source]](list)
-    volumes, single = _by_stem(images), _by_stem(_slice_files(images))
-    for mask in _mask_sources(folder.masks) if folder.masks else []:
-        stem = stem_of(name_of(mask))
-        # MVTec's masks are called 000_mask.png.
-        known = stem in volumes or stem in single
-        masks[stem if known else stem.removesuffix("_mask")].append(mask)
-    paired: dict[Path, Source] = {}
-    for stem, (first, *others) in masks.items():
-        whole = isinstance(first, Series) or kind_of(first) == "nifti"
-        owners = volumes.get(stem, []) if whole else []
-        owners = owners or single.get(stem, []) or volumes.get(stem, [])
-        paired |= {name_of(owner): _like(first, owner) for owner in owners}
-        if fault := _fault(folder, stem, owners, others):
-            problems.append(f"{shown(name_of(first))}: {fault}")
-    return paired
-
-
-def _fault(
-    folder: ClassFolder, stem: str, owners: Sequence[Source], others: Sequence[Source]
-) -> str:
-    """What is wrong with a mask, "" where nothing is."""
-    if not owners:
-        return (
-            f"this mask has no image; add one named {shown(Path(stem))}.* to "
-            f"{shown(folder.images)}, or remove the mask"
-        )
-    if others:
-        return f"{shown(name_of(others[0]))} is a mask of the same image; remove one"
-    if len(owners) > 1:
-        first, second = (shown(name_of(each)) for each in owners[:2])
-        return f"may belong to {first} or to {second}; give these images different names"
-    return ""
-
-
-def _mask_sources(folder: Path) -> list[Source]:
-    """Mask files, and the DICOM series in folders below; files beside one another stay apart."""
-    series = with_series(files_below(folder), [], masks=True)
-    return [
-        *list_images(folder, KINDS, tell=False),
-        *(each for each in series if isinstance(each, Series)),
-    ]
-
-
-def _slice_files(images: Iterable[Source]) -> list[Path]:
-    """Files that are one slice of a series each."""
-    series = (each for each in images if isinstance(each, Series))
-    return [plane.path for each in series for plane in each.planes if plane.frame is None]
-
-
-def _like(mask: Source, image: Source) -> Source:
-    """A mask of many frames as a series, where its image is one."""
-    if isinstance(image, Series) and isinstance(mask, Path) and kind_of(mask) == "dicom":
-        return next(iter(with_series([mask], [], masks=True)))
-    return mask
-
-
-def _by_stem(sources: Iterable[Source]) -> dict[str, list[Source]]:
-    stems: dict[str, list[Source]] = defaultdict(list)
-    for source in sources:
-        stems[stem_of(name_of(source))].append(source)
-    return stems
-
-
 def _twins(
     folder: ClassFolder, images: Sequence[Source], masks: Mapping[Path, Source]
 ) -> Iterator[str]:
     """What to say of images of one stem, in one line; where they have a mask, it is a problem."""
     twins = [
         names
-        for each in _by_stem(images).values()
+        for each in by_stem(images).values()
         if len(names := [name_of(source) for source in each]) > 1 and names[0] not in masks
     ]
     if twins:

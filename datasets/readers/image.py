@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from datasets.readers.nifti_mask import NiftiMask, NiftiOnSlices
 from datasets.readers.picture import PictureFile
 from datasets.readers.tiff import TiffFile, is_tiff
 from datasets.readers.volume import VolumeFile
+from datasets.volumes.planes import laid_on
 from datasets.volumes.series import Series
 from datasets.volumes.series_file import SeriesFile, SliceMask
 from utils.errors import UserError
@@ -184,13 +186,18 @@ def _open(source: Source, axis: SliceAxis, volume: int, mask_of: Source | None) 
 # Asked anew for each slice.
 @lru_cache(maxsize=4)
 def _laid_on(mask: Series, image: Source) -> Series:
-    laid = mask.laid_on(image) if isinstance(image, Series) else None
-    if laid is None:
+    if not isinstance(image, Series):
+        raise UserError(
+            f"{shown(mask.name)}: is DICOM, and its image {shown(image)} is NIfTI; convert one of "
+            "them, so that both say alike where they lie"
+        )
+    planes = laid_on(mask.planes, image.planes)
+    if planes is None:
         raise UserError(
             f"{shown(mask.name)}: its slices do not lie where those of its image "
-            f"{shown(name_of(image))} lie; redraw the mask on the grid of its image"
+            f"{shown(image.name)} lie; redraw the mask on the grid of its image"
         )
-    return laid
+    return replace(mask, planes=planes)
 
 
 def _mask_on_grid(path: Path, image: Source, axis: SliceAxis) -> ImageFile:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from datasets.readers.base import optional_package
 _EQUAL = 1e-3
 # Slices this near to one another, in mm, lie at one position.
 SAME_POSITION = 0.01
+# What lies further off, in mm, is at no one place, whatever rounding has done.
+_NEAR = 1.0
 # What may tell several slices of one place apart, in the order in which it is tried.
 KINDS = {
     "EchoNumbers": "several echoes",
@@ -61,6 +63,7 @@ class Plane:
         kinds: Of what may tell slices of one place apart, each tag's value.
         modality: Such as CT, MR, or SEG, a segmentation.
         empty: It holds nothing and is not read, as what a segmentation leaves out.
+        joined: Others at its place, of a mask: other segments.
     """
 
     path: Path
@@ -74,6 +77,7 @@ class Plane:
     kinds: dict[str, str]
     modality: str
     empty: bool = False
+    joined: tuple[Plane, ...] = ()
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -96,6 +100,22 @@ class Plane:
             np.allclose(mine, its, rtol=_EQUAL, atol=_EQUAL)
             for mine, its in ((self.directions, other.directions), (self.spacing, other.spacing))
         )
+
+
+def laid_on(mask: Sequence[Plane], image: Sequence[Plane]) -> tuple[Plane, ...] | None:
+    """The slices of a mask with one for each of an image, empty where it has none.
+
+    Segmentations leave out what they do not mark, and have a slice for each of their segments at
+    one place. None where a slice lies elsewhere.
+    """
+    heights, planes, count = np.array([plane.height for plane in mask]), list[Plane](), 0
+    for its in image:
+        near = np.flatnonzero(np.abs(heights - its.height) < _NEAR).tolist()
+        mine = [mask[index] for index in near if mask[index].lies_at(its)]
+        count += len(mine)
+        first, *others = mine or [replace(its, empty=True)]
+        planes.append(replace(first, joined=tuple(others)))
+    return tuple(planes) if count == len(mask) else None
 
 
 def read_planes(path: Path) -> tuple[tuple[str, str], list[Plane]]:
@@ -128,15 +148,20 @@ def _frames(path: Path, header: Any) -> Iterator[Plane]:
             return next((each for each in found if each not in (None, "")), None)
 
         directions = np.array(value("ImageOrientationPatient"), float).reshape(2, 3)
+        position = np.array(value("ImagePositionPatient"), float).reshape(3)
         rows, columns = (float(each) for each in value("PixelSpacing"))
+        lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+        sizes = [rows, columns, *lengths[:, 0]]
+        if min(sizes) <= 0 or not np.isfinite([*sizes, *position]).all():
+            raise ValueError("no place in space")
         yield Plane(
             path=path,
             frame=number if per_frame else None,
             uid=str(header.SOPInstanceUID),
             size=(int(header.Rows), int(header.Columns)),
             spacing=(rows, columns),
-            directions=directions / np.linalg.norm(directions, axis=1, keepdims=True),
-            position=np.array(value("ImagePositionPatient"), float).reshape(3),
+            directions=directions / lengths,
+            position=position,
             window=" ".join(map(str, (*map(value, _WINDOW), *_tables(value("VOILUTSequence"))))),
             kinds={tag: str(value(tag)) for tag in KINDS},
             modality=str(header.get("Modality")),

@@ -87,19 +87,6 @@ class Series:
         leans = np.abs(self.shifts).max() > _STRAIGHT
         return bool(self.even and (self.steps == 1).all() and not leans)
 
-    def laid_on(self, image: Series) -> Series | None:
-        """The same with a slice for each of an image, empty where it has none.
-
-        Segmentations often leave out what they do not mark. None where a slice of its own lies
-        elsewhere.
-        """
-        planes = []
-        for its in image.planes:
-            mine = self.planes[int(np.abs(self.heights - its.height).argmin())]
-            planes.append(mine if mine.lies_at(its) else replace(its, empty=True))
-        found = sum(not plane.empty for plane in planes)
-        return replace(self, planes=tuple(planes)) if found == len(self.planes) else None
-
 
 @dataclass(frozen=True)
 class Grouped:

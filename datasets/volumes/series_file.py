@@ -128,8 +128,10 @@ def _raw(file: DicomFile, frame: int) -> RawImage:
 
 
 def _marked(plane: Plane) -> NDArray[Any]:
-    """What a slice of a mask stores."""
-    return np.zeros(plane.size, np.uint8) if plane.empty else _read(plane, _stored)
+    """What a slice of a mask stores; of several segments the highest."""
+    if plane.empty:
+        return np.zeros(plane.size, np.uint8)
+    return np.maximum.reduce([_read(each, _stored) for each in (plane, *plane.joined)])
 
 
 def _stored(file: DicomFile, frame: int) -> NDArray[Any]:

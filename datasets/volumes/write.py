@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import MutableSequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.readers.base import optional_package
+from datasets.readers.formats import shown
 from datasets.volumes.grid import Grid
 from datasets.volumes.series import Series
+from utils.errors import UserError
 from utils.files import write_atomically
 
 NAME = "QFAE"
@@ -107,18 +110,26 @@ def write_segmentation(path: Path, mask: NDArray[np.bool_], series: Series, thre
         threshold: What was marked, in words.
 
     Raises:
-        UserError: highdicom is missing, or the file cannot be written.
+        UserError: highdicom is missing, the file cannot be written, or frames lie in several files.
     """
     highdicom = optional_package("highdicom")
     pydicom = optional_package("pydicom")
     codes = optional_package("pydicom.sr.codedict").codes
     files = list(dict.fromkeys(plane.path for plane in series.planes))
+    if len(files) > 1 and series.planes[0].frame is not None:
+        raise UserError(
+            f"{shown(series.name)}: has no DICOM SEG, which can refer to one enhanced file alone, "
+            f"and its frames lie in {len(files)}; its map is written"
+        )
     sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
     for source in sources:
         # highdicom asks for these, which anonymised files leave out.
         source.setdefault("SliceThickness", series.distance)
         for keyword in _MAY_BE_EMPTY:
             source.setdefault(keyword, "")
+        character_sets = source.get("SpecificCharacterSet")
+        if isinstance(character_sets, MutableSequence) and not character_sets[0]:
+            character_sets[0] = "ISO 2022 IR 6"  # which an empty one stands for
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name=NAME, version=version("qfae"), family=codes.cid7162.ArtificialIntelligence
     )

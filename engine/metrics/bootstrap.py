@@ -18,7 +18,7 @@ from engine.metrics.curves import Metric, aupro, auroc, average_precision, f1_ma
 from engine.metrics.histogram import Curve, SortedScores
 
 Interval = list[float] | None
-"""[low, high]; None where no replicate has both classes, or there is nothing to draw."""
+"""[low, high]; None where no replicate has both classes, or there is no second group to draw."""
 
 Replicates = dict[str, Array]
 """Metric → its value in each replicate; those that lack a class are left out."""
@@ -113,7 +113,7 @@ def _draws(groups: Sequence[str], seed: int, replicates: int) -> Iterator[NDArra
     """(N,) how often each element occurs in a replicate."""
     names, member = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
     generator = np.random.default_rng(seed)
-    for _ in range(replicates if groups else 0):
+    for _ in range(replicates if len(names) > 1 else 0):
         draw = generator.integers(len(names), size=len(names))
         yield np.bincount(draw, minlength=len(names))[member]
 
@@ -163,7 +163,7 @@ class PixelBootstrap:
             part = slice(start, start + _IMAGES)
             histograms = self._histograms(keys[part], masks[part], region_weights[part])
             draws = [poisson_weights(name, self._seed, self._replicates) for name in groups[part]]
-            shape = (self._CHANNELS, self._replicates, -1)
+            shape = (self._CHANNELS, self._replicates, histograms.shape[2])
             # (R, B) @ (3, B, C): every image enters every replicate with its weight.
             self._bins.counts.reshape(shape)[:] += np.stack(draws, axis=1) @ histograms
 

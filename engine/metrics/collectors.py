@@ -43,7 +43,9 @@ class PixelMetrics:
     def __init__(self, groups: Sequence[str] = (), *, seed: int = 0, replicates: int = 0) -> None:
         self._groups = groups
         self._histogram = ScoreHistogram()
-        self._bootstrap = PixelBootstrap(seed, replicates) if replicates else None
+        # One group alone says nothing of how others would differ.
+        several = len(set(groups)) > 1
+        self._bootstrap = PixelBootstrap(seed, replicates * several) if replicates else None
 
     def update(self, anomaly_maps: Maps, masks: Masks, indices: Sequence[int]) -> None:
         """Add a batch.

@@ -48,6 +48,7 @@ class VolumeFiles:
         self._name: Path | None = None
         self._rows: list[tuple[object, ...]] = []
         self._line = ""
+        self._unread = 0
 
     def turn_to(self, sample: Sample | None) -> None:
         """Begin the volume of a sample, unless it is the one that is open; write that one."""
@@ -56,7 +57,11 @@ class VolumeFiles:
             return
         if self._volume is not None:
             self._write(self._volume)
-        self._name, self._volume = name, None
+        self._name, self._volume, self._unread = name, None, 0
+
+    def miss(self) -> None:
+        """Count a slice of the open volume that cannot be read."""
+        self._unread += 1
 
     def add(self, sample: Sample, prediction: Prediction | None) -> None:
         """Take a slice of the open volume; None where it shows too little to be scored."""
@@ -97,19 +102,23 @@ class VolumeFiles:
             map_path = self._write_files(volume)
         except UserError as error:
             self._note_error(error)
-        cells = volume_cells(
+        score, predicted, *counts = volume_cells(
             list(volume.scores.values()),
             self._reduction,
             volume_threshold=self._volume_threshold,
             threshold=self._threshold,
         )
-        self._rows.append((str(self._name), *cells, volume.worst_slice, map_path))
-        score, predicted, *_ = cells
+        if self._unread and predicted == 0:
+            predicted = None  # what decides may be in the slices that are missing
+        row = (str(self._name), score, predicted, *counts, volume.worst_slice, map_path)
+        self._rows.append(row)
         verdict = {None: "no verdict", 0: "normal", 1: "anomalous"}[predicted]
         name = shown(self._name or volume.sample.path)
         self._line = f"{name}: score {score:.6g}: {verdict}"
         if volume.scores:
             self._line += f", worst slice {volume.worst_slice}"
+            if self._unread:
+                self._line += f"; {self._unread} slices could not be read"
         else:
             logger.warning(
                 "%s: no slice shows enough to be scored (MIN_FOREGROUND): no verdict", name
@@ -126,7 +135,7 @@ class VolumeFiles:
             values, source = volume.on_grid(), volume.nifti
             write_nifti(map_path, values, volume.grid, source)
             if threshold is not None:
-                mask = (values >= threshold).astype(np.uint8)
+                mask = (values >= threshold).view(np.uint8)
                 mask_path = path.with_name(f"{path.name}_mask.nii.gz")
                 write_nifti(mask_path, mask, volume.grid, source)
         if self._dicom_seg and threshold is not None and volume.sample.series is not None:

@@ -68,7 +68,7 @@ def write_report(
         confusion=metrics["confusion"],
         colours=run.colours,
         pixel_threshold=run.pixel_threshold,
-        **_volumes(volumes, settings, run.threshold),
+        **_volumes(volumes, settings, run.threshold, metrics["volume_threshold"]),
         cards=[test_card(run, index, case) for index, case in cases.items()],
         cards_note=gallery_note(run, list(cases)),
         metrics=list(rows.values()),
@@ -102,7 +102,7 @@ def write_prediction_report(run: PredictionRun, path: Path) -> None:
         threshold_source=_prediction_threshold(run),
         colours=run.calibration.colours,
         pixel_threshold=run.calibration.pixel_threshold,
-        **_volumes(run.volumes, settings, run.threshold),
+        **_volumes(run.volumes, settings, run.threshold, run.volume_threshold),
         cards=[prediction_card(run, case) for case in run.images],
         cards_note=shown_note(len(run.images), len(scores)),
         setup=[("seed", str(settings.seed)), *versions().items()],
@@ -112,11 +112,19 @@ def write_prediction_report(run: PredictionRun, path: Path) -> None:
 
 
 def _volumes(
-    volumes: Sequence[ScoredVolume], settings: TestingConfig, threshold: float | None
+    volumes: Sequence[ScoredVolume],
+    settings: TestingConfig,
+    threshold: float | None,
+    volume_threshold: float | None,
 ) -> dict[str, object]:
+    rule = ""
+    if volume_threshold is not None:
+        rule = f" A volume is called anomalous at a score of {volume_threshold:.6g} or more."
+    elif threshold is not None:
+        rule = " A volume is called anomalous where its worst slice is."
     return {
         "volumes": volume_cards(volumes, threshold),
-        "volumes_note": volumes_note(volumes),
+        "volumes_note": volumes_note(volumes) + rule,
         "slice_axis": settings.slice_axis,
     }
 

@@ -61,6 +61,7 @@ class PredictionRun:
         config: A config with a section [TESTING].
         calibration: Its threshold, which ``threshold`` may replace, and the scale of all maps.
         threshold: An image with this score or above is called anomalous.
+        volume_threshold: The same of volumes; None where their worst slice decides.
         scores: Of all images that could be read.
         images: Those that the gallery shows, the highest score first.
         volumes: All, the highest score first.
@@ -70,6 +71,7 @@ class PredictionRun:
     config: Config
     calibration: Calibration
     threshold: float
+    volume_threshold: float | None
     scores: Sequence[float]
     images: Sequence[Case]
     volumes: Sequence[ScoredVolume]

@@ -64,7 +64,8 @@ def test_volumes_are_ranked_by_their_scores(tested, reduction, of_slices):
     assert labels == [1, 1, 1, 0, 0, 0]
     assert metrics["volume_auroc"] == pytest.approx(roc_auc_score(labels, scores))
     assert metrics["volume_ap"] == pytest.approx(average_precision_score(labels, scores))
-    assert metrics["interval_unit_volumes"] == "volume"
+    assert metrics["interval_unit_volumes"] == metrics["interval_unit"] == "volume"
+    assert metrics["num_groups"] == 6
     for name in KEYS:
         low, high = metrics["intervals_95"][name]
         assert 0 <= low <= metrics[name] <= high <= 1

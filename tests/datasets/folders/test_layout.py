@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from datasets.dataset import AnomalyDataset
-from datasets.folders.find import find_normal_images, find_split, inspect_split, list_images
+from datasets.folders.find import find_normal_images, find_split, inspect_split
 from datasets.folders.inputs import find_inputs
+from datasets.folders.layouts import list_images
 from datasets.folders.samples import Sample, Split
 from datasets.folders.scan import check_headers
 from datasets.folders.volumes import Slicing

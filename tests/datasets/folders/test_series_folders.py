@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from pydicom.uid import generate_uid
@@ -98,6 +99,26 @@ def test_slices_without_a_position_are_told_and_are_pictures(tmp_path, caplog):
     (line,) = caplog.messages
     assert line.startswith(f"{tmp_path}/scan: no position: 3 files of one series, such as ")
     assert sum(sample.series is None for sample in samples) == 4
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("ImagePositionPatient", ["nan"] * 3),
+        ("ImageOrientationPatient", [0] * 6),
+        ("PixelSpacing", [0, 0]),
+        ("PixelSpacing", [-1, 1]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_a_slice_in_no_place_is_told_and_is_a_picture(tmp_path, caplog, keyword, value):
+    first, *_ = write_series(tmp_path, STACK)
+    dataset = pydicom.dcmread(first)
+    setattr(dataset, keyword, value)
+    dataset.save_as(first)
+    samples = find_inputs([tmp_path])
+    assert sum(sample.series is None for sample in samples) == 1
+    assert "no position: 1 file of a series" in caplog.text
 
 
 def test_a_split_holds_series_with_masks_on_their_grids(tmp_path):

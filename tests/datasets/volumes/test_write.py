@@ -1,5 +1,7 @@
 """Maps that viewers open: NIfTI on a grid, DICOM SEG on the slices of its series."""
 
+from dataclasses import replace
+
 import highdicom
 import nibabel
 import numpy as np
@@ -10,7 +12,8 @@ import SimpleITK
 from datasets.volumes.grid import Grid, grid_of, laid_on_grid
 from datasets.volumes.series import group_series
 from datasets.volumes.write import forms_agree, write_nifti, write_segmentation
-from tests.series_files import write_series
+from tests.series_files import write_enhanced, write_series
+from utils.errors import UserError
 
 
 def oblique(spacing=(0.7, 1.1, 3.0), degrees=23.0):
@@ -102,6 +105,27 @@ def test_a_segmentation_lies_on_the_slices_of_its_series(tmp_path):
     assert segmentation.FrameOfReferenceUID == source.FrameOfReferenceUID
     described = segmentation.get_segment_description(1)
     assert described.algorithm_identification.name == "QFAE"
+
+
+def test_names_in_other_scripts_have_a_segmentation_too(tmp_path):
+    files = write_series(tmp_path / "scan", np.zeros((3, 16, 8), np.uint16))
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        dataset.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
+        dataset.PatientName = "Yamada^Tarou=山田^太郎"
+        dataset.save_as(file)
+    (series,) = group_series(files).series
+    write_segmentation(tmp_path / "seg.dcm", np.ones((3, 16, 8), bool), series, "")
+    assert str(pydicom.dcmread(tmp_path / "seg.dcm").PatientName) == "Yamada^Tarou=山田^太郎"
+
+
+def test_frames_of_several_files_have_no_segmentation(tmp_path):
+    stack = np.zeros((4, 16, 8), np.uint16)
+    files = [write_enhanced(tmp_path / f"{name}.dcm", stack) for name in "ab"]
+    parts = [list(group_series([file]).series[0].planes) for file in files]
+    series = replace(group_series(files[:1]).series[0], planes=(*parts[0][:2], *parts[1][2:]))
+    with pytest.raises(UserError, match="can refer to one enhanced file alone, and its frames li"):
+        write_segmentation(tmp_path / "seg.dcm", np.ones(stack.shape, bool), series, "")
 
 
 def test_anonymised_files_have_a_segmentation_too(tmp_path):

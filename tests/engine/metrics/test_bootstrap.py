@@ -91,10 +91,20 @@ def test_images_of_one_patient_are_drawn_together():
     assert widths[1] < 0.85 * widths[0]
 
 
-@pytest.mark.parametrize("names", ["abcd", "aaaa"])
-def test_replicates_without_a_class_are_left_out(names):
-    draws = score_replicates([0, 0, 0, 1], [0.1, 0.2, 0.3, 0.9], list(names), replicates=50)
+def test_replicates_without_a_class_are_left_out():
+    draws = score_replicates([0, 0, 0, 1], [0.1, 0.2, 0.3, 0.9], list("abcd"), replicates=50)
     assert intervals(draws)["image_auroc"] == [1.0, 1.0]
+
+
+def test_one_group_alone_has_no_interval():
+    draws = score_replicates([0, 0, 1, 1], [0.1, 0.8, 0.3, 0.9], ["a"] * 4, replicates=50)
+    maps, masks, _ = make_maps()
+    pixel = PixelMetrics(["a"] * len(maps), replicates=50)
+    pixel.update(maps, masks, range(len(maps)))
+    found = intervals(draws | pixel.replicates())
+    assert set(found.values()) == {None}
+    assert {"image_auroc", "pixel_auroc"} < found.keys()
+    assert mean_interval([0.1, 0.9], ["a", "a"]) is None
 
 
 def test_poisson_weights_follow_seed_and_name():

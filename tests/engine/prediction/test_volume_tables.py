@@ -117,3 +117,13 @@ def test_a_damaged_volume_is_one_error_and_the_others_are_written(run, tmp_path)
     assert names[-1] == "a"
     rows = run(source)
     assert [row["num_slices"] for row in rows if "nii" not in row["path"]] == ["9", "10"]
+
+
+def test_a_volume_with_slices_that_cannot_be_read_is_never_called_normal(run, tmp_path, capsys):
+    for path in write_series(tmp_path / "scan", STACK)[5:8]:
+        path.write_bytes(path.read_bytes()[:-90])
+    (row,) = run(tmp_path / "scan")
+    assert [row[key] for key in ("predicted", "num_slices", "num_anomalous")] == ["", "7", "0"]
+    assert ": no verdict, worst slice 0; 3 slices could not be read" in capsys.readouterr().out
+    page = (tmp_path / "out/report.html").read_text()
+    assert "A volume is called anomalous where its worst slice is." in page

@@ -54,6 +54,7 @@ def make_run(
     metrics |= {
         "interval_unit": unit,
         "num_volumes": 0,
+        "volume_threshold": None,
         "calibration": calibration if threshold is not None else None,
         "checkpoint": "last_ckpt.pth",
         "seed": 0,
@@ -145,7 +146,7 @@ def predicted(tmp_path: Path) -> Callable[..., str]:
             for name, score in sorted(zip(names, scores, strict=True), key=lambda pair: -pair[1])
         ]
         config = load_config(CONFIG, overrides)
-        run = PredictionRun(config, calibration, threshold, scores, images, volumes, errors)
+        run = PredictionRun(config, calibration, threshold, None, scores, images, volumes, errors)
         write_prediction_report(run, tmp_path / "prediction.html")
         return (tmp_path / "prediction.html").read_text(encoding="utf-8")
 
