@@ -126,8 +126,12 @@ def _groups(split: Split) -> list[str]:
 
     Slices of a volume are alike: drawn one by one, intervals would be too narrow.
     """
-    names = (sample.volume_name or index for index, sample in enumerate(split.samples))
-    return list(map(str, names))
+    first: dict[object, int] = {}
+    return [
+        # By number: draws follow from names, and paths differ from machine to machine.
+        str(first.setdefault(sample.volume_name or index, index))
+        for index, sample in enumerate(split.samples)
+    ]
 
 
 def _volume_dice(split: Split, calibration: Calibration | None) -> list[VolumeDice]:
