@@ -32,6 +32,7 @@ NOT_RUN = {
     r"make app|python run_app": "serves until it is stopped; tests/app",
     r"python export_model\.py": "half a minute; tests/engine/test_export.py calls the script",
     r".*seed0\.pth": "needs three trainings; tests/engine/evaluate/test_ensemble.py",
+    r".*BASELINE=": "a second test; tests/engine/evaluate/test_baseline.py",
     r"make gpu-check": "measures a GPU; tests/test_gpu_check.py",
     r"make reproduce|.*hf://": "downloads; tests/utils/test_hub.py has a stand-in for the hub",
     r".*DEVICES=4": "needs GPUs; tests/engine/test_processes.py trains with two processes",
