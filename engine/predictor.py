@@ -40,7 +40,6 @@ from utils.errors import UserError
 Picture = str | Path | Image.Image | NDArray[np.generic]
 SomePicture = TypeVar("SomePicture", bound=Picture)
 AnyInput = TypeVar("AnyInput", Input, Input | Unreadable)
-
 logger = logging.getLogger(__name__)
 
 
@@ -128,12 +127,11 @@ class Predictor:
         self.calibration = calibration
         self.colours = calibration.colours if calibration else None
         self.pixel_threshold = calibration.pixel_threshold if calibration else None
-        learnt = calibration.threshold if calibration else None
-        self.threshold = learnt if threshold is None else threshold
+        self.threshold, self.volume_threshold = threshold, None
         # One's own threshold is of slices: a volume is called by its worst one then.
-        self.volume_threshold = (
-            calibration.volume_threshold if calibration and threshold is None else None
-        )
+        if calibration and threshold is None:
+            self.threshold = calibration.threshold
+            self.volume_threshold = calibration.volume_threshold
 
     @classmethod
     def from_config(
@@ -289,7 +287,8 @@ class Predictor:
         predictions = []
         for position, each in enumerate(inputs):
             maps = scored.anomaly_maps[position]
-            own_size = resize_maps(maps[None, None, None], each.pixels.shape[:2])[0, 0, 0]
+            own_size = resize_maps(maps[None, None, None], each.pixels.shape[:2])
+            anomaly_map = own_size[0, 0, 0].float().cpu().numpy()
             case = Case(
                 name=names[position],
                 score=float(scored.scores[position]),
@@ -297,6 +296,5 @@ class Predictor:
                 reconstruction=reconstructions[position].permute(1, 2, 0).numpy(),
                 anomaly_map=maps.cpu().numpy(),
             )
-            anomaly_map = own_size.float().cpu().numpy()
             predictions.append(Prediction(case, anomaly_map, each.pixels, self.threshold))
         return predictions
