@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,13 +81,19 @@ class NiftiFile(VolumeFile):
 @lru_cache(maxsize=2)
 def _unpacked(path: Path, stamp: int) -> NDArray[Any]:
     """Stored values, in memory or, of a large file, in one on the disk that has no name."""
-    header, holder = optional_package("nibabel").load(path), optional_package("nibabel.fileholders")
-    with _whole_stream(path) as stream, TemporaryFile() as file:
-        size = math.prod(header.shape) * header.get_data_dtype().itemsize
-        if size > _KEPT_BYTES:
+    header = optional_package("nibabel").load(path)
+    with _whole_stream(path) as stream:
+        if math.prod(header.shape) * header.get_data_dtype().itemsize <= _KEPT_BYTES:
+            return _stored(type(header), stream)
+        with TemporaryFile() as file:
             shutil.copyfileobj(stream, file)
-        image = holder.FileHolder(fileobj=file if size > _KEPT_BYTES else stream)
-        return np.asanyarray(type(header).from_file_map({"image": image}).dataobj.get_unscaled())
+            return _stored(type(header), file)
+
+
+def _stored(kind: Any, file: IO[bytes] | gzip.GzipFile) -> NDArray[Any]:
+    """What an open file holds, unscaled; of one on the disk, mapped."""
+    holder = optional_package("nibabel.fileholders").FileHolder(fileobj=file)
+    return np.asanyarray(kind.from_file_map({"image": holder}).dataobj.get_unscaled())
 
 
 @contextmanager
