@@ -10,7 +10,7 @@ from datasets.folders.layouts import ClassFolder, files_below, list_images
 from datasets.folders.series import with_series
 from datasets.readers.formats import KINDS, kind_of, shown, stem_of
 from datasets.readers.image import Source, name_of
-from datasets.volumes.planes import read_planes
+from datasets.volumes.planes import read_header
 from datasets.volumes.series import Series
 
 
@@ -24,7 +24,7 @@ def paired_masks(
     """
     masks = defaultdict[str, list[Source]](list)
     volumes, single = by_stem(images), by_stem(_slice_files(images))
-    for mask in _mask_sources(folder.masks) if folder.masks else []:
+    for mask in _mask_sources(folder.masks, problems) if folder.masks else []:
         stem = stem_of(name_of(mask))
         # MVTec's masks are called 000_mask.png.
         known = stem in volumes or stem in single
@@ -57,9 +57,11 @@ def _fault(
     return ""
 
 
-def _mask_sources(folder: Path) -> list[Source]:
+def _mask_sources(folder: Path, problems: list[str]) -> list[Source]:
     """Mask files, and the DICOM series in folders below; files beside one another stay apart."""
-    series = with_series(files_below(folder), [], masks=True)
+    without_order: list[tuple[Path, str]] = []
+    series = with_series(files_below(folder), without_order, masks=True)
+    problems += (f"{shown(path)}: {problem}" for path, problem in without_order)
     return [
         *list_images(folder, KINDS, tell=False),
         *(each for each in series if isinstance(each, Series)),
@@ -76,8 +78,9 @@ def _placed(mask: Source, image: Source) -> Source:
     """A DICOM file as the series of its frames, where it is the mask of a volume."""
     volume = isinstance(image, Series) or kind_of(image) == "nifti"
     if volume and isinstance(mask, Path) and kind_of(mask) == "dicom":
-        (uid, patient), planes = read_planes(mask)
-        return Series(uid, patient, tuple(planes), name=mask) if planes else mask
+        header = read_header(mask)
+        if header.planes:
+            return Series(header.series, header.patient, header.planes, name=mask)
     return mask
 
 

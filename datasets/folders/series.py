@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -23,8 +23,8 @@ def with_series(
     Args:
         paths: Files of any kind.
         problems: Takes series that cannot be put in order, with a line each; their files stay.
-        masks: Whether they are masks; else DICOM SEG objects, which lie beside their series, are
-            told and left out.
+        masks: Whether they are masks; else what is no image, such as a DICOM SEG object beside its
+            series, is told and left out.
     """
     dicom = [path for path in paths if kind_of(path) == "dicom"]
     with tqdm(
@@ -34,12 +34,12 @@ def with_series(
     problems += grouped.problems
     placed = {series.uid for series in grouped.series}
     for uid, files in grouped.unplaced.items():
-        # One file alone may be an X-ray, several of one series are slices or views.
-        if uid and (len(files) > 1 or uid in placed):
-            count = "1 file of a" if len(files) == 1 else f"{len(files)} files of one"
+        first = next(iter(files))
+        # One picture alone may be an X-ray, several are slices or views.
+        if files[first] > 1 or len(files) > 1 or uid in placed:
             tell_once(
-                f"{shown(files[0].parent)}: no position: {count} series, such as "
-                f"{shown(files[0])}, say nothing of where they lie; read as pictures"
+                f"{shown(first.parent)}: no position: {_count(uid, files)}, such as "
+                f"{shown(first)}; read as pictures, since nothing says where they lie"
             )
     series_of: dict[Path, list[Series]] = {path: [] for path in grouped.copies}
     for series in grouped.series:
@@ -48,13 +48,22 @@ def with_series(
         for path in files_of(series):
             series_of.setdefault(path, []).append(series)
     if not masks:
-        for path in grouped.segmentations:
-            tell_once(f"{shown(path)}: is a segmentation, no image: left out")
+        for path, kind in grouped.no_images.items():
+            tell_once(f"{shown(path)}: is {kind}, no image: left out")
             series_of[path] = []
     found: dict[Source, None] = {}
     for path in paths:
         found |= dict.fromkeys(series_of.get(path, [path]))
     return list(found)
+
+
+def _count(uid: str, files: Mapping[Path, int]) -> str:
+    if not uid:
+        return f"{len(files)} files without a SeriesInstanceUID"
+    if len(files) > 1:
+        return f"{len(files)} files of one series"
+    (frames,) = files.values()
+    return "1 file of a series" if frames == 1 else f"{frames} frames of one file"
 
 
 def sources_of(folder: Path) -> list[Source]:

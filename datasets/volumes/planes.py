@@ -61,7 +61,6 @@ class Plane:
         position: (3,), the centre of the first pixel.
         window: All that the file says of how it is to be shown.
         kinds: Of what may tell slices of one place apart, each tag's value.
-        modality: Such as CT, MR, or SEG, a segmentation.
         empty: It holds nothing and is not read, as what a segmentation leaves out.
         joined: Others at its place, of a mask: other segments.
     """
@@ -75,7 +74,6 @@ class Plane:
     position: NDArray[np.float64]
     window: str
     kinds: dict[str, str]
-    modality: str
     empty: bool = False
     joined: tuple[Plane, ...] = ()
 
@@ -118,21 +116,39 @@ def laid_on(mask: Sequence[Plane], image: Sequence[Plane]) -> tuple[Plane, ...] 
     return tuple(planes) if count == len(mask) else None
 
 
-def read_planes(path: Path) -> tuple[tuple[str, str], list[Plane]]:
-    """SeriesInstanceUID and PatientID of a DICOM file, and its slices.
+@dataclass(frozen=True)
+class FileHeader:
+    """What the header of a DICOM file says of its pictures.
 
-    None where it has no geometry: it is a picture then.
+    Attributes:
+        series: SeriesInstanceUID, "" where there is none.
+        patient: PatientID, likewise.
+        modality: Such as CT, MR, or SEG, a segmentation.
+        num_frames: How many pictures there are.
+        planes: The same in space; none where that is not known.
     """
+
+    series: str = ""
+    patient: str = ""
+    modality: str = ""
+    num_frames: int = 1
+    planes: tuple[Plane, ...] = ()
+
+
+def read_header(path: Path) -> FileHeader:
+    """The header of a DICOM file, as far as it can be read."""
     pydicom = optional_package("pydicom")
-    series = patient = ""
-    planes: list[Plane] = []
+    found = FileHeader()
     # Headers of others raise anything, and lack anything; reading the picture says what is wrong.
     with suppress(Exception):
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        series, patient = (str(header.get(tag) or "") for tag in ("SeriesInstanceUID", "PatientID"))
+        names = ("SeriesInstanceUID", "PatientID", "Modality")
+        series, patient, modality = (str(header.get(name) or "") for name in names)
+        num_frames = int(header.get("NumberOfFrames") or 1)
+        found = FileHeader(series, patient, modality, num_frames)
         if series:
-            planes = list(_frames(path, header))
-    return (series, patient), planes
+            found = replace(found, planes=tuple(_frames(path, header)))
+    return found
 
 
 def _frames(path: Path, header: Any) -> Iterator[Plane]:
@@ -157,14 +173,13 @@ def _frames(path: Path, header: Any) -> Iterator[Plane]:
         yield Plane(
             path=path,
             frame=number if per_frame else None,
-            uid=str(header.SOPInstanceUID),
+            uid=str(header.get("SOPInstanceUID")),
             size=(int(header.Rows), int(header.Columns)),
             spacing=(rows, columns),
             directions=directions / lengths,
             position=position,
             window=" ".join(map(str, (*map(value, _WINDOW), *_tables(value("VOILUTSequence"))))),
             kinds={tag: str(value(tag)) for tag in KINDS},
-            modality=str(header.get("Modality")),
         )
 
 

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.readers.formats import absolute, shown, stem_of
-from datasets.volumes.planes import KINDS, OF_WHOLE_VOLUMES, SAME_POSITION, Plane, read_planes
+from datasets.volumes.planes import KINDS, OF_WHOLE_VOLUMES, SAME_POSITION, Plane, read_header
 
 # What rounding explains: of the distance of slices, of a pixel.
 _EVEN, _STRAIGHT = 0.02, 0.1
 # A grid with so many planes for each slice would be of positions that are wrong.
 _MOST_PLANES = 20
+# What lies beside the series that it was made of.
+_NO_IMAGES = {"SEG": "a segmentation", "RTDOSE": "a dose distribution"}
 # Its file is read as the volume of the others.
 _NOT_SCORED = (
     "frame {} at {:.2f} mm is part of no volume, while other frames of this file are; it is not "
@@ -95,16 +97,17 @@ class Grouped:
     Attributes:
         series: The volumes.
         problems: What keeps slices from being part of a volume: where, and a line.
-        unplaced: By SeriesInstanceUID, files that say nothing of where they lie: pictures.
+        unplaced: By SeriesInstanceUID, files that say nothing of where they lie, with the number
+            of their pictures.
         copies: Files of pictures that are read from another file.
-        segmentations: DICOM SEG objects, in volumes or not.
+        no_images: Files that hold something else, in volumes or not, and what.
     """
 
     series: list[Series]
     problems: list[tuple[Path, str]]
-    unplaced: dict[str, list[Path]]
+    unplaced: dict[str, dict[Path, int]]
     copies: set[Path]
-    segmentations: set[Path]
+    no_images: dict[Path, str]
 
 
 def group_series(paths: Iterable[Path]) -> Grouped:
@@ -112,17 +115,17 @@ def group_series(paths: Iterable[Path]) -> Grouped:
 
     Files that are slices of none are pictures, which their reading may say more about.
     """
-    found = Grouped([], [], defaultdict(list), set(), set())
+    found = Grouped([], [], defaultdict(dict), set(), {})
     alone: list[Plane] = []
     by_series: dict[tuple[str, str], list[list[Plane]]] = defaultdict(list)
     for path in paths:
-        series, planes = read_planes(path)
-        if not planes:
-            found.unplaced[series[0]].append(path)
-        elif planes[0].modality == "SEG":
-            found.segmentations.add(path)
-        for plane in planes:
-            stacks = by_series[series]
+        header = read_header(path)
+        if header.modality in _NO_IMAGES:
+            found.no_images[path] = _NO_IMAGES[header.modality]
+        elif not header.planes:
+            found.unplaced[header.series][path] = header.num_frames
+        for plane in header.planes:
+            stacks = by_series[header.series, header.patient]
             stack = next((each for each in stacks if each[0].lies_along(plane)), None)
             if stack is None:
                 stacks.append([plane])
@@ -246,11 +249,21 @@ def _irregularities(series: Series) -> Iterator[str]:
             f"uneven distances: {gaps[odd].min():.3g} to {gaps[odd].max():.3g} mm instead of "
             f"{distance:.3g}, from {first:.2f} mm on"
         )
-    shifts = series.shifts * series.planes[0].spacing  # (N, 2) in mm
     if np.abs(series.shifts).max() > _STRAIGHT:
-        lean = np.linalg.norm(shifts[-1] - shifts[0]) / (heights[-1] - heights[0])
-        angle = math.degrees(math.atan(lean))
-        yield f"gantry tilt: the stack leans by {angle:.1f} degrees, from {heights[0]:.2f} mm on"
+        yield _aside(series)
+
+
+def _aside(series: Series) -> str:
+    """How slices lie off the normal through the first one."""
+    heights = series.heights - series.heights[0]
+    leaning = np.outer(heights / heights[-1], series.shifts[-1])
+    distances = np.linalg.norm(series.shifts * series.planes[0].spacing, axis=1)  # mm
+    if np.abs(series.shifts - leaning).max() > _STRAIGHT:
+        moved = np.flatnonzero(np.abs(series.shifts).max(axis=1) > _STRAIGHT)[0]
+        start = series.heights[moved]
+        return f"shifted slices: up to {distances.max():.3g} mm aside, from {start:.2f} mm on"
+    angle, start = math.degrees(math.atan(distances[-1] / heights[-1])), series.heights[0]
+    return f"gantry tilt: the stack leans by {angle:.1f} degrees, from {start:.2f} mm on"
 
 
 def _named(series: Sequence[Series]) -> Iterator[Series]:

@@ -65,6 +65,14 @@ def test_segments_mark_the_slices_that_they_lie_on(tmp_path, places):
         assert found == marks[sample.frame].any(axis=2).sum()
 
 
+def test_a_mask_in_no_order_is_told(tmp_path):
+    write_series(tmp_path / "Ungood/img/p1", STACK)
+    for part in ("a", "b"):
+        write_series(tmp_path / "Ungood/label/p1" / part, STACK, uid="1.2.3")
+    problem, *_ = inspect_split(tmp_path, key=KEY).problems
+    assert problem.startswith(f"{tmp_path}/Ungood/label/p1/a: doubled position: 2 slices lie at ")
+
+
 def write_pages(path: Path) -> None:
     first, *others = (Image.fromarray(np.eye(8, 6, dtype=np.uint8) * 255) for _ in STACK)
     first.save(path, save_all=True, append_images=others)

@@ -61,6 +61,13 @@ def test_a_segmentation_beside_its_series_is_no_image(tmp_path, caplog):
     assert caplog.messages == [f"{tmp_path}/scan/seg.dcm: is a segmentation, no image: left out"]
 
 
+def test_a_dose_beside_its_series_is_no_image(tmp_path, caplog):
+    write_series(tmp_path, STACK)
+    write_dicom(tmp_path / "dose.dcm", STACK, SeriesInstanceUID=generate_uid(), Modality="RTDOSE")
+    assert len(find_inputs([tmp_path])) == 4
+    assert caplog.messages == [f"{tmp_path}/dose.dcm: is a dose distribution, no image: left out"]
+
+
 def test_a_nifti_of_one_plane_is_a_picture(tmp_path):
     write_nifti(tmp_path / "a.nii", np.ones((3, 4, 1), np.uint8))
     (sample,) = find_inputs([tmp_path])
@@ -99,6 +106,25 @@ def test_slices_without_a_position_are_told_and_are_pictures(tmp_path, caplog):
     (line,) = caplog.messages
     assert line.startswith(f"{tmp_path}/scan: no position: 3 files of one series, such as ")
     assert sum(sample.series is None for sample in samples) == 4
+
+
+def test_frames_without_a_position_are_told_and_are_pictures(tmp_path, caplog):
+    path = write_dicom(tmp_path / "a.dcm", STACK, SeriesInstanceUID=generate_uid(), Modality="NM")
+    assert {sample.series for sample in find_inputs([path])} == {None}
+    (line,) = caplog.messages
+    assert line.startswith(f"{tmp_path}: no position: 4 frames of one file, such as {path}")
+
+
+def test_slices_without_a_series_are_told_and_are_pictures(tmp_path, caplog):
+    write_series(tmp_path, STACK, SeriesInstanceUID="")
+    assert {sample.series for sample in find_inputs([tmp_path])} == {None}
+    (line,) = caplog.messages
+    assert "no position: 4 files without a SeriesInstanceUID, such as " in line
+
+
+def test_slices_need_no_name_of_their_own(tmp_path):
+    write_series(tmp_path, STACK, SOPInstanceUID="")
+    assert None not in {sample.series for sample in find_inputs([tmp_path])}
 
 
 @pytest.mark.parametrize(

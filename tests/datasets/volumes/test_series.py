@@ -126,6 +126,14 @@ def test_a_tilted_gantry_is_told(tmp_path):
     assert finding == "gantry tilt: the stack leans by 15.0 degrees, from 0.00 mm on"
 
 
+def test_slices_of_a_moved_table_are_no_gantry_tilt(tmp_path):
+    uid = generate_uid()
+    for height, aside in enumerate([0, 0, 0, 5, 5]):
+        write_slice(tmp_path / f"{height}.dcm", STACK[0], (aside, 0, height), series=uid)
+    (finding,) = only(tmp_path).findings
+    assert finding == "shifted slices: up to 5 mm aside, from 3.00 mm on"
+
+
 def test_copies_of_a_file_count_once(tmp_path):
     paths = write_series(tmp_path / "a", STACK)
     (tmp_path / "b").mkdir()
