@@ -82,6 +82,8 @@ def predict(
     predictor = Predictor.from_config(config, threshold=threshold)
     # Now that there will be new ones.
     files.remove()
+    # An output that cannot be written is told before the work.
+    files.write_errors()
     if predictor.colours is None:
         logger.warning("without validation images there are no overlays and no report")
     highest: list[Case] = []

@@ -148,6 +148,14 @@ class PredictionFiles:
         self._volumes.add(path)
         return path
 
+    def write_errors(self) -> None:
+        """Write errors.csv.
+
+        Raises:
+            UserError: It cannot be written.
+        """
+        write_csv(self.folder / "errors.csv", ["path", "error"], self.errors)
+
     def write_tables(self, colours: ColourScale | None) -> None:
         """Write scores.csv, errors.csv and, with a colour scale, legend.png.
 
@@ -155,7 +163,7 @@ class PredictionFiles:
             UserError: A file cannot be written.
         """
         write_csv(self.folder / "scores.csv", _HEADER, self._rows)
-        write_csv(self.folder / "errors.csv", ["path", "error"], self.errors)
+        self.write_errors()
         if colours is not None:
             legend = self.folder / "legend.png"
             plot_legend((colours.low, colours.high), colours.source, legend)

@@ -16,6 +16,7 @@ from datasets.folders.inputs import expand_names
 from engine import prediction_results
 from engine.evaluate.calibration import load_calibration
 from engine.predict import Output, predict
+from engine.predictor import Predictor
 from engine.test import test as run_test
 from engine.train.start import create_trainer, train
 from utils.errors import UserError
@@ -292,6 +293,18 @@ def test_scores_are_kept_where_maps_cannot_be_written(trained, folder, tmp_path,
     assert [(row["path"], row["map"]) for row in rows] == [(str(first), ""), (str(second), "")]
     assert all(float(row["score"]) > 0 for row in rows)
     assert all("No space left" in row["error"] for row in errors)
+
+
+def test_an_output_that_cannot_be_written_is_told_before_the_first_score(
+    trained, folder, tmp_path, monkeypatch
+):
+    def refuse(path, *_):
+        raise UserError(f"{path}: cannot be written (Permission denied)")
+
+    monkeypatch.setattr(prediction_results, "write_csv", refuse)
+    monkeypatch.delattr(Predictor, "score_readable")
+    with pytest.raises(UserError, match=r"errors\.csv: cannot be written"):
+        predict(trained(), [folder], Output(tmp_path / "out"))
 
 
 def test_names_as_users_give_them(folder, monkeypatch):
