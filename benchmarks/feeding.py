@@ -4,7 +4,7 @@
 
 Run from the repository's root. Phantoms with noise are written into a temporary folder, so that the
 system keeps the files in memory. Images are read in a shuffled order, as in training. Decoders that
-are not installed are left out: ``pip install pyvips-binary pyvips PyTurboJPEG`` adds two.
+are not installed are left out: ``pip install pyvips-binary pyvips simplejpeg`` adds two.
 """
 
 from __future__ import annotations
@@ -93,9 +93,8 @@ def decoders(suffix: str) -> dict[str, Callable[[Path], Any]]:
     }
     if vips := _installed("pyvips"):
         found["libvips"] = lambda path: vips.Image.new_from_file(str(path)).numpy()
-    if (turbo := _installed("turbojpeg")) and suffix == ".jpg":
-        decoder = turbo.TurboJPEG()
-        found["turbojpeg"] = lambda path: decoder.decode(path.read_bytes(), turbo.TJPF_GRAY)
+    if (turbo := _installed("simplejpeg")) and suffix == ".jpg":
+        found["turbojpeg"] = lambda path: turbo.decode_jpeg(path.read_bytes(), colorspace="GRAY")
     return found
 
 
