@@ -8,8 +8,6 @@ python check_dataset.py --data data/mine --write-config configs/mine.ini
 Exit code: 0 clean, 1 something must be fixed, 2 a wrong call or config.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

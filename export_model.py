@@ -5,8 +5,6 @@ python export_model.py --config configs/brain.ini --output brain.onnx
 python export_model.py --config configs/brain.ini --output brain.onnx --precision fp16
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from utils.config.ini import config_parser

@@ -3,8 +3,6 @@
 python preprocess_liver_dataset.py --input data/Liver --output data/Liver_processed
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

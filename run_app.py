@@ -5,8 +5,6 @@ python run_app.py --config configs/brain.ini
 python run_app.py --config configs/brain.ini --port 8080
 """
 
-from __future__ import annotations
-
 import os
 from tempfile import TemporaryDirectory
 

@@ -8,8 +8,6 @@ The same command again skips what is done, goes on with what was cut short, and 
 failed. Exit code 1 if a run failed; the others are made all the same.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

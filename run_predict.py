@@ -6,8 +6,6 @@ python run_predict.py --config configs/brain.ini --input folder x.dcm --output o
 find scans -name "*.dcm" | python run_predict.py --config configs/brain.ini --input -
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

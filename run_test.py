@@ -5,8 +5,6 @@ python run_test.py --config configs/brain.ini
 python run_test.py --config configs/brain.ini --set CHECKPOINT_PATH=last_ckpt.pth
 """
 
-from __future__ import annotations
-
 from utils.config.ini import config_parser
 from utils.errors import run_script
 

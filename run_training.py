@@ -6,8 +6,6 @@ python run_training.py --config configs/brain.ini --resume
 python run_training.py --config configs/brain.ini --set N_EPOCHS=10 --set DEVICE=cuda:1
 """
 
-from __future__ import annotations
-
 from utils.config.ini import config_parser
 from utils.errors import run_script
 

@@ -1,7 +1,5 @@
 """What happens on the page: a file arrives, a slice is chosen, the page is closed."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence

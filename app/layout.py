@@ -1,7 +1,5 @@
 """The page: what stands where, and which callback answers what."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Arrays as text that a browser draws: pictures as PNG, maps as 16-bit numbers."""
 
-from __future__ import annotations
-
 import base64
 
 import cv2

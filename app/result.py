@@ -1,7 +1,5 @@
 """What an upload gave, and what the page shows of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Serves the page: on this machine alone unless told otherwise, without a word to any other."""
 
-from __future__ import annotations
-
 import ipaddress
 import logging
 import os

@@ -1,7 +1,5 @@
 """Uploaded files: archives unpacked, everything removed after use, errors without our folders."""
 
-from __future__ import annotations
-
 import os
 import zlib
 from collections.abc import Iterator, Sequence

@@ -9,8 +9,6 @@ reconstructions, features, attention maps and distance maps of all tested images
 end.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, cast
 

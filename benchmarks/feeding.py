@@ -7,8 +7,6 @@ system keeps the files in memory. Images are read in a shuffled order, as in tra
 are not installed are left out: ``pip install pyvips-binary pyvips simplejpeg`` adds two.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import json

@@ -8,8 +8,6 @@ images are noise or phantoms. Every part runs in processes of its own; a part th
 for is named. Prints tables, and writes ``benchmarks/gpu-NAME.json``.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

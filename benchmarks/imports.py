@@ -6,8 +6,6 @@ Run from the repository's root. Each import has a process of its own; both take 
 machine that slows down slows both. A first round, which fills the system's file cache, is left out.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

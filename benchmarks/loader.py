@@ -6,8 +6,6 @@ Run from the repository's root. PNGs of phantoms are written into a temporary fo
 keeps them in memory, so that decoding is measured and not the drive.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 import time

@@ -8,8 +8,6 @@ process held before, read from /proc. Making the maps is not counted. ``--sklear
 scikit-learn's roc_auc_score beside it, which at 186 million pixels takes minutes and 9 GB.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Callable, Iterator

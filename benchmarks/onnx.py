@@ -7,8 +7,6 @@ the same number of threads, and are measured alternately, so that a machine that
 both. Seconds of the processor tell more than those of the clock where other work runs as well.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

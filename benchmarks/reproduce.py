@@ -3,8 +3,6 @@
 python -m benchmarks.reproduce --set DEVICE=cuda:1 --set PERCEPTUAL_WEIGHTS=mae.safetensors
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

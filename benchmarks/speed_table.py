@@ -5,8 +5,6 @@
 Run from the repository's root; the table is written anew in its place.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from statistics import median

@@ -7,8 +7,6 @@ of demo.ini). Each start has a process of its own; a first one, which fills the 
 is left out.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

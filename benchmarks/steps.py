@@ -1,7 +1,5 @@
 """One training step or test step, measured part by part: seconds, memory, operations."""
 
-from __future__ import annotations
-
 import gc
 import resource
 import sys

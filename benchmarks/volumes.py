@@ -7,8 +7,6 @@ written into a temporary folder, as ``.nii.gz`` and as a DICOM series. Memory is
 resident memory of the whole process; Python and its libraries alone are the row ``nothing``.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

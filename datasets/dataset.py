@@ -58,18 +58,12 @@ def _others_told() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class AnomalyDataset(Dataset[Item]):
-    """The samples of a split as tensors.
-
-    Attributes:
-        split: The samples.
-        size: Pixels along each side.
-        window: How intensities of more than 8 bits become 8.
-        images: The images, where they are kept; None to read the files.
-    """
+    """The samples of a split as tensors."""
 
     split: Split
-    size: int
-    window: IntensityWindow
+    size: int  # pixels along each side
+    window: IntensityWindow  # how intensities of more than 8 bits become 8
+    # The images, where they are kept; None to read the files.
     images: Any = field(default=None, repr=False, compare=False)
 
     @classmethod

@@ -1,7 +1,5 @@
 """MIN_FOREGROUND: slices of volumes that show too little to be judged, such as air above a head."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import replace
 from functools import partial
@@ -37,10 +35,6 @@ def shows_enough(sample: Sample, pixels: NDArray[np.uint8], least: float) -> boo
 
 def without_background(split: Split, config: SectionConfig) -> Split:
     """A split of the images that count; every slice of its volumes is read for that.
-
-    Args:
-        split: The images.
-        config: Says how much a slice must show.
 
     Raises:
         UserError: None is left.

@@ -5,8 +5,6 @@ The liver fills a small part of a slice. What is not zero is cut out and put int
 geometry of their image, so that a marked lesion stays where it shows.
 """
 
-from __future__ import annotations
-
 import io
 import warnings
 from collections.abc import Iterator

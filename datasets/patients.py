@@ -3,8 +3,6 @@
 A PatientID is kept as a digest alone, and neither it nor the digest is ever written.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Sequence

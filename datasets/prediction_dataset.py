@@ -1,7 +1,5 @@
 """Images without labels, one by one; a file that cannot be read does not stop the others."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,30 +21,19 @@ from utils.intensity import IntensityWindow
 
 @dataclass(frozen=True)
 class Input:
-    """One image to predict.
-
-    Attributes:
-        sample: Where it comes from.
-        pixels: (H, W) or (H, W, 3) uint8 at its own size.
-        image: (3, size, size) uint8, as the model sees it.
-    """
+    """One image to predict."""
 
     sample: Sample
-    pixels: NDArray[np.uint8]
-    image: Tensor
+    pixels: NDArray[np.uint8]  # (H, W) or (H, W, 3) uint8 at its own size
+    image: Tensor  # (3, size, size) uint8, as the model sees it
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image that cannot be read.
-
-    Attributes:
-        sample: Where it is.
-        error: Why, in one line.
-    """
+    """An image that cannot be read."""
 
     sample: Sample
-    error: str
+    error: str  # why, in one line
 
 
 def read_input(sample: Sample, size: int, window: IntensityWindow) -> Input:
@@ -102,17 +89,11 @@ def input_of(image: object, name: str, size: int, window: IntensityWindow) -> In
 
 @dataclass(frozen=True)
 class PredictionDataset(Dataset[Input | Unreadable]):
-    """Samples as inputs.
+    """Samples as inputs."""
 
-    Attributes:
-        samples: What to read.
-        size: Pixels along each side that the model sees.
-        window: How intensities of more than 8 bits become 8.
-    """
-
-    samples: Sequence[Sample]
-    size: int
-    window: IntensityWindow
+    samples: Sequence[Sample]  # what to read
+    size: int  # pixels along each side that the model sees
+    window: IntensityWindow  # how intensities of more than 8 bits become 8
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -1,7 +1,5 @@
 """Arrays to the tensors that the model sees; sizes and orders as in the published code."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Models and criteria from a checked config: what they take is numbers, names and weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

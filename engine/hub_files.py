@@ -1,7 +1,5 @@
 """Files of the hub that a config names: the commits of ``hf://`` addresses, the checkpoint."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,6 @@ def pinned(config: Config, section: str) -> Config:
         config: Read from an INI file.
         section: TRAINING or TESTING, the one that is to run; in the other one, only addresses that
             both have are changed.
-
-    Raises:
-        UserError: A file is neither on the hub nor in the cache.
     """
     used = config.need_training() if section == "TRAINING" else config.need_testing()
     pins = {
@@ -59,11 +54,7 @@ def _as_tuple(value: object) -> tuple[object, ...]:
 
 
 def checkpoint_files(config: TestingConfig) -> list[Path]:
-    """The files of CHECKPOINT_PATH, downloaded where need be; they may be missing.
-
-    Raises:
-        UserError: One cannot be downloaded.
-    """
+    """The files of CHECKPOINT_PATH, downloaded where need be; they may be missing."""
     return [
         fetch(source, key="CHECKPOINT_PATH", cache_dir=config.cache_dir[0])
         if isinstance(source, HubFile)

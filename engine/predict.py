@@ -1,7 +1,5 @@
 """The work of run_predict.py: files without labels to tables, maps, overlays and a report."""
 
-from __future__ import annotations
-
 import logging
 from bisect import insort
 from collections.abc import Sequence
@@ -33,20 +31,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Output:
-    """What a prediction writes, and where.
+    """What a prediction writes, and where."""
 
-    Attributes:
-        folder: None for ``predictions`` under RESULTS_PATH.
-        overwrite: Replace the results of another prediction.
-        maps: Write maps.
-        overlays: Write overlays, where there is a colour scale.
-        dicom_seg: Write DICOM SEG objects of DICOM series, where there is a pixel threshold.
-    """
-
-    folder: Path | None = None
-    overwrite: bool = False
-    maps: bool = True
-    overlays: bool = True
+    folder: Path | None = None  # None for ``predictions`` under RESULTS_PATH
+    overwrite: bool = False  # replace the results of another prediction
+    maps: bool = True  # write maps
+    overlays: bool = True  # write overlays, where there is a colour scale
+    # Write DICOM SEG objects of DICOM series, where there is a pixel threshold.
     dicom_seg: bool = False
 
 
@@ -68,9 +59,6 @@ def predict(
 
     Returns:
         How many files could not be read, or their maps not written.
-
-    Raises:
-        UserError: Something the user can fix.
     """
     settings = config.need_testing()
     if output.dicom_seg:
@@ -124,9 +112,7 @@ def _score(
                 if prediction is None:
                     files.write_background(each.sample, predictor.threshold)
                     continue
-                files.write_image(
-                    each.sample, prediction, predictor.colours, predictor.pixel_threshold
-                )
+                files.write_image(each.sample, prediction, predictor)
                 insort(highest, prediction.case, key=lambda case: -case.score)
                 del highest[settings.report_images :]
             bar.update(len(inputs))

@@ -1,7 +1,5 @@
 """The files of a prediction: tables, raw maps, overlays, and the overlays' legend."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +10,7 @@ import numpy as np
 from datasets.folders.samples import Sample
 from datasets.readers.formats import absolute, stem_of
 from engine.evaluate.calibration import ColourScale
-from engine.predictor import Prediction
+from engine.predictor import Prediction, Predictor
 from engine.report.pictures import overlay
 from utils.errors import UserError
 from utils.files import write_atomically, write_csv
@@ -60,11 +58,7 @@ class PredictionFiles:
         return any(True for _ in self._written())
 
     def remove(self) -> None:
-        """Remove the results of another prediction, and nothing else.
-
-        Raises:
-            UserError: A file cannot be removed.
-        """
+        """Remove the results of another prediction, and nothing else."""
         for path in list(self._written()):
             remove(path)
 
@@ -78,13 +72,7 @@ class PredictionFiles:
             return
         self.errors.append((sample.name, error))
 
-    def write_image(
-        self,
-        sample: Sample,
-        prediction: Prediction,
-        colours: ColourScale | None,
-        pixel_threshold: float | None,
-    ) -> None:
+    def write_image(self, sample: Sample, prediction: Prediction, predictor: Predictor) -> None:
         """Write one image's raw map (.npy, float32) and, with a colour scale, its overlay (.png).
 
         A slice of a volume has neither: its map is part of the volume's. What cannot be written is
@@ -95,8 +83,8 @@ class PredictionFiles:
         try:
             if self._maps and alone:
                 map_path = self._write_map(sample, prediction)
-            if self._overlays and alone and colours is not None:
-                overlay_path = self._write_overlay(sample, prediction, colours, pixel_threshold)
+            if self._overlays and alone and predictor.colours is not None:
+                overlay_path = self._write_overlay(sample, prediction, predictor)
         except UserError as error:
             self.note_error(sample, str(error))
         score, predicted = prediction.score, prediction.predicted
@@ -114,17 +102,13 @@ class PredictionFiles:
         write_atomically(path, lambda file: np.save(file, prediction.anomaly_map))
         return str(path.relative_to(self.folder))
 
-    def _write_overlay(
-        self,
-        sample: Sample,
-        prediction: Prediction,
-        colours: ColourScale,
-        pixel_threshold: float | None,
-    ) -> str:
+    def _write_overlay(self, sample: Sample, prediction: Prediction, predictor: Predictor) -> str:
+        assert predictor.colours is not None
         path = self._path("overlays", sample, ".png")
         pixels = prediction.pixels
         rgb = np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels
-        picture = overlay(rgb, prediction.anomaly_map, colours, pixel_threshold)
+        threshold = predictor.pixel_threshold
+        picture = overlay(rgb, prediction.anomaly_map, predictor.colours, threshold)
         encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
         write_atomically(path, lambda file: file.write(encoded))
         return str(path.relative_to(self.folder))
@@ -149,19 +133,11 @@ class PredictionFiles:
         return path
 
     def write_errors(self) -> None:
-        """Write errors.csv.
-
-        Raises:
-            UserError: It cannot be written.
-        """
+        """Write errors.csv."""
         write_csv(self.folder / "errors.csv", ["path", "error"], self.errors)
 
     def write_tables(self, colours: ColourScale | None) -> None:
-        """Write scores.csv, errors.csv and, with a colour scale, legend.png.
-
-        Raises:
-            UserError: A file cannot be written.
-        """
+        """Write scores.csv, errors.csv and, with a colour scale, legend.png."""
         write_csv(self.folder / "scores.csv", _HEADER, self._rows)
         self.write_errors()
         if colours is not None:

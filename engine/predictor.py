@@ -28,9 +28,8 @@ from datasets.transforms import to_bytes
 from engine.evaluate.calibration import Calibration
 from engine.evaluate.cases import Case
 from engine.evaluate.ensemble import calibrated_scorer
-from engine.evaluate.reductions import volume_score
 from engine.evaluate.scorer import Scorer
-from engine.evaluate.volumes import is_anomalous
+from engine.evaluate.volumes import volume_cells
 from engine.prediction.volume_map import VolumeMap
 from models.criteria import resize_maps
 from utils.config.load import Config, as_text, load_config
@@ -165,8 +164,7 @@ class Predictor:
     @overload
     def __call__(self, images: Iterator[SomePicture]) -> Iterator[Prediction]: ...
     def __call__(
-        self,
-        images: Picture | list[SomePicture] | tuple[SomePicture, ...] | Iterator[SomePicture],
+        self, images: Picture | list[SomePicture] | tuple[SomePicture, ...] | Iterator[SomePicture]
     ) -> Prediction | list[Prediction] | Iterator[Prediction]:
         """Score one image, a list in batches of BATCH_SIZE_TEST, or an iterator as it comes.
 
@@ -239,21 +237,21 @@ class Predictor:
 
     def join(self, slices: Iterable[tuple[Input, Prediction | None]]) -> VolumePrediction:
         """What is said of a volume by all its slices, of which there is at least one."""
-        settings, pairs = self.settings, iter(slices)
+        pairs = iter(slices)
         first = next(pairs)
         volume = VolumeMap(first[0].sample)
         for each, prediction in chain([first], pairs):
             if prediction is not None:
                 volume.add(each.sample, prediction.score, prediction.anomaly_map)
-        score = volume_score(volume.scores.values(), settings.volume_reduction)
+        score, called, *_ = volume_cells(
+            list(volume.scores.values()),
+            self.settings.volume_reduction,
+            volume_threshold=self.volume_threshold,
+            threshold=self.threshold,
+        )
         return VolumePrediction(
             score=score,
-            predicted=is_anomalous(
-                score,
-                list(volume.scores.values()),
-                volume_threshold=self.volume_threshold,
-                threshold=self.threshold,
-            ),
+            predicted=None if called is None else bool(called),
             slices=volume.scores,
             anomaly_map=volume.on_grid(),
             affine=volume.grid.affine,

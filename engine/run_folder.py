@@ -1,7 +1,5 @@
 """Where results may go: away from images, into a folder that no other process writes to."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -4,8 +4,6 @@ Several keys change what a model computes without changing a tensor's shape, suc
 USE_HIDDEN_STATE, the decoder's heads or INTENSITY_WINDOW: loading alone would not notice.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,12 +22,6 @@ def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, sectio
     """Compare a section with the config.ini of the run that wrote a checkpoint, if it is there.
 
     Encoders' weights whose files cannot be compared are a warning.
-
-    Args:
-        config: The section that uses the checkpoint.
-        checkpoint: The checkpoint, in the ``checkpoints`` folder of its run.
-        file: The INI file, for messages.
-        section: The section's name, for messages.
 
     Raises:
         ConfigError: With every key that decides what the model computes and differs, or with

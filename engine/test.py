@@ -1,7 +1,5 @@
 """Testing: every image of a test set scored, measured, and shown."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,14 +36,7 @@ PIXEL_REPLICATES = 200
 
 
 def test(config: Config) -> TestRun:
-    """Score a test set and write scores.csv, the pictures, the report and metrics.json.
-
-    Args:
-        config: A config with a section [TESTING].
-
-    Raises:
-        UserError: Something the user can fix.
-    """
+    """Score a test set and write scores.csv, the pictures, the report and metrics.json."""
     settings = config.need_testing()
     files = TestFiles(settings.results_path)
     check_results_folder(config, files.folder)

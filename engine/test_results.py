@@ -1,7 +1,5 @@
 """The files of a test: scores.csv, metrics.json, pictures, report.html."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -33,17 +31,7 @@ _VOLUME_COLUMNS = (
 def write_test_results(
     run: TestRun, scorer: Scorer, dataset: AnomalyDataset, files: TestFiles
 ) -> None:
-    """Write all files of a test; metrics.json last, so that its presence means: finished.
-
-    Args:
-        run: The finished test.
-        scorer: Scores the shown images once more, for their pictures.
-        dataset: The test images.
-        files: Where they go.
-
-    Raises:
-        UserError: A file cannot be written, or an image not read any more.
-    """
+    """Write all files of a test; metrics.json last, so that its presence means: finished."""
     settings = run.config.need_testing()
     # Metrics of an earlier test must not stand beside the new scores if this is cut short.
     for old in (files.metrics, files.report, files.volumes, files.scores):
@@ -93,10 +81,7 @@ def _volume_rows(run: TestRun) -> Iterator[tuple[object, ...]]:
     for volume in volumes_of(run.split):
         slices = volume.slice_scores(run.scores)
         cells = volume_cells(
-            slices,
-            reduction,
-            volume_threshold=run.metrics["volume_threshold"],
-            threshold=threshold,
+            slices, reduction, volume_threshold=run.metrics["volume_threshold"], threshold=threshold
         )
         worst = max(volume.indices, key=run.scores.__getitem__, default=None)
         frame = None if worst is None else run.split.samples[worst].frame

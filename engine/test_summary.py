@@ -1,7 +1,5 @@
 """A test in a table for the terminal: metrics of images and pixels, threshold, counts, files."""
 
-from __future__ import annotations
-
 from engine.metrics.run_metrics import Metrics
 from utils.run_files import TestFiles
 
@@ -19,10 +17,7 @@ _OF_VOLUMES = {
     "volume_dice": "mean Dice of anomalous volumes",
     "patient_auroc": "AUROC of patients",
 }
-_OF_BASELINE = {
-    "baseline": "AUROC of the baseline",
-    "difference": "AUROC, model less baseline",
-}
+_OF_BASELINE = {"baseline": "AUROC of the baseline", "difference": "AUROC, model less baseline"}
 _COLUMNS = "{:32}{:>8}  {:18}{:>8}  {}"
 
 

@@ -1,7 +1,5 @@
 """Frozen timm ViTs: weights resampled to a size, and outputs of single blocks."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """COMPILE = 1: torch.compile for encoder, decoder and perceptual trunk, with static shapes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import wraps
 from typing import Any

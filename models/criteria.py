@@ -1,7 +1,5 @@
 """Criteria: (x, x̂) to distance maps of shape (R, B, 1, h, w), R the number of hidden states."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import prod
 from typing import cast

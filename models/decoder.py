@@ -1,7 +1,5 @@
 """The pixel decoder: a small ViT that paints the image back (layout of MAE, arXiv 2111.06377)."""
 
-from __future__ import annotations
-
 import torch
 from einops import rearrange, repeat
 from timm.models.vision_transformer import Block

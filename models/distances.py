@@ -1,7 +1,5 @@
 """Distances between two images or feature tensors, for each place or for the whole."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -24,30 +22,21 @@ def _absolute(features: Tensor, other: Tensor) -> Tensor:
     return (features - other).abs().mean(dim=1)
 
 
-def _absolute_total(features: Tensor, other: Tensor) -> Tensor:
-    return _spread((features - other).abs().flatten(1).mean(dim=1), features)
+def _total(distance: Distance) -> Distance:
+    """The distance of all features as one vector: one number per image."""
+    return lambda one, other: _spread(distance(one.flatten(1), other.flatten(1)), one)
 
 
 def _content_and_style(features: Tensor, other: Tensor) -> Tensor:
     """Gatys et al., arXiv 1508.06576, with the mean in place of the sum."""
     style = (_gram(features) - _gram(other)).square().mean(dim=(1, 2))
-    return _squared_total(features, other) + _spread(style, features)
+    return _total(_squared)(features, other) + _spread(style, features)
 
 
 def _gram(features: Tensor) -> Tensor:
     """(B, C, h, w) → (B, C, C), averaged over positions."""
     flat = features.flatten(2)
     return flat @ flat.mT / flat.shape[-1]
-
-
-def _squared_total(features: Tensor, other: Tensor) -> Tensor:
-    per_image = (features - other).square().flatten(1).mean(dim=1)
-    return _spread(per_image, features)
-
-
-def _cosine_total(features: Tensor, other: Tensor) -> Tensor:
-    per_image = 1 - F.cosine_similarity(features.flatten(1), other.flatten(1), dim=1)
-    return _spread(per_image, features)
 
 
 def _ssim(images: Tensor, others: Tensor) -> Tensor:
@@ -69,9 +58,9 @@ DISTANCES: dict[str, Distance] = {
     "cosine": _cosine,
     "L2": _squared,
     "L1": _absolute,
-    "L1tot": _absolute_total,
-    "L2tot": _squared_total,
-    "cosinetot": _cosine_total,
+    "L1tot": _total(_absolute),
+    "L2tot": _total(_squared),
+    "cosinetot": _total(_cosine),
     "content+style": _content_and_style,
     "SSIM": _ssim,
     "MS_SSIM": _ms_ssim,

@@ -1,7 +1,5 @@
 """Distance of each patch of an image to the nearest of patches that are kept."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import isqrt
 

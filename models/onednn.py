@@ -6,8 +6,6 @@ fast. The numbers are the same up to the order of summation (1e-6 relative); spe
 benchmarks/README.md. In bf16 short attention takes them, where it is trained through.
 """
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import torch

@@ -1,7 +1,5 @@
 """The Q-Former bottleneck: learned queries gather the encoder's tokens (paper section 3)."""
 
-from __future__ import annotations
-
 import torch
 from einops import rearrange
 from torch import Tensor, nn

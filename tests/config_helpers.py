@@ -1,7 +1,5 @@
 """Configs that the tests of the configuration share, and ways to spoil them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from configparser import ConfigParser
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Fixtures that several test files share: the golden values and a tiny run on phantoms."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Data sets of small pictures, as the tests of folders and of the check draw them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Small image sets for the tests of CACHE_IMAGES."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Processes that kill themselves at a chosen moment while they write a file."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """DICOM and NIfTI files that the tests write for themselves."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """DICOM series and NIfTI volumes made for tests, of one and the same patient space."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A Hugging Face hub on the loopback address, as far as downloads of single files ask for one."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The rooms of the house: which imports which, and what a script may cost before it starts."""
 
-from __future__ import annotations
-
 import ast
 import subprocess
 import sys

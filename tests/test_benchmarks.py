@@ -1,7 +1,5 @@
 """Benchmarks: the published way gives our numbers, and measuring works on tiny settings."""
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path

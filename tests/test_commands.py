@@ -1,7 +1,5 @@
 """Every command of the README and of docs/, run as it stands, with small stand-ins for data."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -1,7 +1,5 @@
 """README and docs/ hold: config keys, defaults, files, links and commands exist."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import runpy

@@ -1,7 +1,5 @@
 """pyproject.toml, constraints.txt and environment.yml describe one environment."""
 
-from __future__ import annotations
-
 import ast
 import re
 import sys

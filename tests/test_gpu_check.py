@@ -1,7 +1,5 @@
 """The check of a GPU, tried out without one."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """The benchmarks of imports and of a start measure all parts, and write what they measured."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

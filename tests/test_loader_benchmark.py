@@ -1,7 +1,5 @@
 """The benchmarks of the loader and of file formats work on tiny settings."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

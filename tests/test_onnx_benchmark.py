@@ -1,7 +1,5 @@
 """The benchmark of onnxruntime beside PyTorch works on tiny settings."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

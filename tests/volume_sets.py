@@ -1,7 +1,5 @@
 """A small data set of volumes, in which a bright block is the anomaly."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

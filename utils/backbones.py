@@ -1,7 +1,5 @@
 """timm's plain ViTs: what they look like, and how one is built at a size."""
 
-from __future__ import annotations
-
 import difflib
 import functools
 from collections.abc import Mapping, Sequence
@@ -22,21 +20,13 @@ class UnknownBackboneError(ValueError):
 
 @dataclass(frozen=True)
 class BackboneGeometry:
-    """What a timm ViT looks like, read without allocating its weights.
+    """What a timm ViT looks like, read without allocating its weights."""
 
-    Attributes:
-        dim: Width of its tokens.
-        depth: Number of blocks.
-        num_prefix_tokens: Class and register tokens in front of the patch tokens.
-        patch_size: Pixels along a side of a patch.
-        block_shapes: Shapes of all tensors in its blocks; in some families they depend on the
-            number of patches.
-    """
-
-    dim: int
-    depth: int
-    num_prefix_tokens: int
-    patch_size: int
+    dim: int  # width of its tokens
+    depth: int  # number of blocks
+    num_prefix_tokens: int  # class and register tokens in front of the patch tokens
+    patch_size: int  # pixels along a side of a patch
+    # Shapes of all tensors in its blocks; in some families they depend on the number of patches.
     block_shapes: tuple[tuple[int, ...], ...]
 
     @property

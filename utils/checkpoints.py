@@ -1,7 +1,5 @@
 """Checkpoint files: plain state dicts, written atomically, and how they fit a model."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

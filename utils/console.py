@@ -1,7 +1,5 @@
 """What a run says on the terminal."""
 
-from __future__ import annotations
-
 import io
 import logging
 import os

@@ -1,7 +1,5 @@
 """Errors that a user can fix: said in one line each, without a traceback."""
 
-from __future__ import annotations
-
 import faulthandler
 import re
 import signal
@@ -21,19 +19,12 @@ def printable(text: str) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a configuration: where it stands and what would do.
+    """One thing that is wrong with a configuration: where it stands and what would do."""
 
-    Attributes:
-        file: The INI file, or ``--set`` for an override.
-        section: Section name without brackets, "" where the whole file is meant.
-        key: Key name in capitals, "" where the whole section is meant.
-        text: What was found and what would do, in one line.
-    """
-
-    file: str
-    section: str
-    key: str
-    text: str
+    file: str  # the INI file, or ``--set`` for an override
+    section: str  # section name without brackets, "" where the whole file is meant
+    key: str  # key name in capitals, "" where the whole section is meant
+    text: str  # what was found and what would do, in one line
 
     def __str__(self) -> str:
         place = [self.file + ":"]
@@ -66,11 +57,7 @@ def each_told(*makers: Callable[[], Any]) -> list[Any]:
 
 
 class ConfigError(UserError):
-    """All problems of a configuration at once, one per line.
-
-    Attributes:
-        problems: The problems in the order in which they were found.
-    """
+    """All problems of a configuration at once, one per line, in the order of their finding."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems

@@ -40,17 +40,11 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository.
+    """A file of a repository."""
 
-    Attributes:
-        repo: ``owner/name``.
-        path: Where the file stands in the repository.
-        revision: Branch, tag or commit.
-    """
-
-    repo: str
-    path: str
-    revision: str = "main"
+    repo: str  # ``owner/name``
+    path: str  # where the file stands in the repository
+    revision: str = "main"  # branch, tag or commit
 
     @classmethod
     def parse(cls, address: str) -> HubFile:
@@ -111,11 +105,7 @@ def fetch(file: HubFile, *, key: str, cache_dir: str) -> Path:
 
 
 def pin(file: HubFile, *, key: str, cache_dir: str) -> HubFile:
-    """The same file at the commit that its revision stands for now; downloads it.
-
-    Raises:
-        UserError: As for :func:`fetch`.
-    """
+    """The same file at the commit that its revision stands for now; downloads it."""
     # <cache>/models--<owner>--<repo>/snapshots/<commit>/<path>
     kept = fetch(file, key=key, cache_dir=cache_dir)
     return replace(file, revision=kept.parents[file.path.count("/")].name)

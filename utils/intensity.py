@@ -18,18 +18,13 @@ _AUTO_PERCENTILES = (0.5, 99.5)
 
 @dataclass(frozen=True)
 class IntensityWindow:
-    """The key INTENSITY_WINDOW: which intensities become black and white.
+    """The key INTENSITY_WINDOW: which intensities become black and white."""
 
-    Attributes:
-        kind: ``auto`` (8-bit images as they are; else the 0.5th and 99.5th percentile),
-            ``percentiles`` or ``range``.
-        low: Percentile or intensity that becomes 0.
-        high: Percentile or intensity that becomes 255.
-    """
-
+    # ``auto`` (8-bit images as they are; else the 0.5th and 99.5th percentile), ``percentiles`` or
+    # ``range``.
     kind: Literal["auto", "percentiles", "range"] = "auto"
-    low: float = 0.0
-    high: float = 0.0
+    low: float = 0.0  # percentile or intensity that becomes 0
+    high: float = 0.0  # percentile or intensity that becomes 255
 
     @classmethod
     def parse(cls, text: str) -> IntensityWindow:

@@ -1,7 +1,5 @@
 """Figures of a run: training curves, the legend of its maps; all maps share one colour map."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,12 +23,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def plot_curves(rows: Sequence[Mapping[str, float | int | None]], path: Path) -> None:
-    """Loss and validation metrics by epoch.
-
-    Args:
-        rows: One per epoch, with ``epoch``, ``train_loss`` and maybe ``val_*``.
-        path: The PNG file.
-    """
+    """Loss and validation metrics by epoch."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     loss_axes, metric_axes = figure.subplots(1, 2)
     loss_axes.plot([r["epoch"] for r in rows], [r["train_loss"] for r in rows], color="black")
@@ -58,13 +51,7 @@ def colour_mapping(low: float, high: float) -> ScalarMappable:
 
 
 def plot_legend(scale: tuple[float, float], source: str, path: Path) -> None:
-    """The colour scale of overlays, alone.
-
-    Args:
-        scale: Pixel scores at the two ends of the colour map.
-        source: What the scale was learnt on, in words.
-        path: The PNG file.
-    """
+    """The colour scale of overlays, alone."""
     figure = Figure(figsize=(5, 1.1), layout="constrained")
     axes = figure.subplots()
     figure.colorbar(colour_mapping(*scale), cax=axes, orientation="horizontal", extend="max")

@@ -1,7 +1,5 @@
 """Names of the files that a run writes; scripts may rely on them."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 
@@ -10,30 +8,17 @@ from utils.hub import HubFile
 
 
 class TrainingFiles:
-    """The files of a training run.
-
-    Attributes:
-        config: The resolved configuration.
-        table: One row per epoch.
-        curves: Loss and validation metrics by epoch, as a picture.
-        tensorboard: Folder of TensorBoard's event files.
-        last: The model after the last finished epoch.
-        best: The model with the best validation AUROC.
-        state: All that resuming needs.
-
-    Args:
-        folder: RESULTS_PATH.
-    """
+    """The files of a training run below RESULTS_PATH."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.config = folder / "config.ini"
-        self.table = folder / "training.csv"
-        self.curves = folder / "curves.png"
+        self.config = folder / "config.ini"  # resolved
+        self.table = folder / "training.csv"  # one row per epoch
+        self.curves = folder / "curves.png"  # loss and validation metrics by epoch
         self.tensorboard = folder / "tensorboard"
-        self.last = folder / "checkpoints" / "last_ckpt.pth"
-        self.best = folder / "checkpoints" / "best_ckpt.pth"
-        self.state = folder / "checkpoints" / "training_state.pth"
+        self.last = folder / "checkpoints" / "last_ckpt.pth"  # after the last finished epoch
+        self.best = folder / "checkpoints" / "best_ckpt.pth"  # of the best validation AUROC
+        self.state = folder / "checkpoints" / "training_state.pth"  # all that resuming needs
 
     def run_exists(self) -> bool:
         """Whether a run, or a checkpoint from elsewhere, stands there already."""
@@ -58,9 +43,6 @@ class TrainingFiles:
 
         What is left half-way would otherwise be taken for the new run's. The training state goes
         first: without it, nothing is resumed.
-
-        Raises:
-            UserError: A file cannot be removed.
         """
         checkpoints = (self.last, self.best)
         learnt = (
@@ -76,28 +58,17 @@ class TrainingFiles:
 
 
 class TestFiles:
-    """The files of a test.
-
-    Attributes:
-        config: The resolved configuration.
-        scores: One row per image.
-        report: Metrics, curves and gallery.
-        metrics: The metrics; written last, so that its presence means that the test is finished.
-        roc, histogram, cases: Pictures.
-
-    Args:
-        folder: RESULTS_PATH.
-    """
+    """The files of a test below RESULTS_PATH."""
 
     __test__ = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.config = folder / "config.ini"
-        self.scores = folder / "scores.csv"
-        self.volumes = folder / "volumes.csv"
-        self.report = folder / "report.html"
-        self.metrics = folder / "metrics.json"
+        self.config = folder / "config.ini"  # resolved
+        self.scores = folder / "scores.csv"  # one row per image
+        self.volumes = folder / "volumes.csv"  # one row per volume
+        self.report = folder / "report.html"  # metrics, curves and gallery
+        self.metrics = folder / "metrics.json"  # written last: where it is, the test is finished
         self.roc = folder / "roc.png"
         self.histogram = folder / "histogram.png"
         self.cases = folder / "cases.png"

@@ -1,7 +1,5 @@
 """Weights of frozen backbones: from the hub, from a local file, or seeded random."""
 
-from __future__ import annotations
-
 import difflib
 import logging
 import math

@@ -1,7 +1,5 @@
 """How many images the sets of BMAD hold (arXiv 2306.11876; github.com/DorisBao/BMAD)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import chain
 
@@ -19,12 +17,7 @@ SPLITS: Mapping[str, Mapping[str, Counts]] = {
 
 
 def recognise(names: tuple[str, ...], counts: Mapping[str, Counts]) -> str | None:
-    """Which set of BMAD this is: by a name such as ``Brain_AD``, else by one split's counts.
-
-    Args:
-        names: What the config calls the set; may be empty.
-        counts: Images found by split (``train``, ``valid``, ``test``).
-    """
+    """Which set of BMAD this is: by a name such as ``Brain_AD``, else by one split's counts."""
     plain = [name.lower().removesuffix("_ad") for name in names]
     named = (known for known in SPLITS if known.lower() in plain)
     counted = (

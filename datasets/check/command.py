@@ -1,7 +1,5 @@
 """The command behind check_dataset.py."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging
@@ -23,10 +21,6 @@ logger = logging.getLogger(__name__)
 
 def run(options: argparse.Namespace) -> int:
     """Check, print, write.
-
-    Args:
-        options: ``config`` or ``data``, and ``set``, ``json``, ``write_config`` and
-            ``patient_pattern``.
 
     Returns:
         0 where nothing must be fixed, else 1.

@@ -1,7 +1,5 @@
 """A config of a few lines for a data set that the check has understood."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 
@@ -67,12 +65,6 @@ _VOLUMES = """\
 
 def config_text(path: Path, data: Path, report: Report, patient_pattern: str | None) -> str:
     """A config for the splits of a data set, as INI text.
-
-    Args:
-        path: The INI file that is to be.
-        data: The folder of the data set.
-        report: What its check found.
-        patient_pattern: Tells the patient of a file name, None for none.
 
     Raises:
         UserError: Something must be fixed first, or a split is missing.

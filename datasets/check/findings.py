@@ -1,7 +1,5 @@
 """Everything about a data set that would spoil a training or a test, found before either."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,7 +35,7 @@ def check_dataset(
         places: The splits.
         names: What a config calls the set, to recognise BMAD's.
         patient_pattern: Tells the patient of a file name, see
-            :func:`datasets.patients.patient_of`; None to leave patients alone.
+            :func:`datasets.patients.patient_of`; DICOM patients are compared in any case.
         slicing: How volumes become images.
     """
     check = _Check(patient_pattern, slicing)

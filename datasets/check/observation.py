@@ -1,7 +1,5 @@
 """One image and its mask, looked at: the facts that a check of a data set is made of."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,15 +39,10 @@ _MANY_LEVELS = 16
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is worth knowing about a data set.
+    """One thing that is worth knowing about a data set."""
 
-    Attributes:
-        kind: What sort of thing, in one word.
-        text: One line that names the file.
-    """
-
-    kind: str
-    text: str
+    kind: str  # what sort of thing, in one word
+    text: str  # one line that names the file
 
     @property
     def severity(self) -> Severity:
@@ -61,26 +54,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a look at a sample found; small, so that those of a whole set fit into memory.
+    """What a look at a sample found; small, so that those of a whole set fit into memory."""
 
-    Attributes:
-        findings: What is wrong with the image or its mask.
-        size: (height, width); None where the image cannot be read.
-        digest: Of the 8-bit pixels; equal for equal pictures in files of any format. None where
-            the image cannot be read, or all its pixels are alike.
-        coloured: Whether the channels differ.
-        alpha: Whether there is transparency, which reading drops.
-        deep: Whether it may have more than 8 bits, which INTENSITY_WINDOW makes 8.
-        mask_levels: The values that occur in its mask, none where they are many.
-    """
-
-    findings: Sequence[Finding]
-    size: tuple[int, int] | None = None
+    findings: Sequence[Finding]  # what is wrong with the image or its mask
+    size: tuple[int, int] | None = None  # (height, width); None where the image cannot be read
+    # Of the 8-bit pixels; equal for equal pictures in files of any format. None where the image
+    # cannot be read, or all its pixels are alike.
     digest: bytes | None = None
-    coloured: bool = False
-    alpha: bool = False
-    deep: bool = False
-    mask_levels: Sequence[float] = ()
+    coloured: bool = False  # whether the channels differ
+    alpha: bool = False  # whether there is transparency, which reading drops
+    deep: bool = False  # whether it may have more than 8 bits, which INTENSITY_WINDOW makes 8
+    mask_levels: Sequence[float] = ()  # the values that occur in its mask, none where they are many
 
 
 def observe(sample: Sample) -> Observation:

@@ -1,7 +1,5 @@
 """What a check of a data set found: its parts, a table for the screen, and JSON."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import compress
@@ -26,34 +24,22 @@ _COLUMNS = ("split", "normal", "anomalous", "volumes", "masks", "size", "in BMAD
 
 @dataclass
 class SplitSummary:
-    """The counts of one split.
-
-    Attributes:
-        place: Where it lies.
-        normal: Normal images.
-        anomalous: Anomalous images.
-        masks: Images with a mask.
-        sizes: (height, width) → images.
-        mask_levels: Values that occur in masks.
-        kinds: Coloured (True) and grey images.
-        examples: The first of each, and the first of each depth.
-        alpha: Images with transparency.
-        deep: Images that may have more than 8 bits.
-        volumes: The volumes that images are slices of.
-        expected: What BMAD has of (normal, anomalous), None where it is no set of BMAD.
-    """
+    """The counts of one split."""
 
     place: Place
     normal: int = 0
     anomalous: int = 0
-    masks: int = 0
-    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    mask_levels: set[float] = field(default_factory=set)
-    kinds: Counter[bool] = field(default_factory=Counter)
+    masks: int = 0  # images with a mask
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # (height, width) → images
+    mask_levels: set[float] = field(default_factory=set)  # values that occur in masks
+    kinds: Counter[bool] = field(default_factory=Counter)  # coloured (True) and grey images
+    # The first of each, and the first of each depth.
     examples: dict[tuple[str, bool], Path] = field(default_factory=dict)
-    alpha: int = 0
-    deep: int = 0
+    alpha: int = 0  # images with transparency
+    deep: int = 0  # images that may have more than 8 bits
+    # The volumes that images are slices of.
     volumes: VolumeSummary = field(default_factory=VolumeSummary)
+    # What BMAD has of (normal, anomalous), None where it is no set of BMAD.
     expected: bmad.Counts | None = None
 
     @property
@@ -79,19 +65,12 @@ class SplitSummary:
 
 @dataclass
 class Report:
-    """What a check found.
+    """What a check found."""
 
-    Attributes:
-        dataset: Name of the set in BMAD, None for others.
-        splits: One summary per split that has images.
-        findings: In the order in which they were found.
-        patients_known: Whether images told whose they are, so that splits were compared.
-    """
-
-    dataset: str | None
-    splits: list[SplitSummary]
-    findings: list[Finding]
-    patients_known: bool = True
+    dataset: str | None  # name of the set in BMAD, None for others
+    splits: list[SplitSummary]  # one summary per split that has images
+    findings: list[Finding]  # in the order in which they were found
+    patients_known: bool = True  # whether images told whose they are, so that splits were compared
 
     @property
     def clean(self) -> bool:

@@ -25,14 +25,10 @@ _SHOWN = 3
 
 @dataclass
 class VolumeSummary:
-    """The volumes of one split.
+    """The volumes of one split."""
 
-    Attributes:
-        slices: Volume → its slices.
-        features: ``grid``, ``spacing``, ``orientation`` and ``affine`` → value → its volumes.
-    """
-
-    slices: Counter[Path] = field(default_factory=Counter)
+    slices: Counter[Path] = field(default_factory=Counter)  # volume → its slices
+    # ``grid``, ``spacing``, ``orientation`` and ``affine`` → value → its volumes.
     features: dict[str, dict[str, list[Path]]] = field(default_factory=lambda: defaultdict(dict))
 
     @classmethod
@@ -53,11 +49,7 @@ class VolumeSummary:
 
 
 def differences(summaries: dict[str, VolumeSummary]) -> Iterator[Finding]:
-    """Where volumes of a data set lie differently: of each split what there is, in one line.
-
-    Args:
-        summaries: By split.
-    """
+    """Where volumes of a data set lie differently: of each split what there is, in one line."""
     for feature in ("grid", "spacing", "orientation", "affine"):
         if len({value for each in summaries.values() for value in each.features[feature]}) < 2:
             continue

@@ -1,7 +1,5 @@
 """BMAD's folders and their variants in the wild: folders to lists of samples."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,12 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.folders.layouts import (
-    ClassFolder,
-    class_folders,
-    tell_once,
-    unread_files,
-)
+from datasets.folders.layouts import ClassFolder, class_folders, tell_once, unread_files
 from datasets.folders.masks import by_stem, paired_masks
 from datasets.folders.samples import (
     ANOMALOUS,
@@ -26,13 +19,7 @@ from datasets.folders.samples import (
 )
 from datasets.folders.series import files_of, sources_of
 from datasets.folders.volumes import AXIAL, Slicing, choose_volume
-from datasets.readers.formats import (
-    DICOM_SUFFIXES,
-    IMAGE_SUFFIXES,
-    NIFTI_SUFFIXES,
-    shown,
-    stem_of,
-)
+from datasets.readers.formats import DICOM_SUFFIXES, IMAGE_SUFFIXES, NIFTI_SUFFIXES, shown, stem_of
 from datasets.readers.image import Source, marked_frames, name_of, require_packages
 from utils.errors import UserError
 
@@ -54,11 +41,6 @@ def find_split(folder: Path, *, key: str, slicing: Slicing = AXIAL) -> Split:
     ``Ungood``, where there are masks, a frame without a mark is normal. A warning tells what is
     not read.
 
-    Args:
-        folder: The split's folder.
-        key: The INI key that named it, for messages.
-        slicing: How volumes become images.
-
     Raises:
         UserError: The folder is missing or empty, a mask is missing or belongs to no image, or to
             several.
@@ -67,11 +49,7 @@ def find_split(folder: Path, *, key: str, slicing: Slicing = AXIAL) -> Split:
 
 
 def find_normal_images(folder: Path, *, key: str, slicing: Slicing = AXIAL) -> Split:
-    """The normal images of a training folder: ``good/img``, ``good``, or the folder itself.
-
-    Raises:
-        UserError: The folder is missing or holds no image, or a mask belongs to none.
-    """
+    """The normal images of a training folder: ``good/img``, ``good``, or the folder itself."""
     return _accepted(inspect_split(folder, key=key, slicing=slicing, normal_only=True))
 
 

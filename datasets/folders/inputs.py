@@ -1,7 +1,5 @@
 """What to predict on: files, or the image files of folders."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence

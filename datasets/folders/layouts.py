@@ -1,7 +1,5 @@
 """The folders of a split: which hold images and masks, and what lies where nothing reads it."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections import defaultdict
@@ -42,19 +40,12 @@ _DICOM: tuple[Kind, ...] = ("dicom",)
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """Where images of one label lie.
+    """Where images of one label lie."""
 
-    Attributes:
-        folder: The class folder, e.g. ``test/Ungood``.
-        label: 0 normal, 1 anomalous.
-        images: ``folder`` itself, or ``img/`` in it.
-        masks: Their masks' folder; None where there is none.
-    """
-
-    folder: Path
-    label: int
-    images: Path
-    masks: Path | None
+    folder: Path  # the class folder, e.g. ``test/Ungood``
+    label: int  # 0 normal, 1 anomalous
+    images: Path  # ``folder`` itself, or ``img/`` in it
+    masks: Path | None  # their masks' folder; None where there is none
 
 
 def class_folders(split: Path, *, normal_only: bool = False) -> list[ClassFolder]:
@@ -94,11 +85,7 @@ def _holds_images(folder: Path) -> bool:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """DICOM files in folders below one, which may be series; not those of masks and classes.
-
-    Raises:
-        UserError: A folder cannot be listed.
-    """
+    """DICOM files in folders below one, which may be series; not those of masks and classes."""
     others = {"img", *MASK_FOLDERS, *NORMAL_NAMES, *ANOMALOUS_NAMES}
     return [
         file
@@ -140,27 +127,14 @@ def _class_folder(folder: Path, label: int, truth: Path | None) -> ClassFolder:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted, without hidden ones.
-
-    Raises:
-        UserError: The folder cannot be listed.
-    """
+    """The folders in a folder, sorted, without hidden ones."""
     return [folder / name for name, is_folder in _listed(folder) if is_folder]
 
 
 def list_images(
     folder: Path, kinds: Collection[Kind] = PICTURES, *, tell: bool = True
 ) -> list[Path]:
-    """The image files directly in a folder, sorted; hidden files are left out.
-
-    Args:
-        folder: The folder.
-        kinds: Which formats to list.
-        tell: Whether a warning tells of files of others.
-
-    Raises:
-        UserError: The folder cannot be listed.
-    """
+    """The image files directly in a folder, sorted; hidden files are left out."""
     images: list[Path] = []
     others: list[Path] = []
     for path in _files(folder):
@@ -224,16 +198,7 @@ def walk_folders(top: Path) -> Iterator[Path]:
 def unread_files(
     split: Path, classes: Iterable[ClassFolder], files: Collection[Path] = ()
 ) -> list[str]:
-    """What a split holds and nothing reads: one line for each folder and sort, with an example.
-
-    Args:
-        split: The split's folder.
-        classes: The class folders that are read.
-        files: Files of other folders that are read.
-
-    Raises:
-        UserError: A folder cannot be listed.
-    """
+    """What a split holds and nothing reads: one line for each folder and sort, with an example."""
     read, anchors = set[Path](), {split}
     for each in classes:
         used = {each.images, each.masks or each.images}

@@ -1,7 +1,5 @@
 """Which mask belongs to which image of a class folder."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

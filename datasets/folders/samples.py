@@ -26,26 +26,18 @@ NORMAL, ANOMALOUS = 0, 1
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: a file, or one frame of a file.
+    """One image: a file, or one frame of a file."""
 
-    Attributes:
-        path: The image's file.
-        label: 0 normal, 1 anomalous, None unknown.
-        mask: The mask's file or DICOM series; None where the image is normal or the set has no
-            masks.
-        frame: Which image of a volume or multi-frame file, from 0; None for a file of one image.
-        axis: How a volume is cut into frames.
-        volume: Which volume of a NIfTI file of four dimensions, from 0.
-        series: The DICOM series that it is a slice of. ``path`` is the slice's own file then, or
-            what the series is called where the slice is cut from several.
-    """
-
-    path: Path
-    label: int | None
+    path: Path  # the image's file
+    label: int | None  # 0 normal, 1 anomalous, None unknown
+    # The mask's file or DICOM series; None where the image is normal or the set has no masks.
     mask: Source | None = None
+    # Which image of a volume or multi-frame file, from 0; None for a file of one image.
     frame: int | None = None
-    axis: SliceAxis = "axial"
-    volume: int = 0
+    axis: SliceAxis = "axial"  # how a volume is cut into frames
+    volume: int = 0  # which volume of a NIfTI file of four dimensions, from 0
+    # The DICOM series that it is a slice of. ``path`` is the slice's own file then, or what the
+    # series is called where the slice is cut from several.
     series: Series | None = None
 
     @classmethod
@@ -96,26 +88,18 @@ class Sample:
 
 @dataclass(frozen=True)
 class Split:
-    """The images of one split.
+    """The images of one split."""
 
-    Attributes:
-        folder: Where they lie.
-        samples: Sorted by path, then by frame.
-        has_masks: Whether the anomalous images have masks; normal ones then have empty masks.
-        num_left_out: Images that a MAX_SAMPLES key cut off.
-        unread: What the folder holds beside the samples, one line for each place.
-        problems: What is wrong with masks, one line each.
-        normal_masks: Image → mask of normal images, which only a check of the data set reads.
-        background: Slices of its volumes that do not count, see :mod:`datasets.foreground`.
-    """
-
-    folder: Path
-    samples: tuple[Sample, ...]
-    has_masks: bool
-    num_left_out: int = 0
+    folder: Path  # where they lie
+    samples: tuple[Sample, ...]  # sorted by path, then by frame
+    has_masks: bool  # whether the anomalous images have masks; normal ones then have empty masks
+    num_left_out: int = 0  # images that a MAX_SAMPLES key cut off
+    # What the folder holds beside the samples, one line for each place.
     unread: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()  # what is wrong with masks, one line each
+    # Image → mask of normal images, which only a check of the data set reads.
     normal_masks: Mapping[Path, Source] = field(default_factory=dict)
+    # Slices of its volumes that do not count, see :mod:`datasets.foreground`.
     background: tuple[Sample, ...] = ()
 
     @property

@@ -1,7 +1,5 @@
 """Many files looked at by a few threads, and the look at headers that comes before a start."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -21,13 +19,7 @@ _CHUNK = 256
 
 
 def scan(items: Sequence[Item], look: Callable[[Item], Value], description: str) -> Iterator[Value]:
-    """What a look at each item gives, in order.
-
-    Args:
-        items: What to look at.
-        look: Called in threads.
-        description: What the progress bar says.
-    """
+    """What a look at each item gives, in order."""
     with (
         ThreadPoolExecutor(_THREADS) as pool,
         tqdm(

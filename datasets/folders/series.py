@@ -1,7 +1,5 @@
 """DICOM files of a folder as volumes, where two or more of them are one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -70,9 +68,6 @@ def sources_of(folder: Path) -> list[Source]:
     """The images of a folder of a split: its files, and the DICOM series in folders below it.
 
     Series that cannot be put in order are told; their files directly in the folder are pictures.
-
-    Raises:
-        UserError: A folder cannot be listed.
     """
     files = list_images(folder, KINDS, tell=False)
     problems: list[tuple[Path, str]] = []

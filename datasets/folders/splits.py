@@ -1,7 +1,5 @@
 """Where the splits of a data set lie: named by a config, or found in a folder."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,17 +11,11 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class Place:
-    """Where a split lies.
+    """Where a split lies."""
 
-    Attributes:
-        name: ``train``, ``valid`` or ``test``.
-        folder: Its folder.
-        key: What named it, for messages.
-    """
-
-    name: str
+    name: str  # ``train``, ``valid`` or ``test``
     folder: Path
-    key: str
+    key: str  # what named it, for messages
 
 
 def places_of_config(config: Config) -> list[Place]:

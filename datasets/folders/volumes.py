@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets.folders.samples import Sample
 from datasets.readers.base import SliceAxis
 from datasets.readers.formats import kind_of, shown
-from datasets.readers.image import count_volumes
+from datasets.readers.image import open_image
 from utils.config.schema import SectionConfig
 from utils.errors import UserError
 
@@ -19,15 +20,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Slicing:
-    """How volumes become images.
+    """How volumes become images."""
 
-    Attributes:
-        axis: SLICE_AXIS, along which they are cut.
-        volume: VOLUME_INDEX, from 0: which one of files of four dimensions.
-    """
-
-    axis: SliceAxis = "axial"
-    volume: int = 0
+    axis: SliceAxis = "axial"  # SLICE_AXIS, along which they are cut
+    volume: int = 0  # VOLUME_INDEX, from 0: which one of files of four dimensions
 
     @classmethod
     def of(cls, config: SectionConfig) -> Slicing:
@@ -62,8 +58,9 @@ def choose_volume(samples: Iterable[Sample], index: int) -> tuple[Sample, ...]:
 
 
 def _count(path: Path) -> int:
-    try:
-        return count_volumes(path) if kind_of(path) == "nifti" else 1
-    except UserError:
-        # Reading the file says what is wrong with it.
-        return 1
+    # Reading the file says what is wrong with it.
+    with suppress(UserError):
+        if kind_of(path) == "nifti":
+            with open_image(path) as file:
+                return file.num_volumes
+    return 1

@@ -3,8 +3,6 @@
 Lengths are in units of half the image unless said otherwise, as in :mod:`datasets.phantom.draw`.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -24,41 +22,24 @@ from datasets.phantom.fields import (
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One head and how it was imaged. Signals are in [0, 1], angles in radians.
+    """One head and how it was imaged. Signals are in [0, 1], angles in radians."""
 
-    Attributes:
-        tilt: Rotation of the head in the image plane.
-        shift_x: Place of the head's middle.
-        shift_y: Place of the head's middle.
-        half_length: Half the distance from forehead to occiput.
-        aspect: Width of the head over its length.
-        egg: How much narrower the forehead is than the back of the head, as a share.
-        height: 0 is a slice through the deep nuclei, 1 one above the ventricles.
-        ventricles: Half-width of a lateral ventricle, as a share of half_length.
-        sulci: Share of a sulcus that is filled with fluid; 1 is an old brain.
-        scalp: Signal of the fat under the skin.
-        white: Signal of white matter.
-        grey_contrast: Signal of grey matter less that of white matter.
-        fluid: Signal of cerebrospinal fluid, which FLAIR suppresses.
-        noise: Standard deviation of the receiver's noise.
-        elevation: How far the slice lies above the head's middle; 1 is the vertex. A slice of a
-            head alone lies at 0, whatever it shows.
-    """
-
-    tilt: float
-    shift_x: float
-    shift_y: float
-    half_length: float
-    aspect: float
-    egg: float
-    height: float
-    ventricles: float
-    sulci: float
-    scalp: float
-    white: float
-    grey_contrast: float
-    fluid: float
-    noise: float
+    tilt: float  # rotation of the head in the image plane
+    shift_x: float  # place of the head's middle
+    shift_y: float  # place of the head's middle
+    half_length: float  # half the distance from forehead to occiput
+    aspect: float  # width of the head over its length
+    egg: float  # how much narrower the forehead is than the back of the head, as a share
+    height: float  # 0 is a slice through the deep nuclei, 1 one above the ventricles
+    ventricles: float  # half-width of a lateral ventricle, as a share of half_length
+    sulci: float  # share of a sulcus that is filled with fluid; 1 is an old brain
+    scalp: float  # signal of the fat under the skin
+    white: float  # signal of white matter
+    grey_contrast: float  # signal of grey matter less that of white matter
+    fluid: float  # signal of cerebrospinal fluid, which FLAIR suppresses
+    noise: float  # standard deviation of the receiver's noise
+    # How far the slice lies above the head's middle; 1 is the vertex. A slice of a head alone lies
+    # at 0, whatever it shows.
     elevation: float = 0.0
 
 

@@ -6,8 +6,6 @@ Lengths are in units of half the image unless said otherwise: the image spans [-
 to the right and y down (the nose is up).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -43,21 +41,13 @@ _FAINTEST_LESION = 0.08  # mean change of signal, of the full range of 1
 
 @dataclass(frozen=True)
 class Phantom:
-    """A drawn head without a lesion, and what is needed to put one in.
+    """A drawn head without a lesion, and what is needed to put one in."""
 
-    Attributes:
-        image: The slice, (H, W) uint8.
-        signal: Signal before shading and noise in [0, 1], (S, S) with S = 3 H.
-        tissue: Share of grey and white matter at each place in [0, 1], (S, S).
-        shading: Sensitivity of the coil, about 1, (S, S).
-        noise: Noise of the two channels of the receiver, (2, H, W).
-    """
-
-    image: Image
-    signal: Field
-    tissue: Field
-    shading: Field
-    noise: Field
+    image: Image  # the slice, (H, W) uint8
+    signal: Field  # signal before shading and noise in [0, 1], (S, S) with S = 3 H
+    tissue: Field  # share of grey and white matter at each place in [0, 1], (S, S)
+    shading: Field  # sensitivity of the coil, about 1, (S, S)
+    noise: Field  # noise of the two channels of the receiver, (2, H, W)
 
 
 def draw_phantom(rng: np.random.Generator, size: int) -> Phantom:

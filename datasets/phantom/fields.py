@@ -1,7 +1,5 @@
 """What phantoms are painted with: smooth noise, soft edges, grids of places."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import lru_cache

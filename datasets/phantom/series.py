@@ -1,7 +1,5 @@
 """A stack of axial slices as a DICOM series of magnetic resonance images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ A head is an ellipsoid, so that the outlines of its slices shrink towards the po
 about it changes smoothly from slice to slice. A lesion is a ball.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,15 +29,10 @@ _SOFTNESS = 0.3
 
 @dataclass(frozen=True)
 class Head:
-    """A head.
+    """A head."""
 
-    Attributes:
-        slices: From the lowest up.
-        heights: Of the slices above the head's middle, in units of half the image.
-    """
-
-    slices: Sequence[Phantom]
-    heights: Field
+    slices: Sequence[Phantom]  # from the lowest up
+    heights: Field  # of the slices above the head's middle, in units of half the image
 
     @property
     def image(self) -> Image:
@@ -48,13 +41,7 @@ class Head:
 
 
 def draw_head(rng: np.random.Generator, size: int, num_slices: int) -> Head:
-    """Draw a head without a lesion.
-
-    Args:
-        rng: Source of all randomness.
-        size: Height and width of a slice in pixels.
-        num_slices: Number of slices.
-    """
+    """Draw a head without a lesion."""
     anatomy = draw_anatomy(rng)
     shift = rng.uniform(-0.5, 0.5)
     heights = (np.arange(num_slices) + shift) / num_slices - _BELOW

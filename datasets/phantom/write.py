@@ -3,14 +3,11 @@
 Run as ``python -m datasets.phantom.write --output data/phantom --size 64 --train 2048``.
 """
 
-from __future__ import annotations
-
 import argparse
 import inspect
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from datasets.phantom.draw import (
 from utils.errors import UserError, run_script
 
 RECORD_NAME = "phantom.json"
+PARTS = ("train/good", "valid/good", "valid/Ungood", "test/good", "test/Ungood")
 
 
 def write_phantom_dataset(
@@ -47,16 +45,6 @@ def write_phantom_dataset(
     The name of an anomalous image tells the kind of its lesion. The folder appears all at once,
     when everything is drawn.
 
-    Args:
-        folder: Where to; its parents are made.
-        size: Height and width in pixels.
-        train: Number of images in ``train/good``; the other counts are named alike.
-        valid_good: See ``train``.
-        valid_ungood: See ``train``.
-        test_good: See ``train``.
-        test_ungood: See ``train``.
-        seed: Seed of all images.
-
     Returns:
         True where images were drawn, False where the folder held just these images already.
 
@@ -64,39 +52,41 @@ def write_phantom_dataset(
         UserError: If a number makes no sense, or ``folder`` holds anything else: it is never
             deleted from here.
     """
-    counts = {
-        "train/good": train,
-        "valid/good": valid_good,
-        "valid/Ungood": valid_ungood,
-        "test/good": test_good,
-        "test/Ungood": test_ungood,
-    }
-    if size < MIN_SIZE or min(seed, *counts.values()) < 0:
-        raise UserError(f"size must be {MIN_SIZE} or more, seed and counts 0 or more")
-    record = {"drawing": DRAWING_VERSION, "size": size, "seed": seed, "images": counts}
-    return fill_folder(folder, record, partial(_write_part, size=size))
+    counts = (train, valid_good, valid_ungood, test_good, test_ungood)
+    return fill_folder(folder, _write_part, counts, seed, size=size)
 
 
 def fill_folder(
-    folder: Path, record: dict[str, Any], write_part: Callable[[Path, int, tuple[int, int]], None]
+    folder: Path,
+    write_part: Callable[..., None],
+    counts: Sequence[int],
+    seed: int,
+    **sizes: int,
 ) -> bool:
     """Write a data set all at once, unless it is there.
 
     Args:
         folder: Where to; its parents are made.
-        record: What is drawn; ``seed`` and, by the folders of each part, ``images`` among it.
-        write_part: Takes the folder of a part, the number of its images and its seed.
+        write_part: Takes the folder of a part, the number of its images, its seed, and the sizes.
+        counts: Numbers of images, one for each of :data:`PARTS`.
+        seed: Seed of all images.
+        sizes: What an image measures.
 
     Returns, Raises:
         As :func:`write_phantom_dataset`.
     """
+    if min(sizes.values()) < MIN_SIZE or min(seed, *counts) < 0:
+        names = " and ".join(sizes)
+        raise UserError(f"{names} must be {MIN_SIZE} or more, seed and counts 0 or more")
+    images = dict(zip(PARTS, counts, strict=True))
+    record = {"drawing": DRAWING_VERSION, **sizes, "seed": seed, "images": images}
     if _holds(folder, record):
         return False
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".phantom-", dir=folder.parent) as scratch:
         draft = Path(scratch, "draft")
-        for number, (part, count) in enumerate(record["images"].items()):
-            write_part(draft / part, count, (record["seed"], number))
+        for number, (part, count) in enumerate(images.items()):
+            write_part(draft / part, count, (seed, number), **sizes)
         Path(draft, RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
         draft.replace(folder)
     return True
@@ -167,15 +157,7 @@ def run_command(
     output: str,
     description: str,
 ) -> None:
-    """The command line of a function that writes phantoms: an option for each of its numbers.
-
-    Args:
-        write: As :func:`write_phantom_dataset`.
-        arguments: Instead of those of the process.
-        prog: How it is called.
-        output: The folder by default.
-        description: For ``--help``.
-    """
+    """The command line of a function that writes phantoms: an option for each of its numbers."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
     shown = "default: %(default)s"
     parser.add_argument("--output", type=Path, default=Path(output), help=shown)

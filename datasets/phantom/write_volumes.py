@@ -3,22 +3,18 @@
 Run as ``python -m datasets.phantom.write_volumes --output data/phantom_volumes``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.phantom.draw import DRAWING_VERSION, MIN_SIZE
 from datasets.phantom.series import write_series
 from datasets.phantom.volume import FIELD_OF_VIEW, STACK_HEIGHT, add_ball, draw_head
 from datasets.phantom.write import fill_folder, run_command
 from datasets.volumes.grid import Grid
 from datasets.volumes.write import write_nifti
-from utils.errors import UserError, run_script
+from utils.errors import run_script
 
 # One volume in so many of a test is a DICOM series.
 _SERIES = 3
@@ -41,41 +37,14 @@ def write_volume_dataset(
     All are NIfTI files, but for some of the test, which are DICOM series in folders of their own.
     Masks are NIfTI files.
 
-    Args:
-        folder: Where to; its parents are made.
-        size: Height and width of a slice in pixels.
-        slices: Slices of a volume.
-        train: Number of volumes in ``train/good``; the other counts are named alike.
-        valid_good: See ``train``.
-        valid_ungood: See ``train``.
-        test_good: See ``train``.
-        test_ungood: See ``train``.
-        seed: Seed of all volumes.
-
     Returns, Raises:
         As :func:`datasets.phantom.write.write_phantom_dataset`.
     """
-    counts = {
-        "train/good": train,
-        "valid/good": valid_good,
-        "valid/Ungood": valid_ungood,
-        "test/good": test_good,
-        "test/Ungood": test_ungood,
-    }
-    if size < MIN_SIZE or slices < MIN_SIZE or min(seed, *counts.values()) < 0:
-        raise UserError(f"size and slices must be {MIN_SIZE} or more, seed and counts 0 or more")
-    record = {
-        "drawing": DRAWING_VERSION,
-        "size": size,
-        "slices": slices,
-        "seed": seed,
-        "images": counts,
-    }
-    return fill_folder(folder, record, partial(_write_part, shape=(slices, size)))
+    counts = (train, valid_good, valid_ungood, test_good, test_ungood)
+    return fill_folder(folder, _write_part, counts, seed, size=size, slices=slices)
 
 
-def _write_part(folder: Path, count: int, seed: tuple[int, int], shape: tuple[int, int]) -> None:
-    slices, size = shape
+def _write_part(folder: Path, count: int, seed: tuple[int, int], size: int, slices: int) -> None:
     spacing, distance = FIELD_OF_VIEW / size, STACK_HEIGHT / slices
     (folder / "img").mkdir(parents=True)
     for index in range(count):

@@ -1,7 +1,5 @@
 """What the readers of all file formats have in common."""
 
-from __future__ import annotations
-
 import importlib
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,22 +15,16 @@ SliceAxis = Literal["axial", "coronal", "sagittal"]
 
 @dataclass(frozen=True)
 class RawImage:
-    """One image with the intensities of its file.
+    """One image with the intensities of its file."""
 
-    Attributes:
-        values: (H, W) grey or (H, W, 3) RGB.
-        percentiles: Those of the volume that the image is a slice of, or of the image without
-            its padding; None for those of ``values``.
-        display: (H, W) uint8, as the file's own window or look-up table shows it.
-        inverted: Low intensities are bright.
-        padding: (H, W) bool, where there is no picture; shown black.
-    """
-
-    values: NDArray[Any]
+    values: NDArray[Any]  # (H, W) grey or (H, W, 3) RGB
+    # Those of the volume that the image is a slice of, or of the image without its padding; None
+    # for those of ``values``.
     percentiles: Percentiles | None = None
+    # (H, W) uint8, as the file's own window or look-up table shows it.
     display: NDArray[np.uint8] | None = None
-    inverted: bool = False
-    padding: NDArray[np.bool_] | None = None
+    inverted: bool = False  # low intensities are bright
+    padding: NDArray[np.bool_] | None = None  # (H, W) bool, where there is no picture; shown black
 
     def windowed(self, window: IntensityWindow) -> NDArray[np.uint8]:
         """The picture that a window makes of it; ``auto`` leaves that to the file."""
@@ -45,15 +37,10 @@ class RawImage:
 
 
 class ImageFile:
-    """An open file of one or more images; the header alone is read until pixels are asked for.
-
-    Attributes:
-        num_frames: Number of images.
-        num_volumes: How many volumes the file holds; the images are those of one.
-    """
+    """An open file of one or more images; the header alone is read until pixels are asked for."""
 
     num_frames: int
-    num_volumes = 1
+    num_volumes = 1  # how many volumes the file holds; the images are those of one
 
     @property
     def has_alpha(self) -> bool:

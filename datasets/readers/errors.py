@@ -1,7 +1,5 @@
 """Whatever goes wrong with a file, in one line that names it."""
 
-from __future__ import annotations
-
 import re
 import struct
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Which files are images, and what they are called."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """Image files of all formats to 8-bit grey or RGB arrays, and mask files to booleans."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -116,12 +114,6 @@ def count_frames(path: Path, *, axis: SliceAxis = "axial") -> int:
         return 1
     with open_image(path, axis) as file:
         return file.num_frames
-
-
-def count_volumes(path: Path) -> int:
-    """How many volumes a NIfTI file holds, 1 for files of other kinds."""
-    with open_image(path) as file:
-        return file.num_volumes
 
 
 def marked_frames(

@@ -1,7 +1,5 @@
 """What libraries say about a file that they read: kept for its error, off the screen."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import warnings

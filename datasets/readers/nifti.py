@@ -3,8 +3,6 @@
 Values that are no numbers are background: many pipelines write them around the brain.
 """
 
-from __future__ import annotations
-
 import gzip
 import math
 import shutil

@@ -1,7 +1,5 @@
 """NIfTI masks of volumes on the grid of their image, however they are stored themselves."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from itertools import product
 from pathlib import Path

@@ -1,7 +1,5 @@
 """PNG, JPEG and BMP files: pictures of 8 bits, grey ones of 16."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

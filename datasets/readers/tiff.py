@@ -1,7 +1,5 @@
 """TIFF files: grey, colour and palettes of every depth, layout and compression."""
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 from pathlib import Path

@@ -5,8 +5,6 @@ upwards). Front or head is up; the patient's right is on the left of axial and c
 front on the left of sagittal ones.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, TypeVar

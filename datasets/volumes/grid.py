@@ -23,15 +23,10 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Voxels in space.
+    """Voxels in space."""
 
-    Attributes:
-        shape: Number of voxels along each axis.
-        affine: (4, 4), voxel numbers to mm.
-    """
-
-    shape: tuple[int, int, int]
-    affine: NDArray[np.float64]
+    shape: tuple[int, int, int]  # number of voxels along each axis
+    affine: NDArray[np.float64]  # (4, 4), voxel numbers to mm
 
     @property
     def spacing(self) -> NDArray[np.float64]:

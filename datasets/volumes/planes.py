@@ -49,33 +49,20 @@ _TAGS = (
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """One slice of a DICOM file in space; lengths in mm, directions in LPS+ as DICOM has them.
-
-    Attributes:
-        path: Its file.
-        frame: Which frame of it, from 0; None where the file holds one.
-        uid: SOPInstanceUID of the file.
-        size: Rows and columns.
-        spacing: Between rows, and between columns.
-        directions: (2, 3), unit vectors of growing column and growing row numbers.
-        position: (3,), the centre of the first pixel.
-        window: All that the file says of how it is to be shown.
-        kinds: Of what may tell slices of one place apart, each tag's value.
-        empty: It holds nothing and is not read, as what a segmentation leaves out.
-        joined: Others at its place, of a mask: other segments.
-    """
+    """One slice of a DICOM file in space; lengths in mm, directions in LPS+ as DICOM has them."""
 
     path: Path
-    frame: int | None
-    uid: str
-    size: tuple[int, int]
-    spacing: tuple[float, float]
+    frame: int | None  # which frame of it, from 0; None where the file holds one
+    uid: str  # SOPInstanceUID of the file
+    size: tuple[int, int]  # rows and columns
+    spacing: tuple[float, float]  # between rows, and between columns
+    # (2, 3), unit vectors of growing column and growing row numbers.
     directions: NDArray[np.float64]
-    position: NDArray[np.float64]
-    window: str
-    kinds: dict[str, str]
-    empty: bool = False
-    joined: tuple[Plane, ...] = ()
+    position: NDArray[np.float64]  # (3,), the centre of the first pixel
+    window: str  # all that the file says of how it is to be shown
+    kinds: dict[str, str]  # of what may tell slices of one place apart, each tag's value
+    empty: bool = False  # it holds nothing and is not read, as what a segmentation leaves out
+    joined: tuple[Plane, ...] = ()  # others at its place, of a mask: other segments
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -118,21 +105,13 @@ def laid_on(mask: Sequence[Plane], image: Sequence[Plane]) -> tuple[Plane, ...] 
 
 @dataclass(frozen=True)
 class FileHeader:
-    """What the header of a DICOM file says of its pictures.
+    """What the header of a DICOM file says of its pictures."""
 
-    Attributes:
-        series: SeriesInstanceUID, "" where there is none.
-        patient: PatientID, likewise.
-        modality: Such as CT, MR, or SEG, a segmentation.
-        num_frames: How many pictures there are.
-        planes: The same in space; none where that is not known.
-    """
-
-    series: str = ""
-    patient: str = ""
-    modality: str = ""
-    num_frames: int = 1
-    planes: tuple[Plane, ...] = ()
+    series: str = ""  # SeriesInstanceUID, "" where there is none
+    patient: str = ""  # PatientID, likewise
+    modality: str = ""  # such as CT, MR, or SEG, a segmentation
+    num_frames: int = 1  # how many pictures there are
+    planes: tuple[Plane, ...] = ()  # the same in space; none where that is not known
 
 
 def read_header(path: Path) -> FileHeader:

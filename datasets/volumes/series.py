@@ -1,7 +1,5 @@
 """DICOM files to stacks of parallel slices, by their positions in space, not by their names."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections import Counter, defaultdict
@@ -31,21 +29,14 @@ _NOT_SCORED = (
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """A stack of parallel slices: one volume.
+    """A stack of parallel slices: one volume."""
 
-    Attributes:
-        uid: SeriesInstanceUID.
-        patient: PatientID, "" where there is none.
-        planes: Two or more, in the order of their positions along the normal; no two at one.
-        findings: What is unusual, a line each: its kind, and where.
-        name: What to call it: its folder or file, made longer where that holds several.
-    """
-
-    uid: str
-    patient: str
+    uid: str  # SeriesInstanceUID
+    patient: str  # PatientID, "" where there is none
+    # Two or more, in the order of their positions along the normal; no two at one.
     planes: tuple[Plane, ...]
-    findings: tuple[str, ...] = ()
-    name: Path = Path()
+    findings: tuple[str, ...] = ()  # what is unusual, a line each: its kind, and where
+    name: Path = Path()  # what to call it: its folder or file, made longer where that holds several
 
     @cached_property
     def heights(self) -> NDArray[np.float64]:
@@ -92,22 +83,16 @@ class Series:
 
 @dataclass(frozen=True)
 class Grouped:
-    """What a number of DICOM files hold.
-
-    Attributes:
-        series: The volumes.
-        problems: What keeps slices from being part of a volume: where, and a line.
-        unplaced: By SeriesInstanceUID, files that say nothing of where they lie, with the number
-            of their pictures.
-        copies: Files of pictures that are read from another file.
-        no_images: Files that hold something else, in volumes or not, and what.
-    """
+    """What a number of DICOM files hold."""
 
     series: list[Series]
+    # What keeps slices from being part of a volume: where, and a line.
     problems: list[tuple[Path, str]]
+    # By SeriesInstanceUID, files that say nothing of where they lie, with the number of their
+    # pictures.
     unplaced: dict[str, dict[Path, int]]
-    copies: set[Path]
-    no_images: dict[Path, str]
+    copies: set[Path]  # files of pictures that are read from another file
+    no_images: dict[Path, str]  # files that hold something else, in volumes or not, and what
 
 
 def group_series(paths: Iterable[Path]) -> Grouped:

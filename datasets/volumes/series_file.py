@@ -1,7 +1,5 @@
 """A DICOM series as a volume: one file read for a slice of its own, all of them for other axes."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -80,12 +78,7 @@ class SeriesFile(VolumeFile):
 
 
 class SliceMask(ImageFile):
-    """The mask of one slice of a series, drawn on the picture of that slice's own file.
-
-    Args:
-        file: The mask.
-        image: The series, cut along its own slices.
-    """
+    """The mask of one slice of a series, drawn on the picture of that slice's own file."""
 
     def __init__(self, file: ImageFile, image: SeriesFile) -> None:
         self._file, self._image = file, image
@@ -144,9 +137,7 @@ def _picture(plane: Plane, series: Series, window: IntensityWindow) -> NDArray[n
     if raw.values.ndim == 2:
         shared = len({each.window for each in series.planes}) == 1
         raw = replace(
-            raw,
-            percentiles=partial(_percentiles, series),
-            display=raw.display if shared else None,
+            raw, percentiles=partial(_percentiles, series), display=raw.display if shared else None
         )
     return raw.windowed(window)
 

@@ -1,7 +1,5 @@
 """Maps and masks of volumes as NIfTI, and masks as DICOM SEG, where viewers look for them."""
 
-from __future__ import annotations
-
 import gzip
 from collections.abc import MutableSequence
 from importlib.metadata import version

@@ -4,8 +4,6 @@ Each run is a process of its own: a crash or a full memory ends that run alone, 
 held of the device is free for the next.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -24,25 +22,14 @@ from utils.run_files import TrainingFiles
 SCRIPTS = Path(__file__).parents[2]
 
 
-class _RunFailed(Exception):
-    """One run cannot be finished; says why."""
-
-
 @dataclass(frozen=True)
 class Run:
-    """One config with one seed.
+    """One config with one seed."""
 
-    Attributes:
-        output: Folder of all runs.
-        config: The INI file.
-        seed: Instead of its SEED.
-        overrides: ``KEY=VALUE``, before those that say where the run goes.
-    """
-
-    output: Path
-    config: Path
-    seed: int
-    overrides: tuple[str, ...]
+    output: Path  # folder of all runs
+    config: Path  # the INI file
+    seed: int  # instead of its SEED
+    overrides: tuple[str, ...]  # ``KEY=VALUE``, before those that say where the run goes
 
     @property
     def name(self) -> str:
@@ -109,7 +96,7 @@ def benchmark(
     for run in runs:
         try:
             _make(run)
-        except (_RunFailed, UserError) as error:
+        except UserError as error:
             reason = "; ".join(printable(line) for line in str(error).splitlines())
             failures[run.name] = planned[run.config.stem, run.seed] = reason
             print(f"{run.name}: failed: {reason}", flush=True)
@@ -124,8 +111,8 @@ def _make(run: Run) -> None:
     """Train and test a run, unless that is done.
 
     Raises:
-        UserError: The config is wrong, or not the one that the finished run was made with.
-        _RunFailed: A script failed.
+        UserError: The config is wrong, or not the one that the finished run was made with; or a
+            script failed.
     """
     load_config(run.config)  # alone first, so that what is wrong in the file is said only once
     config = load_config(run.config, run.changes)
@@ -146,7 +133,7 @@ def _make(run: Run) -> None:
     print(f"{run.name}: testing", flush=True)
     _call(run, run.command("run_test.py"))
     if not test_files(run.files.folder).metrics.is_file():
-        raise _RunFailed(f"run_test.py wrote no {test_files(run.files.folder).metrics}")
+        raise UserError(f"run_test.py wrote no {test_files(run.files.folder).metrics}")
 
 
 def _check_same(run: Run, sections: Sequence[SectionConfig]) -> None:
@@ -166,14 +153,10 @@ def _check_same(run: Run, sections: Sequence[SectionConfig]) -> None:
 
 
 def _call(run: Run, command: Sequence[str]) -> None:
-    """Run a script to its end.
-
-    Raises:
-        _RunFailed: It left with another code than 0; says the last line that it printed.
-    """
+    """Run a script to its end; a UserError with its last line where it fails."""
     code = run_child(command, run.log)
     if code:
-        raise _RunFailed(f"{Path(command[1]).name} {_ending(code)}: {_last_line(run.log)}")
+        raise UserError(f"{Path(command[1]).name} {_ending(code)}: {_last_line(run.log)}")
 
 
 def run_child(command: Sequence[str], log: Path) -> int:

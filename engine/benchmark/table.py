@@ -1,7 +1,5 @@
 """The table of a benchmark: one row per run as CSV, means over seeds as Markdown."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from math import hypot, sqrt
@@ -64,9 +62,6 @@ def write_tables(output: Path, planned: Mapping[tuple[str, int], str]) -> None:
     Args:
         output: Folder of all runs. Finished ones of earlier calls are in the table too.
         planned: (config, seed) → why the run failed, "" where it did not.
-
-    Raises:
-        UserError: The files cannot be written.
     """
     rows = _rows(output, planned)
     table = ([row.get(name) for name in COLUMNS] for row in rows)

@@ -4,8 +4,6 @@ The memory of PatchCore (Roth et al., arXiv 2106.08265), filled at random and as
 neighbour. Nothing is trained: what a model gains over it, its training has earned.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -40,10 +38,6 @@ _BASELINE_KEYS = ("BASELINE_SIZE", "BASELINE_HSTATE")
 
 def baseline_for(config: Config, scorer: Scorer) -> tuple[Tensor, ...]:
     """Patches of the training images: those kept beside the checkpoint, or drawn and kept there.
-
-    Args:
-        config: A config whose section [TESTING] asks for a baseline.
-        scorer: Has the encoders.
 
     Returns:
         For each encoder (M, D), on the scorer's device.

@@ -1,7 +1,5 @@
 """Learning thresholds and colour scale on validation images, never on test ones."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,7 @@ from engine.evaluate.calibration import (
 )
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import Scorer, create_scorer
-from engine.evaluate.thresholds import (
-    find_pixel_threshold,
-    find_threshold,
-    find_volume_threshold,
-)
+from engine.evaluate.thresholds import find_pixel_threshold, find_threshold, find_volume_threshold
 from engine.metrics.collectors import NormalPixels, PixelMetrics
 from utils.config.load import Config
 from utils.config.schema import TestingConfig
@@ -49,16 +43,8 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
     quantile PIXEL_QUANTILE of normal pixels. That of volumes is the one of best F1 where the split
     has volumes of both classes.
 
-    Args:
-        scorer: Scores as the test does.
-        dataset: The validation split.
-        config: The section [TESTING].
-
     Returns:
         The calibration; None, with a warning, where the split has no normal images.
-
-    Raises:
-        UserError: As for :func:`engine.evaluate.evaluate.evaluate`.
     """
     split = dataset.split
     if NORMAL not in split.labels:
@@ -107,12 +93,7 @@ def _histogram(labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
 
 
 def colour_scale(pixels: NormalPixels, source: str) -> ColourScale:
-    """The scale of the pixel scores of normal images.
-
-    Args:
-        pixels: The pixels of at least one normal image.
-        source: What they are pixels of, in words.
-    """
+    """The scale of the pixel scores of normal images."""
     low, high = pixels.quantile(_LOW_QUANTILE), pixels.quantile(_HIGH_QUANTILE)
     assert low is not None
     assert high is not None

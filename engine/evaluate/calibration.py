@@ -1,7 +1,5 @@
 """What validation images taught of a checkpoint, and the file beside it that keeps this."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -24,49 +22,31 @@ _HALF = 16  # digits of a fingerprint that stand for the checkpoint, and for the
 
 @dataclass(frozen=True)
 class ColourScale:
-    """Pixel scores that become the two ends of the colour map, one pair for all images.
+    """Pixel scores that become the two ends of the colour map, one pair for all images."""
 
-    Attributes:
-        low: Half of the normal pixels lie below.
-        high: One normal pixel in a thousand lies above.
-        source: The images that it was learnt on.
-    """
-
-    low: float
-    high: float
-    source: str
+    low: float  # half of the normal pixels lie below
+    high: float  # one normal pixel in a thousand lies above
+    source: str  # the images that it was learnt on
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What validation images taught.
+    """What validation images taught."""
 
-    Attributes:
-        threshold: An image with this score or above is predicted anomalous.
-        method: How the threshold was found.
-        colours: The colour scale of anomaly maps.
-        val_data_path: The validation folder.
-        num_normal: Its normal images, those of background included, which are not learnt on.
-        num_anomalous: Its anomalous images, likewise.
-        fingerprint: Of checkpoint and scoring keys; another one needs another calibration.
-        pixel_threshold: A pixel with this score or above is part of what is found.
-        pixel_method: How it was found.
-        volume_threshold: A volume with this score or above is predicted anomalous; None where
-            validation has not both normal and anomalous volumes.
-        histogram: How the scores of validation images are spread: ``normal`` and ``anomalous``
-            images in each of the bins of equal width from ``low`` to ``high``.
-    """
-
-    threshold: float
-    method: str
-    colours: ColourScale
-    val_data_path: str
-    num_normal: int
-    num_anomalous: int
-    fingerprint: str
-    pixel_threshold: float
-    pixel_method: str
+    threshold: float  # an image with this score or above is predicted anomalous
+    method: str  # how the threshold was found
+    colours: ColourScale  # the colour scale of anomaly maps
+    val_data_path: str  # the validation folder
+    num_normal: int  # its normal images, those of background included, which are not learnt on
+    num_anomalous: int  # its anomalous images, likewise
+    fingerprint: str  # of checkpoint and scoring keys; another one needs another calibration
+    pixel_threshold: float  # a pixel with this score or above is part of what is found
+    pixel_method: str  # how it was found
+    # A volume with this score or above is predicted anomalous; None where validation has not both
+    # normal and anomalous volumes.
     volume_threshold: float | None
+    # How the scores of validation images are spread: ``normal`` and ``anomalous`` images in each of
+    # the bins of equal width from ``low`` to ``high``.
     histogram: dict[str, Any]
 
     def is_of(self, split: Split) -> bool:

@@ -1,7 +1,5 @@
 """Which images to look at, and their pictures."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,27 +16,16 @@ from engine.evaluate.scorer import Scorer
 
 @dataclass(frozen=True)
 class Case:
-    """One image to look at.
+    """One image to look at."""
 
-    Attributes:
-        name: The image's path.
-        score: Its anomaly score.
-        image: (H, W, 3) uint8.
-        reconstruction: (H, W, 3) uint8.
-        anomaly_map: (H, W) float32.
-        label: 0 normal, 1 anomalous, None where unknown.
-        mask: (H, W) bool, None where there are no masks.
-        baseline_map: (H, W) float32, None without a baseline.
-    """
-
-    name: str
+    name: str  # the image's path
     score: float
-    image: NDArray[np.uint8]
-    reconstruction: NDArray[np.uint8]
-    anomaly_map: NDArray[np.float32]
-    label: int | None = None
-    mask: NDArray[np.bool_] | None = None
-    baseline_map: NDArray[np.float32] | None = None
+    image: NDArray[np.uint8]  # (H, W, 3) uint8
+    reconstruction: NDArray[np.uint8]  # (H, W, 3) uint8
+    anomaly_map: NDArray[np.float32]  # (H, W) float32
+    label: int | None = None  # 0 normal, 1 anomalous, None where unknown
+    mask: NDArray[np.bool_] | None = None  # (H, W) bool, None where there are no masks
+    baseline_map: NDArray[np.float32] | None = None  # (H, W) float32, None without a baseline
 
 
 def is_wrong(label: int, score: float, threshold: float | None) -> bool:

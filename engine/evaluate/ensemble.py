@@ -1,7 +1,5 @@
 """Several checkpoints as one model: their maps on one scale, learnt on validation images."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from statistics import fmean
 
@@ -13,12 +11,7 @@ from utils.errors import UserError
 
 
 def calibrated_scorer(config: Config) -> tuple[Scorer, Calibration | None]:
-    """The model of [TESTING], or its ensemble, on the device, with its calibration.
-
-    Raises:
-        UserError: Config, checkpoints or weights are not as they should be, or there are no
-            validation images to balance an ensemble on.
-    """
+    """The model of [TESTING], or its ensemble, on the device, with its calibration."""
     settings = config.need_testing()
     scorer = create_scorer(settings, file=config.file)
     if len(settings.checkpoints) > 1:

@@ -1,7 +1,5 @@
 """Scoring every image of a split; memory does not grow with the number of images' pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +15,10 @@ from utils.config.schema import SectionConfig
 
 @dataclass(frozen=True)
 class SplitScores:
-    """Scores of a split, in its order.
+    """Scores of a split, in its order."""
 
-    Attributes:
-        model: One per sample.
-        baseline: One per sample, None where the scorer has no baseline.
-    """
-
-    model: list[float]
-    baseline: list[float] | None
+    model: list[float]  # one per sample
+    baseline: list[float] | None  # one per sample, None where the scorer has no baseline
 
 
 def create_batches(

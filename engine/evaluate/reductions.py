@@ -1,7 +1,5 @@
 """From distance maps to one score per pixel, per image and per volume."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from statistics import fmean
 

@@ -48,28 +48,18 @@ class Reductions:
 
 @dataclass(frozen=True)
 class Scores:
-    """What is said of a batch.
+    """What is said of a batch."""
 
-    Attributes:
-        scores: (B,), higher is more anomalous.
-        anomaly_maps: (B, H, W).
-    """
-
-    scores: Tensor
-    anomaly_maps: Tensor
+    scores: Tensor  # (B,), higher is more anomalous
+    anomaly_maps: Tensor  # (B, H, W)
 
 
 @dataclass(frozen=True)
 class ScoredBatch(Scores):
-    """What scoring gives for a batch.
+    """What scoring gives for a batch."""
 
-    Attributes:
-        reconstructions: (B, 3, H, W), normalised.
-        baseline: What the baseline says of the same images, None without one.
-    """
-
-    reconstructions: Tensor
-    baseline: Scores | None = None
+    reconstructions: Tensor  # (B, 3, H, W), normalised
+    baseline: Scores | None = None  # what the baseline says of the same images, None without one
 
 
 @dataclass(frozen=True)
@@ -78,27 +68,22 @@ class Scorer:
 
     Everything that scores goes through :meth:`score`, which sets eval mode itself. Whoever trains
     the same model sets training mode at the start of each epoch.
-
-    Attributes:
-        runtime: Device and precision.
-        models: The autoencoder on its device, without Fabric's wrapper: under DDP a forward pass
-            of the wrapper waits for the other processes, which may have fewer images. Those of an
-            ensemble share the first one's frozen encoders.
-        criterion: The test criterion.
-        reductions: How maps become scores.
-        static_batch: Images that every batch is filled up to; None leaves it as it comes. Compiled
-            code is made for one size.
-        baseline: For each encoder (M, D) patches of normal images, which images are compared with
-            besides; None for none. See :mod:`engine.evaluate.baseline`.
-        weights: What each model's maps are multiplied by before they are added.
     """
 
-    runtime: Runtime
+    runtime: Runtime  # device and precision
+    # The autoencoder on its device, without Fabric's wrapper: under DDP a forward pass of the
+    # wrapper waits for the other processes, which may have fewer images. Those of an ensemble share
+    # the first one's frozen encoders.
     models: tuple[QFormerAutoencoder, ...]
-    criterion: WeightedCriteria
-    reductions: Reductions
+    criterion: WeightedCriteria  # the test criterion
+    reductions: Reductions  # how maps become scores
+    # Images that every batch is filled up to; None leaves it as it comes. Compiled code is made for
+    # one size.
     static_batch: int | None = None
+    # For each encoder (M, D) patches of normal images, which images are compared with besides; None
+    # for none. See :mod:`engine.evaluate.baseline`.
     baseline: tuple[Tensor, ...] | None = None
+    # What each model's maps are multiplied by before they are added.
     weights: tuple[float, ...] = (1.0,)
 
     @property

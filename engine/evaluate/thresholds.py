@@ -1,7 +1,5 @@
 """The thresholds of images, pixels and volumes, by what validation images score."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

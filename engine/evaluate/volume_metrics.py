@@ -1,7 +1,5 @@
 """Metrics of whole volumes and of patients, with their intervals."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path

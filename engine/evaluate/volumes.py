@@ -1,7 +1,5 @@
 """Slices as the volumes that they are cut from: labels, scores and decisions of a whole volume."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,17 +12,11 @@ from utils.config.values import VolumeReduction
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume of a split.
+    """A volume of a split."""
 
-    Attributes:
-        name: Its path.
-        indices: Positions of its slices in the split, in the order of the split.
-        label: 1 where any slice is anomalous, one of background too, else 0.
-    """
-
-    name: Path
-    indices: tuple[int, ...]
-    label: int
+    name: Path  # its path
+    indices: tuple[int, ...]  # positions of its slices in the split, in the order of the split
+    label: int  # 1 where any slice is anomalous, one of background too, else 0
 
     def slice_scores(self, scores: Sequence[float]) -> list[float]:
         """The scores of its slices, of those of a whole split."""
@@ -52,28 +44,6 @@ def volumes_of(split: Split) -> list[Volume]:
     ]
 
 
-def is_anomalous(
-    score: float,
-    slice_scores: Sequence[float],
-    *,
-    volume_threshold: float | None,
-    threshold: float | None,
-) -> bool | None:
-    """Whether a volume is called anomalous; None where nothing decides.
-
-    Args:
-        score: Of the volume.
-        slice_scores: Of its slices.
-        volume_threshold: Learnt on validation volumes, None where there is none.
-        threshold: Of slices, which the worst one is compared with then.
-    """
-    if not slice_scores:
-        return None
-    if volume_threshold is not None:
-        return score >= volume_threshold
-    return None if threshold is None else max(slice_scores) >= threshold
-
-
 def volume_cells(
     slice_scores: Sequence[float],
     reduction: VolumeReduction,
@@ -81,10 +51,19 @@ def volume_cells(
     volume_threshold: float | None,
     threshold: float | None,
 ) -> tuple[float, int | None, int, int | None]:
-    """``score``, ``predicted``, ``num_slices`` and ``num_anomalous`` of a row of volumes.csv."""
+    """``score``, ``predicted``, ``num_slices`` and ``num_anomalous`` of a row of volumes.csv.
+
+    Args:
+        slice_scores: Of the slices that count.
+        reduction: How they become the volume's.
+        volume_threshold: Learnt on validation volumes; without one the worst slice decides.
+        threshold: Of slices, None where there is none.
+    """
     score = volume_score(slice_scores, reduction)
-    called = is_anomalous(
-        score, slice_scores, volume_threshold=volume_threshold, threshold=threshold
-    )
-    num_anomalous = None if threshold is None else sum(each >= threshold for each in slice_scores)
-    return score, None if called is None else int(called), len(slice_scores), num_anomalous
+    num_anomalous = predicted = None
+    if threshold is not None:
+        num_anomalous = sum(each >= threshold for each in slice_scores)
+        predicted = int(num_anomalous > 0)
+    if volume_threshold is not None:
+        predicted = int(score >= volume_threshold)
+    return score, predicted if slice_scores else None, len(slice_scores), num_anomalous

@@ -1,7 +1,5 @@
 """An ONNX file beside prediction: the same pictures, read by other hands."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

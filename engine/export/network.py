@@ -1,7 +1,5 @@
 """Everything between a picture and its score as one network, in operations that ONNX has."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

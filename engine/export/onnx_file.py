@@ -1,7 +1,5 @@
 """The work of export_model.py: a config's trained model to an ONNX file that was checked."""
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from importlib.metadata import version
@@ -87,13 +85,7 @@ def export(config: Config, output: Path, precision: Precision) -> None:
 
 
 def as_onnx(scorer: Scorer, size: int, precision: Precision) -> torch.onnx.ONNXProgram:
-    """All of scoring as an ONNX program: ``images`` to ``scores`` and ``anomaly_maps``.
-
-    Args:
-        scorer: Model and criterion on the CPU, in fp32.
-        size: Pixels along each side that the model sees.
-        precision: How weights are stored.
-    """
+    """All of scoring as an ONNX program: ``images`` to ``scores`` and ``anomaly_maps``."""
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     # Sizes that differ from each other and from 1, which would be taken for constants.

@@ -63,16 +63,13 @@ class PagedBins:
     Args:
         rows: Number of rows.
         max_bins: Bins of a row, at least 4096: one for each page that can occur.
-
-    Attributes:
-        counts: (rows, C) float64, whole numbers being exact up to 2^53. Columns are grouped by
-            page, in the order in which pages were first seen.
-        shift: Number of low bits of a key that its bin ignores, 0 to 20.
     """
 
     def __init__(self, rows: int, max_bins: int) -> None:
+        # (rows, C) float64, whole numbers being exact up to 2^53. Columns are grouped by page, in
+        # the order in which pages were first seen.
         self.counts = np.zeros((rows, 0))
-        self.shift = 0
+        self.shift = 0  # number of low bits of a key that its bin ignores, 0 to 20
         self._max_bins = max_bins
         self._pages = np.zeros(0, dtype=np.int64)
         self._first_column = np.full(_PAGES, -1, dtype=np.int64)

@@ -84,11 +84,7 @@ class PixelMetrics:
 
 
 class NormalPixels:
-    """The distribution of the pixel scores of normal images, for the colour scale.
-
-    Args:
-        labels: One per sample of the split.
-    """
+    """The distribution of the pixel scores of normal images, for the colour scale."""
 
     def __init__(self, labels: Sequence[int]) -> None:
         self._labels = np.asarray(labels)

@@ -1,7 +1,5 @@
 """Metrics of anomaly detection: pure functions on curves, labels and scores."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 

@@ -28,19 +28,14 @@ class Curve:
 
     Predicted anomalous means score >= threshold. The first point is the origin: threshold
     infinity, nothing found. K counts the thresholds, the origin included.
-
-    Attributes:
-        thresholds: (K,) strictly descending scores.
-        tp: (K,) anomalous elements at or above the threshold, float64.
-        fp: (K,) normal elements at or above the threshold, float64.
-        overlap: (K,) sum of the anomalous elements' weights at or above the threshold. With the
-            weight 1 / |region| the last value is the number of regions, and the share of it is
-            the mean per-region overlap.
     """
 
-    thresholds: Array
-    tp: Array
-    fp: Array
+    thresholds: Array  # (K,) strictly descending scores
+    tp: Array  # (K,) anomalous elements at or above the threshold, float64
+    fp: Array  # (K,) normal elements at or above the threshold, float64
+    # (K,) sum of the anomalous elements' weights at or above the threshold. With the weight 1 /
+    # |region| the last value is the number of regions, and the share of it is the mean per-region
+    # overlap.
     overlap: Array
 
     @classmethod

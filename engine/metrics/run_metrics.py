@@ -1,7 +1,5 @@
 """The metrics of a test run, their intervals, counts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Volumes for the report of a prediction: pictures of their slices, made as these come."""
 
-from __future__ import annotations
-
 from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

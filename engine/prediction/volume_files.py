@@ -1,7 +1,5 @@
 """The files of the volumes of a prediction: volumes.csv, maps, masks and DICOM SEG objects."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 
@@ -21,17 +19,11 @@ from utils.files import write_csv
 
 logger = logging.getLogger(__name__)
 
-_HEADER = [
-    *("path", "score", "predicted", "num_slices", "num_anomalous", "worst_slice", "map"),
-]
+_HEADER = [*("path", "score", "predicted", "num_slices", "num_anomalous", "worst_slice", "map")]
 
 
 class VolumeFiles:
-    """Collects the slices of one volume after the other, and writes each when it is complete.
-
-    Attributes:
-        report: The volumes for the report.
-    """
+    """Collects the slices of one volume after the other, and writes each when it is complete."""
 
     def __init__(
         self, files: PredictionFiles, predictor: Predictor, *, maps: bool, dicom_seg: bool
@@ -75,11 +67,7 @@ class VolumeFiles:
             self.report.add(sample.frame or 0, prediction)
 
     def write_table(self) -> None:
-        """Write the last volume, and volumes.csv where there are volumes.
-
-        Raises:
-            UserError: The table cannot be written.
-        """
+        """Write the last volume, and volumes.csv where there are volumes."""
         self.turn_to(None)
         if self._rows:
             write_csv(self._files.folder / "volumes.csv", _HEADER, self._rows)

@@ -1,7 +1,5 @@
 """The anomaly map of one volume, filled slice by slice."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +18,6 @@ class VolumeMap:
     Args:
         sample: Any of its slices.
         keep_maps: Whether maps are kept, or scores alone.
-
-    Raises:
-        UserError: It cannot be read.
     """
 
     def __init__(self, sample: Sample, *, keep_maps: bool = True) -> None:

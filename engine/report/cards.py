@@ -1,7 +1,5 @@
 """The gallery of a report: what is shown of each image, and which images these are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from engine.evaluate.calibration import ColourScale

@@ -1,7 +1,5 @@
 """Charts of image scores: each is one figure, saved as PNG and drawn into a report."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Mapping, Sequence

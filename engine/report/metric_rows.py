@@ -1,7 +1,5 @@
 """The rows of a report's tables of metrics: names, values, intervals, what they mean."""
 
-from __future__ import annotations
-
 from engine.metrics.run_metrics import Metrics
 
 _EXPLANATIONS = {

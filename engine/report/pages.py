@@ -1,7 +1,5 @@
 """The reports of a test and of a prediction: what they show and say."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -45,9 +43,6 @@ def write_report(
         histogram: The histogram of image scores.
         path: The HTML file.
         volumes: Those of the split, the highest score first.
-
-    Raises:
-        UserError: The report cannot be written.
     """
     metrics, settings = run.metrics, run.config.need_testing()
     charts, charts_missing = _test_charts(run, roc, histogram)
@@ -55,11 +50,7 @@ def write_report(
     content = render(
         "test.html.j2",
         experiment=settings.experiment_name,
-        facts=[
-            ("Images", _images(metrics)),
-            ("Folder", str(run.split.folder)),
-            *_model(settings),
-        ],
+        facts=[("Images", _images(metrics)), ("Folder", str(run.split.folder)), *_model(settings)],
         numbers=[rows[key] for key in (_WITH_MASKS if run.split.has_masks else _WITHOUT_MASKS)],
         charts=charts,
         charts_missing=charts_missing,
@@ -81,11 +72,7 @@ def write_report(
 
 
 def write_prediction_report(run: PredictionRun, path: Path) -> None:
-    """Write the report of a prediction as an HTML file.
-
-    Raises:
-        UserError: The report cannot be written.
-    """
+    """Write the report of a prediction as an HTML file."""
     settings, scores = run.config.need_testing(), run.scores
     title, charts = "Image scores", []
     if scores:

@@ -1,7 +1,5 @@
 """Pictures of cases: maps as colours, outlines of regions, overlays, small files for a report."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Mapping, Sequence

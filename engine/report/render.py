@@ -5,8 +5,6 @@ escaped wherever they stand, scripts read them from the document only, and the p
 lets no script run but ours.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from datetime import UTC, datetime

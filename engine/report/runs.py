@@ -1,7 +1,5 @@
 """What a report shows of: a finished test, a finished prediction."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,64 +13,40 @@ from utils.config.load import Config
 
 @dataclass(frozen=True)
 class BaselineRun:
-    """What a baseline says of the same images.
+    """What a baseline says of the same images."""
 
-    Attributes:
-        scores: One per image.
-        colours: The colour scale of its maps, from normal test images: for display only.
-    """
-
-    scores: list[float]
-    colours: ColourScale
+    scores: list[float]  # one per image
+    colours: ColourScale  # the colour scale of its maps, from normal test images: for display only
 
 
 @dataclass(frozen=True)
 class TestRun:
-    """A finished test run, as its files and its report show it.
-
-    Attributes:
-        config: The configuration.
-        split: The test images.
-        scores: One per image.
-        metrics: The content of metrics.json.
-        threshold: Learnt on validation images, None where there is none.
-        colours: The colour scale of all maps.
-        pixel_threshold: Pixels with this score or above are outlined; None where there is none.
-        baseline: The same images by the baseline, None where there is none.
-    """
+    """A finished test run, as its files and its report show it."""
 
     __test__ = False
 
     config: Config
-    split: Split
-    scores: list[float]
-    metrics: Metrics
-    threshold: float | None
-    colours: ColourScale
+    split: Split  # the test images
+    scores: list[float]  # one per image
+    metrics: Metrics  # the content of metrics.json
+    threshold: float | None  # learnt on validation images, None where there is none
+    colours: ColourScale  # the colour scale of all maps
+    # Pixels with this score or above are outlined; None where there is none.
     pixel_threshold: float | None = None
-    baseline: BaselineRun | None = None
+    baseline: BaselineRun | None = None  # the same images by the baseline, None where there is none
 
 
 @dataclass(frozen=True)
 class PredictionRun:
-    """A finished prediction, as its report shows it.
-
-    Attributes:
-        config: A config with a section [TESTING].
-        calibration: Its threshold, which ``threshold`` may replace, and the scale of all maps.
-        threshold: An image with this score or above is called anomalous.
-        volume_threshold: The same of volumes; None where their worst slice decides.
-        scores: Of all images that could be read.
-        images: Those that the gallery shows, the highest score first.
-        volumes: All, the highest score first.
-        errors: Path and error of each file that could not be read, or its map not written.
-    """
+    """A finished prediction, as its report shows it."""
 
     config: Config
+    # Its threshold, which ``threshold`` may replace, and the scale of all maps.
     calibration: Calibration
-    threshold: float
-    volume_threshold: float | None
-    scores: Sequence[float]
-    images: Sequence[Case]
-    volumes: Sequence[ScoredVolume]
+    threshold: float  # an image with this score or above is called anomalous
+    volume_threshold: float | None  # the same of volumes; None where their worst slice decides
+    scores: Sequence[float]  # of all images that could be read
+    images: Sequence[Case]  # those that the gallery shows, the highest score first
+    volumes: Sequence[ScoredVolume]  # all, the highest score first
+    # Path and error of each file that could not be read, or its map not written.
     errors: Sequence[tuple[str, str]]

@@ -1,7 +1,5 @@
 """The volumes of a test, as its report shows them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 from datasets.readers.image import open_image

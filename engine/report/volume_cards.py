@@ -1,7 +1,5 @@
 """What the section Volumes of a report shows: slices, thumbnails and a curve of each volume."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from engine.report.cards import verdict

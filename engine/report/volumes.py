@@ -1,7 +1,5 @@
 """Volumes as a report shows them: which of their slices, and these as small pictures."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,59 +22,36 @@ _PATH_LENGTH = 1_200
 
 @dataclass(frozen=True)
 class SliceView:
-    """One slice to look at.
+    """One slice to look at."""
 
-    Attributes:
-        number: Which one, from 0.
-        size: Width and height, in pixels, that the paths are drawn in.
-        image: A data URI.
-        map: A data URI, transparent where scores are low.
-        threshold_path: SVG path around the pixels above the pixel threshold, None without one.
-        mask_path: The same around the mask, None where there are no masks.
-    """
-
-    number: int
-    size: tuple[int, int]
-    image: str
-    map: str
+    number: int  # which one, from 0
+    size: tuple[int, int]  # width and height, in pixels, that the paths are drawn in
+    image: str  # a data URI
+    map: str  # a data URI, transparent where scores are low
+    # SVG path around the pixels above the pixel threshold, None without one.
     threshold_path: str | None = None
-    mask_path: str | None = None
+    mask_path: str | None = None  # the same around the mask, None where there are no masks
 
 
 @dataclass(frozen=True)
 class VolumePictures:
-    """What there is to look at of a volume.
+    """What there is to look at of a volume."""
 
-    Attributes:
-        slices: Those that are shown, at least one, in their order.
-        scores: Slice → score, of all that count.
-        num_slices: How many it has, those that do not count among them.
-        extent: (height, width) of a slice in mm.
-    """
-
-    slices: tuple[SliceView, ...]
-    scores: Mapping[int, float]
-    num_slices: int
-    extent: tuple[float, float]
+    slices: tuple[SliceView, ...]  # those that are shown, at least one, in their order
+    scores: Mapping[int, float]  # slice → score, of all that count
+    num_slices: int  # how many it has, those that do not count among them
+    extent: tuple[float, float]  # (height, width) of a slice in mm
 
 
 @dataclass(frozen=True)
 class ScoredVolume:
-    """A volume of a report.
+    """A volume of a report."""
 
-    Attributes:
-        name: Its path.
-        score: Its anomaly score.
-        predicted: 1 where it is called anomalous, 0 normal, None where nothing decides.
-        label: 0 normal, 1 anomalous, None where unknown.
-        pictures: None where it is only listed.
-    """
-
-    name: str
+    name: str  # its path
     score: float
-    predicted: int | None
-    label: int | None = None
-    pictures: VolumePictures | None = None
+    predicted: int | None  # 1 where it is called anomalous, 0 normal, None where nothing decides
+    label: int | None = None  # 0 normal, 1 anomalous, None where unknown
+    pictures: VolumePictures | None = None  # None where it is only listed
 
 
 def evenly_chosen(count: int) -> list[int]:

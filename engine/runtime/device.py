@@ -1,7 +1,5 @@
 """The device and the precision that a config means on this machine."""
 
-from __future__ import annotations
-
 import logging
 
 import torch
@@ -13,10 +11,6 @@ logger = logging.getLogger(__name__)
 
 def choose_device(name: str, processes: int) -> torch.device:
     """The device of DEVICE, with an index where it names one GPU.
-
-    Args:
-        name: DEVICE.
-        processes: DEVICES.
 
     Raises:
         UserError: It is not there, or not as many times.

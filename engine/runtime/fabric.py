@@ -1,7 +1,5 @@
 """Device, precision and several processes, carried by Lightning Fabric."""
 
-from __future__ import annotations
-
 import logging
 import os
 import warnings

@@ -1,7 +1,5 @@
 """Where a model runs, and how the processes that share the work divide it."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Sequence

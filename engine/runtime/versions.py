@@ -1,7 +1,5 @@
 """The versions that numbers depend on."""
 
-from __future__ import annotations
-
 import os
 
 import timm

@@ -1,7 +1,5 @@
 """The training loop: normal images in, a reconstruction that knows nothing else out."""
 
-from __future__ import annotations
-
 import logging
 import time
 from contextlib import closing, nullcontext
@@ -38,44 +36,28 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Trainer:
-    """Everything that a training run is made of.
+    """Everything that a training run is made of."""
 
-    Attributes:
-        config: The whole configuration; ``settings`` is its section [TRAINING].
-        files: What the run writes.
-        fabric: Device, precision and processes.
-        model: The autoencoder; ``forward`` is the same, wrapped by Fabric.
-        criterion: The training loss.
-        sampler: Order of the training images; ``loader`` gives batches of them.
-        dataset: The training images.
-        validation: The validation images; ``validation_batches`` are this process's share.
-        scorer: What scores them.
-        progress: What is done.
-    """
-
-    config: Config
+    config: Config  # the whole configuration; ``settings`` is its section [TRAINING]
     settings: TrainingConfig
-    files: TrainingFiles
-    fabric: Fabric
-    model: QFormerAutoencoder
+    files: TrainingFiles  # what the run writes
+    fabric: Fabric  # device, precision and processes
+    model: QFormerAutoencoder  # the autoencoder; ``forward`` is the same, wrapped by Fabric
     forward: Any
-    criterion: WeightedCriteria
+    criterion: WeightedCriteria  # the training loss
     optimizer: Any
     scheduler: OneCycleLR
-    sampler: EpochSampler
+    sampler: EpochSampler  # order of the training images; ``loader`` gives batches of them
     loader: Any
-    dataset: AnomalyDataset
+    dataset: AnomalyDataset  # the training images
+    # The validation images; ``validation_batches`` are this process's share.
     validation: AnomalyDataset
     validation_batches: Any
     scorer: Scorer
-    progress: Progress = field(default_factory=Progress)
+    progress: Progress = field(default_factory=Progress)  # what is done
 
     def run(self) -> None:
-        """Train the epochs that are left; writes all files of the run.
-
-        Raises:
-            UserError: The loss is not finite, a file cannot be read or written.
-        """
+        """Train the epochs that are left; writes all files of the run."""
         first, last = self.progress.epoch + 1, self.settings.n_epochs
         started = time.perf_counter()
         # The first process writes event files, the others have none.

@@ -1,7 +1,5 @@
 """Watching the loss without making a GPU wait at every step."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,14 +15,7 @@ GPU_LOOK_INTERVAL = 20
 
 
 class LossWatch:
-    """Collects an epoch's losses on the device, and looks at them now and then.
-
-    Args:
-        epoch: The epoch, from 1.
-        split: The training images, for messages.
-        checkpoint: The last good checkpoint, if there is one yet, for messages.
-        device: Where the losses are computed.
-    """
+    """Collects an epoch's losses on the device, and looks at them now and then."""
 
     def __init__(self, epoch: int, split: Split, checkpoint: Path, device: torch.device) -> None:
         self.epoch = epoch

@@ -1,7 +1,5 @@
 """The published optimiser and schedule: Adam without weight decay, one cycle of the rate."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from torch import nn
@@ -12,13 +10,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 def create_optimizer(
     parameters: Iterable[nn.Parameter], *, lr: float, total_steps: int
 ) -> tuple[Adam, OneCycleLR]:
-    """Adam and its schedule, which rises over the first 15 % of all steps.
-
-    Args:
-        parameters: The trained ones, on their device.
-        lr: The highest learning rate.
-        total_steps: Steps of the optimiser in the whole run.
-    """
+    """Adam and its schedule, which rises over the first 15 % of all steps."""
     parameters = list(parameters)
     fused = parameters[0].device.type == "cuda"
     optimizer = Adam(parameters, lr=lr, fused=fused)

@@ -1,7 +1,5 @@
 """What a training says: what is to be done, how long it takes, then one line per epoch."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,14 +61,7 @@ def command_to_test(config: Config, folder: Path, overrides: Sequence[str]) -> s
 
 
 def epoch_line(row: Row, num_epochs: int, seconds_left: float, best_auroc: float | None) -> str:
-    """A finished epoch.
-
-    Args:
-        row: Its row of training.csv.
-        num_epochs: Of the whole run.
-        seconds_left: Until the last of them is finished.
-        best_auroc: The best validation image AUROC so far, None before the first.
-    """
+    """A finished epoch."""
     aurocs = (row.get("val_image_auroc"), best_auroc)
     return _COLUMNS.format(
         f"{row['epoch']}/{num_epochs}",

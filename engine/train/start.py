@@ -1,7 +1,5 @@
 """A training run from a config: checked, built, started, resumed."""
 
-from __future__ import annotations
-
 import logging
 from contextlib import nullcontext
 from functools import partial

@@ -1,7 +1,5 @@
 """What a training run has reached: everything that resuming needs, in one atomic file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,16 +32,11 @@ Row = dict[str, float | int | None]
 
 @dataclass
 class Progress:
-    """What a run has done.
+    """What a run has done."""
 
-    Attributes:
-        epoch: Number of finished epochs.
-        best_auroc: Best validation image AUROC so far, None before the first.
-        rows: One per finished epoch, with the keys of ``COLUMNS``.
-    """
-
-    epoch: int = 0
-    best_auroc: float | None = None
+    epoch: int = 0  # number of finished epochs
+    best_auroc: float | None = None  # best validation image AUROC so far, None before the first
+    # One per finished epoch, with the keys of ``COLUMNS``.
     rows: list[Row] = field(default_factory=list)
 
     def add(self, row: Row) -> bool:
@@ -60,14 +53,7 @@ class Progress:
 def save_state(
     path: Path, progress: Progress, config: Mapping[str, str], parts: Mapping[str, Any]
 ) -> None:
-    """Write the training state.
-
-    Args:
-        path: The file.
-        progress: What is done.
-        config: INI keys of [TRAINING] and what the images are, to compare on resuming.
-        parts: State dicts of model, optimizer and scheduler.
-    """
+    """Write the training state."""
     save_tensors(path, asdict(progress) | {"config": dict(config)} | dict(parts))
 
 

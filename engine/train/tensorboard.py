@@ -1,7 +1,5 @@
 """The table of a training run once more, for TensorBoard."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

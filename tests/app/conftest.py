@@ -1,7 +1,5 @@
 """A tiny model for the page, trained once for each file of tests."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

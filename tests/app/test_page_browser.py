@@ -1,7 +1,5 @@
 """The page in a real browser, served as run_app.py serves it."""
 
-from __future__ import annotations
-
 import csv
 import os
 import shutil

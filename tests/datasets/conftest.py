@@ -1,7 +1,5 @@
 """A data set without a fault, for the tests of folders and of the check."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

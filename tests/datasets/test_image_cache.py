@@ -1,7 +1,5 @@
 """CACHE_IMAGES: the same bytes, kept once, and made anew when anything has changed."""
 
-from __future__ import annotations
-
 import logging
 import os
 import pickle

@@ -1,7 +1,5 @@
 """The file of CACHE_IMAGES = disk: damaged, built by several at once, on a disk that fails."""
 
-from __future__ import annotations
-
 import errno
 import os
 import signal

@@ -4,8 +4,6 @@ Tensors without data take the device's place: on ``meta`` a value that is read r
 an index whose size depends on values; ``FakeTensorMode`` says the same of "cuda".
 """
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from typing import Any
 

@@ -1,7 +1,5 @@
 """ONNX files: they score pictures as prediction does, without any code of ours."""
 
-from __future__ import annotations
-
 import configparser
 import re
 import runpy

@@ -1,7 +1,5 @@
 """The Python of the README and of docs/python.md runs as it stands, one block after the other."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The benchmark over configs and seeds: skipping, going on, failures, signals, the table."""
 
-from __future__ import annotations
-
 import csv
 import json
 import logging

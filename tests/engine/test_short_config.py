@@ -1,7 +1,5 @@
 """A config of ten lines trains, tests and predicts: everything else is derived."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

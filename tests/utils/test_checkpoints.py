@@ -1,7 +1,5 @@
 """Checkpoint files: what loads, what is refused and why."""
 
-from __future__ import annotations
-
 import math
 import os
 import pickle

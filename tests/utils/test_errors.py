@@ -1,7 +1,5 @@
 """What run_script does for the scripts beside their exit codes."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

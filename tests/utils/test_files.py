@@ -1,7 +1,5 @@
 """Writing never loses a file: a full disk, an interrupt, places where no file can be."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os

@@ -1,7 +1,5 @@
 """hf:// addresses: found, kept, recorded, and what is said where they cannot be had."""
 
-from __future__ import annotations
-
 import errno
 import io
 import json

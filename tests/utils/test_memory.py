@@ -1,7 +1,5 @@
 """utils.memory: limits of containers."""
 
-from __future__ import annotations
-
 from utils import memory
 
 

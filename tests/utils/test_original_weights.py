@@ -1,7 +1,5 @@
 """Backbone weights in the names and wrappers that their authors publish them in."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """Weights of frozen backbones: local files as timm loads them, random ones, none to be had."""
 
-from __future__ import annotations
-
 import logging
 import math
 import zipfile

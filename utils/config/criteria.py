@@ -19,23 +19,14 @@ KINDS = {"TRAINING": ("TRAIN", "VAL"), "TESTING": ("VAL",)}
 
 @dataclass(frozen=True)
 class CriterionSpec:
-    """The CRITERION_<kind> and PERCEPTUAL_*_<kind> keys of a section.
+    """The CRITERION_<kind> and PERCEPTUAL_*_<kind> keys of a section."""
 
-    Attributes:
-        kind: ``TRAIN`` or ``VAL``.
-        names: Criteria.
-        weights: One for each.
-        metric: Distance of the perceptual criteria.
-        hidden_states: Blocks, negative ones counted from the end.
-        patch_sizes: Patch sizes of ``PERCEPTUAL_VIT_mae_multi``.
-    """
-
-    kind: str
+    kind: str  # ``TRAIN`` or ``VAL``
     names: tuple[str, ...]
     weights: tuple[float, ...]
-    metric: str
-    hidden_states: tuple[int, ...]
-    patch_sizes: tuple[int, ...]
+    metric: str  # distance of the perceptual criteria
+    hidden_states: tuple[int, ...]  # blocks, negative ones counted from the end
+    patch_sizes: tuple[int, ...]  # patch sizes of ``PERCEPTUAL_VIT_mae_multi``
 
     @classmethod
     def of(cls, config: SectionConfig, kind: str) -> CriterionSpec:

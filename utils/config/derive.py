@@ -4,8 +4,6 @@ The published setting is what each rule gives for the published backbones at 224
 its ratios.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Collection
@@ -145,14 +143,10 @@ def _last_checkpoint(known: Any) -> Path:
 
 
 class Rule(NamedTuple):
-    """How a key gets its value where none is written.
+    """How a key gets its value where none is written."""
 
-    Attributes:
-        words: The rule, for docs/config.md.
-        value: The same as a function of what is known of a section (:func:`derive`).
-    """
-
-    words: str
+    words: str  # the rule, for docs/config.md
+    # The same as a function of what is known of a section (:func:`derive`).
     value: Callable[[Any], Any]
 
 
@@ -234,7 +228,6 @@ RULES: dict[str, Rule] = {
     "batch_size_test": Rule(_BATCH, _batch_size),
     "lr": Rule("8e-5 × √(BATCH_SIZE_TRAIN × ACCUMULATE / 64)", _learning_rate),
     "checkpoint_path": Rule(
-        "`checkpoints/last_ckpt.pth` in the RESULTS_PATH of `[TRAINING]`",
-        _last_checkpoint,
+        "`checkpoints/last_ckpt.pth` in the RESULTS_PATH of `[TRAINING]`", _last_checkpoint
     ),
 }

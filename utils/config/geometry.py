@@ -1,7 +1,5 @@
 """A config compared with the backbones it names; only their geometry is read, no weight."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -10,6 +8,8 @@ from utils.config.criteria import NUM_RESNET_STAGES, RESNETS, CriterionSpec, loo
 from utils.config.rules import Contradiction, as_far_as_known, criteria_of, of_encoder
 from utils.config.schema import SectionConfig
 from utils.weights import HUB, RANDOM
+
+Found = Iterator[Contradiction]
 
 
 def geometry_problems(config: SectionConfig, kinds: Sequence[str]) -> list[Contradiction]:
@@ -36,9 +36,7 @@ def geometry_problems(config: SectionConfig, kinds: Sequence[str]) -> list[Contr
     return found + as_far_as_known([_shared_blocks, _weights_file], config, specs)
 
 
-def _size(
-    key: str, name: str, config: SectionConfig, patch_sizes: Sequence[int]
-) -> Iterator[Contradiction]:
+def _size(key: str, name: str, config: SectionConfig, patch_sizes: Sequence[int]) -> Found:
     for size in patch_sizes:
         try:
             if config.resize % size == 0:
@@ -47,23 +45,19 @@ def _size(
             yield key, str(error)
 
 
-def _states(
-    key: str, name: str, geometry: BackboneGeometry, states: Sequence[int]
-) -> Iterator[Contradiction]:
+def _states(key: str, name: str, geometry: BackboneGeometry, states: Sequence[int]) -> Found:
     most = geometry.depth
     for state in states:
         if not geometry.has_block(state):
             yield key, f"{name} has no block {state}; give numbers from {-most} to {most - 1}"
 
 
-def _encoder_size(config: SectionConfig, index: int) -> Iterator[Contradiction]:
+def _encoder_size(config: SectionConfig, index: int) -> Found:
     sizes = [of_encoder(config.patch_size, index)]
     yield from _size("MODEL_NAME", config.model_name[index], config, sizes)
 
 
-def _registers(
-    config: SectionConfig, index: int, geometry: BackboneGeometry
-) -> Iterator[Contradiction]:
+def _registers(config: SectionConfig, index: int, geometry: BackboneGeometry) -> Found:
     found = of_encoder(config.n_reg_tokens, index)
     if found != geometry.num_registers:
         text = (
@@ -73,18 +67,14 @@ def _registers(
         yield "N_REG_TOKENS", text
 
 
-def _encoder_states(
-    config: SectionConfig, index: int, geometry: BackboneGeometry
-) -> Iterator[Contradiction]:
+def _encoder_states(config: SectionConfig, index: int, geometry: BackboneGeometry) -> Found:
     name = config.model_name[index]
     yield from _states("USE_HIDDEN_STATE", name, geometry, config.use_hidden_state)
     others = set(getattr(config, "baseline_hstate", ())).difference(config.use_hidden_state)
     yield from _states("BASELINE_HSTATE", name, geometry, sorted(others))
 
 
-def _widths(
-    config: SectionConfig, index: int, geometry: BackboneGeometry
-) -> Iterator[Contradiction]:
+def _widths(config: SectionConfig, index: int, geometry: BackboneGeometry) -> Found:
     for key in ("ADDITIONAL_BLOCK_DIM", "FINAL_PROJ_IN_FEATURES"):
         widths = getattr(config, key.lower(), ())
         if widths and of_encoder(widths, index) != geometry.dim:
@@ -92,9 +82,7 @@ def _widths(
             yield key, f"found {found}; {config.model_name[index]} has width {geometry.dim}"
 
 
-def _junction_width(
-    config: SectionConfig, index: int, geometry: BackboneGeometry
-) -> Iterator[Contradiction]:
+def _junction_width(config: SectionConfig, index: int, geometry: BackboneGeometry) -> Found:
     projected = config.final_proj_in_features or config.final_proj_out_features
     if not projected and config.junction_dim != geometry.dim:
         text = (
@@ -104,7 +92,7 @@ def _junction_width(
         yield "JUNCTION_DIM", text
 
 
-def _perceptual_vit(config: SectionConfig, spec: CriterionSpec) -> Iterator[Contradiction]:
+def _perceptual_vit(config: SectionConfig, spec: CriterionSpec) -> Found:
     if not spec.vit_patch_sizes:
         return
     name = config.perceptual_model_name
@@ -118,7 +106,7 @@ def _perceptual_vit(config: SectionConfig, spec: CriterionSpec) -> Iterator[Cont
     yield from _size("PERCEPTUAL_MODEL_NAME", name, config, spec.vit_patch_sizes)
 
 
-def _stages(spec: CriterionSpec) -> Iterator[Contradiction]:
+def _stages(spec: CriterionSpec) -> Found:
     most = NUM_RESNET_STAGES
     for stage in spec.hidden_states if spec.resnets else ():
         if not -most <= stage < most:
@@ -129,9 +117,7 @@ def _stages(spec: CriterionSpec) -> Iterator[Contradiction]:
             )
 
 
-def _shared_blocks(
-    config: SectionConfig, specs: Sequence[CriterionSpec]
-) -> Iterator[Contradiction]:
+def _shared_blocks(config: SectionConfig, specs: Sequence[CriterionSpec]) -> Found:
     """All patch sizes share the blocks, so the blocks must not depend on the number of patches."""
     name, resize = config.perceptual_model_name, config.resize
     shapes = set()
@@ -147,7 +133,7 @@ def _shared_blocks(
         yield "PERCEPTUAL_MODEL_NAME", text
 
 
-def _weights_file(config: SectionConfig, specs: Sequence[CriterionSpec]) -> Iterator[Contradiction]:
+def _weights_file(config: SectionConfig, specs: Sequence[CriterionSpec]) -> Found:
     """A file holds the weights of one network; several criteria may need several."""
     networks = [config.perceptual_model_name] if any(s.vit_patch_sizes for s in specs) else []
     networks += [name for name in RESNETS if any(name in spec.resnets for spec in specs)]

@@ -1,7 +1,5 @@
 """INI text to sections of raw strings, and the arguments that name it."""
 
-from __future__ import annotations
-
 import argparse
 import configparser
 import math
@@ -16,16 +14,12 @@ DEFAULT = "DEFAULT"
 
 @dataclass(frozen=True)
 class RawConfig:
-    """An INI file as text.
+    """An INI file as text."""
 
-    Attributes:
-        file: Its path as the user gave it.
-        sections: Section → key in capitals → value. ``[DEFAULT]`` is already merged in.
-        own: Section → keys that stand in that very section; ``DEFAULT`` and unknown ones included.
-    """
-
-    file: str
+    file: str  # its path as the user gave it
+    # Section → key in capitals → value. ``[DEFAULT]`` is already merged in.
     sections: dict[str, dict[str, str]]
+    # Section → keys that stand in that very section; ``DEFAULT`` and unknown ones included.
     own: dict[str, set[str]]
 
 
@@ -87,9 +81,6 @@ def _parse(file: str, text: str) -> configparser.ConfigParser:
 
 def read_ini(path: Path) -> RawConfig:
     """Read an INI file.
-
-    Args:
-        path: The file. Read as UTF-8, with or without a byte order mark, any line ends.
 
     Raises:
         ConfigError: The file cannot be read, or is no INI file: with the first fault of its form.

@@ -1,13 +1,11 @@
 """INI files to validated config objects; every problem of a file is reported at once."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NoReturn, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,42 +21,24 @@ _Texts = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Config:
-    """A configuration as its scripts use it.
+    """A configuration as its scripts use it."""
 
-    Attributes:
-        file: The INI file as the user gave it.
-        training: The section [TRAINING], None where the file has none.
-        testing: The section [TESTING], None where the file has none.
-    """
-
-    file: str
-    training: TrainingConfig | None
-    testing: TestingConfig | None
+    file: str  # the INI file as the user gave it
+    training: TrainingConfig | None  # the section [TRAINING], None where the file has none
+    testing: TestingConfig | None  # the section [TESTING], None where the file has none
 
     def need_training(self) -> TrainingConfig:
-        """The section [TRAINING].
-
-        Raises:
-            ConfigError: The file has none.
-        """
-        if self.training is None:
-            raise _missing_section(self.file, "TRAINING")
-        return self.training
+        """The section [TRAINING]; a ConfigError where the file has none."""
+        return self.training or _missing(self.file, "TRAINING")
 
     def need_testing(self) -> TestingConfig:
-        """The section [TESTING].
-
-        Raises:
-            ConfigError: The file has none.
-        """
-        if self.testing is None:
-            raise _missing_section(self.file, "TESTING")
-        return self.testing
+        """The section [TESTING]; a ConfigError where the file has none."""
+        return self.testing or _missing(self.file, "TESTING")
 
 
-def _missing_section(file: str, section: str) -> ConfigError:
+def _missing(file: str, section: str) -> NoReturn:
     text = f"missing; add a section [{section}], as in configs/demo.ini"
-    return ConfigError([Problem(file, section, "", text)])
+    raise ConfigError([Problem(file, section, "", text)])
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:

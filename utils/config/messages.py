@@ -1,7 +1,5 @@
 """What to say of a key or a section that is wrong: what was found, what to write instead."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence

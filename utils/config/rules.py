@@ -1,7 +1,5 @@
 """What a config's keys must be to one another, checked by arithmetic before anything is built."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TypeVar

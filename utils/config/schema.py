@@ -5,8 +5,6 @@ shared.py, what their values may be in values.py. Everything that asks which key
 there are, and which count, reads it here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from pathlib import Path
 

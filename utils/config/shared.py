@@ -5,8 +5,6 @@ without one are derived or required. The docstring of a class is the heading of 
 docs/config.md.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -68,8 +66,7 @@ class RunKeys(Keys):
         "counts to expect",
     )
     results_path: values.ResultsFolder = key(
-        "run",
-        "where results go; made where it is missing; apart from the folders of images",
+        "run", "where results go; made where it is missing; apart from the folders of images"
     )
     device: values.Device = key(
         "run",
@@ -175,8 +172,7 @@ class EncoderKeys(Keys):
         "model", "register tokens of the ViT: its prefix tokens less the class token"
     )
     use_hidden_state: values.HiddenStates = key(
-        "model",
-        "blocks whose outputs become tokens, in this order (`-1`: the last block)",
+        "model", "blocks whose outputs become tokens, in this order (`-1`: the last block)"
     )
     additional_block_dim: values.OptionalEncoderCounts = key(
         "model",

@@ -1,7 +1,5 @@
 """Write the tables of docs/config.md from the schema: ``python -m utils.config.tables``."""
 
-from __future__ import annotations
-
 import re
 from inspect import get_annotations
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the value of an INI key may be: types with their ranges, and what error messages ask for."""
 
-from __future__ import annotations
-
 import os
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """check_dataset.py --write-config: a config that trains, for a folder that was understood."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Drawn trees of files: each image is found once, masks belong to it, and the rest is told."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory

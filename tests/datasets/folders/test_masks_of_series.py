@@ -1,7 +1,5 @@
 """Masks of whole DICOM series are laid by their positions, or refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import highdicom

@@ -1,7 +1,5 @@
 """DICOM series among the files of inputs and splits."""
 
-from __future__ import annotations
-
 import logging
 
 import numpy as np

@@ -1,7 +1,5 @@
 """DICOM as devices and programs write it: intensities by hand, one line for what is broken."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """NIfTI volumes as programs write them: slices by nibabel, one line for what is broken."""
 
-from __future__ import annotations
-
 import gzip
 import itertools
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Pictures as cameras, microscopes and other people's programs write them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

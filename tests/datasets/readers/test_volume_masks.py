@@ -1,7 +1,5 @@
 """Volumes and their masks: which frames are marked, and masks on grids of their own."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

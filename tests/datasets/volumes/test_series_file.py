@@ -1,7 +1,5 @@
 """One volume, however it is stored: the same slices; and what a series alone may hold."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The nearest-neighbour baseline: against scikit-learn, drawn once, kept, and in all results."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

@@ -1,7 +1,5 @@
 """Several checkpoints as one model: balanced on validation, the encoders run once."""
 
-from __future__ import annotations
-
 import csv
 import json
 import runpy

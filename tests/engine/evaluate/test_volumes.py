@@ -7,7 +7,7 @@ import pytest
 from datasets.folders.find import find_split
 from datasets.folders.samples import Sample, Split
 from engine.evaluate.reductions import volume_score
-from engine.evaluate.volumes import is_anomalous, volumes_of
+from engine.evaluate.volumes import volume_cells, volumes_of
 from tests.volume_sets import write_volumes
 
 SCORES = [0.3, 0.9, 0.1, 0.5, 0.7, 0.2, 0.4]
@@ -49,21 +49,23 @@ def test_pictures_and_pages_of_tiff_files_are_no_volumes():
 @pytest.mark.parametrize(
     ("volume_threshold", "threshold", "expected"),
     [
-        (0.5, 0.9, True),
-        (0.6, 0.1, False),
-        (None, 0.8, True),
-        (None, 0.9, False),
+        (0.8, 0.9, 1),
+        (0.9, 0.1, 0),
+        (None, 0.8, 1),
+        (None, 0.9, 0),
         (None, None, None),
     ],
 )
 def test_a_volume_is_called_by_its_own_threshold_else_by_its_worst_slice(
     volume_threshold, threshold, expected
 ):
-    slices = [0.2, 0.8, 0.5]
-    called = is_anomalous(0.5, slices, volume_threshold=volume_threshold, threshold=threshold)
-    assert called == expected
+    score, called, *_ = volume_cells(
+        [0.2, 0.8, 0.5], "max", volume_threshold=volume_threshold, threshold=threshold
+    )
+    assert (score, called) == (0.8, expected)
 
 
 @pytest.mark.parametrize("volume_threshold", [None, 0.5])
 def test_a_volume_of_which_nothing_counts_has_no_verdict(volume_threshold):
-    assert is_anomalous(0.0, [], volume_threshold=volume_threshold, threshold=0.5) is None
+    cells = volume_cells([], "max", volume_threshold=volume_threshold, threshold=0.5)
+    assert cells == (0.0, None, 0, 0)

@@ -1,7 +1,5 @@
 """Bootstrap intervals: coverage, groups, order, and replicates against repeating the images."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score

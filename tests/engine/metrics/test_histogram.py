@@ -1,7 +1,5 @@
 """The histogram against counting: below its exact limit, above it, merged and reordered."""
 
-from __future__ import annotations
-
 import pickle
 
 import numpy as np

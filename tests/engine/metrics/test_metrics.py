@@ -1,7 +1,5 @@
 """Every metric against scikit-learn or a slow, obvious twin, and what must not change it."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 import pickle

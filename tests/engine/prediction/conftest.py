@@ -1,7 +1,5 @@
 """Prediction on volumes with a scorer whose map is the image itself."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tables, report and screen of predicted volumes, and what stops none of them."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

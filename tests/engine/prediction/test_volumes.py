@@ -1,7 +1,5 @@
 """Volumes in, maps of volumes out: what is bright in a source is bright at the same place in mm."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

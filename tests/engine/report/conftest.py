@@ -1,7 +1,5 @@
 """Reports of made-up runs, written as the programs write them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from itertools import chain

@@ -1,7 +1,5 @@
 """What a training says on the screen, in a terminal and in a log file."""
 
-from __future__ import annotations
-
 import os
 import pty
 import re

@@ -1,7 +1,5 @@
 """The recipe of the published training: the same losses, rates and weights, step by step."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

@@ -1,7 +1,5 @@
 """Broken configs: each fault has its own line, that says where it is and what would do."""
 
-from __future__ import annotations
-
 import re
 import string
 import subprocess

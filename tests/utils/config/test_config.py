@@ -1,7 +1,5 @@
 """Valid configs: the published form, the shipped files, [DEFAULT], overrides, resolved values."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

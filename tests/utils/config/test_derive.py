@@ -1,7 +1,5 @@
 """Keys that a file leaves out: published ratios for any backbone, and never a contradiction."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Configs that contradict their backbones: said before any weight is read, all at once."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

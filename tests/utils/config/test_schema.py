@@ -1,7 +1,5 @@
 """A key is added in one place, and counts everywhere by its role."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
