@@ -26,6 +26,14 @@ from utils.errors import UserError, each_told
 
 
 @dataclass(frozen=True)
+class Scores:
+    """What is said of a batch."""
+
+    scores: Tensor  # (B,), higher is more anomalous
+    anomaly_maps: Tensor  # (B, H, W)
+
+
+@dataclass(frozen=True)
 class Reductions:
     """How maps become scores: (REDUCTION, MULTI_HSTATE_REDUCTION) for images and for pixels."""
 
@@ -45,13 +53,11 @@ class Reductions:
             (pixel[0] or plain[0], pixel[1] or plain[1]),
         )
 
-
-@dataclass(frozen=True)
-class Scores:
-    """What is said of a batch."""
-
-    scores: Tensor  # (B,), higher is more anomalous
-    anomaly_maps: Tensor  # (B, H, W)
+    def apply(self, maps: Tensor, size: Sequence[int]) -> Scores:
+        """Maps (R, B, 1, h, w) as scores, and as anomaly maps of a size."""
+        anomaly_maps = pixel_scores(maps, *self.pixel)
+        anomaly_maps = resize_maps(anomaly_maps[None, :, None], size)[0, :, 0]
+        return Scores(image_scores(maps, *self.image), anomaly_maps)
 
 
 @dataclass(frozen=True)
@@ -109,10 +115,11 @@ class Scorer:
             of_models = self.criterion.compare(normalised, reconstructions)
         weighted = zip(self.weights, of_models, strict=True)
         maps = torch.stack([weight * each for weight, each in weighted]).sum(dim=0)
-        scored, baseline = self._reduce(maps[:, :count], size), None
+        scored, baseline = self.reductions.apply(maps[:, :count], size), None
         if self.baseline is not None:
             tokens = [each[:count] for each in self.model.patch_tokens(states)]
-            baseline = self._reduce(neighbour_maps(tokens, self.baseline, size), size)
+            maps = neighbour_maps(tokens, self.baseline, size)
+            baseline = self.reductions.apply(maps, size)
         finite = scored.anomaly_maps.isfinite().all(dim=(1, 2)) & scored.scores.isfinite()
         if not finite.all():
             bad = [name for name, good in zip(names, finite.tolist(), strict=True) if not good]
@@ -144,12 +151,6 @@ class Scorer:
         normalised = normalise(images)
         with self.runtime.autocast():
             return normalised, self.model.hidden_states(normalised)
-
-    def _reduce(self, maps: Tensor, size: Sequence[int]) -> Scores:
-        """Maps (R, B, 1, h, w) as scores, and as anomaly maps of a size."""
-        anomaly_maps = pixel_scores(maps, *self.reductions.pixel)
-        anomaly_maps = resize_maps(anomaly_maps[None, :, None], size)[0, :, 0]
-        return Scores(image_scores(maps, *self.reductions.image), anomaly_maps)
 
 
 def create_scorer(config: TestingConfig, *, file: str) -> Scorer:

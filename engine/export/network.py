@@ -4,9 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.transforms import normalise
-from engine.evaluate.reductions import image_scores, pixel_scores
 from engine.evaluate.scorer import Scorer
-from models.criteria import resize_maps
 
 # Bits that PyTorch and Pillow leave a weight of a resize; 8 more for the pixel, and the sum fits.
 _WEIGHT_BITS = 15
@@ -32,9 +30,8 @@ class PictureScorer(nn.Module):
         """(B, 3, H, W) uint8 of any size → scores (B,) and anomaly maps (B, size, size)."""
         normalised = normalise(resize(images, self.size))
         maps = self.criterion(normalised, self.model(normalised))
-        anomaly_maps = pixel_scores(maps, *self.reductions.pixel)
-        anomaly_maps = resize_maps(anomaly_maps[None, :, None], (self.size, self.size))[0, :, 0]
-        return image_scores(maps, *self.reductions.image), anomaly_maps
+        found = self.reductions.apply(maps, (self.size, self.size))
+        return found.scores, found.anomaly_maps
 
 
 def resize(images: Tensor, size: int) -> Tensor:
