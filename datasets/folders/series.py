@@ -28,7 +28,7 @@ def with_series(
     with tqdm(
         dicom, "reading DICOM headers", unit="file", leave=False, delay=2, disable=None
     ) as bar:
-        grouped = group_series(bar)
+        grouped = group_series(bar, masks=masks)
     problems += grouped.problems
     placed = {series.uid for series in grouped.series}
     for uid, files in grouped.unplaced.items():
@@ -45,10 +45,9 @@ def with_series(
             tell_once(f"{shown(series.name)}: {finding}")
         for path in files_of(series):
             series_of.setdefault(path, []).append(series)
-    if not masks:
-        for path, kind in grouped.no_images.items():
-            tell_once(f"{shown(path)}: is {kind}, no image: left out")
-            series_of[path] = []
+    for path, kind in grouped.no_images.items():
+        tell_once(f"{shown(path)}: is {kind}, no image: left out")
+        series_of[path] = []
     found: dict[Source, None] = {}
     for path in paths:
         found |= dict.fromkeys(series_of.get(path, [path]))

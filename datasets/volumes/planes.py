@@ -110,7 +110,7 @@ class FileHeader:
     series: str = ""  # SeriesInstanceUID, "" where there is none
     patient: str = ""  # PatientID, likewise
     modality: str = ""  # such as CT, MR, or SEG, a segmentation
-    num_frames: int = 1  # how many pictures there are
+    num_frames: int = 0  # how many pictures there are
     planes: tuple[Plane, ...] = ()  # the same in space; none where that is not known
 
 
@@ -123,7 +123,7 @@ def read_header(path: Path) -> FileHeader:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
         names = ("SeriesInstanceUID", "PatientID", "Modality")
         series, patient, modality = (str(header.get(name) or "") for name in names)
-        num_frames = int(header.get("NumberOfFrames") or 1)
+        num_frames = int(header.get("NumberOfFrames") or 1) if "Rows" in header else 0
         found = FileHeader(series, patient, modality, num_frames)
         if series:
             found = replace(found, planes=tuple(_frames(path, header)))

@@ -95,19 +95,21 @@ class Grouped:
     no_images: dict[Path, str]  # files that hold something else, in volumes or not, and what
 
 
-def group_series(paths: Iterable[Path]) -> Grouped:
+def group_series(paths: Iterable[Path], *, masks: bool = False) -> Grouped:
     """DICOM files as volumes, grouped by SeriesInstanceUID, orientation and kind of slice.
 
-    Files that are slices of none are pictures, which their reading may say more about.
+    Files that are slices of none are pictures, which their reading may say more about. A DICOM SEG
+    object is a volume among masks only.
     """
     found = Grouped([], [], defaultdict(dict), set(), {})
     alone: list[Plane] = []
     by_series: dict[tuple[str, str], list[list[Plane]]] = defaultdict(list)
     for path in paths:
         header = read_header(path)
-        if header.modality in _NO_IMAGES:
+        if header.modality in _NO_IMAGES and not masks:
             found.no_images[path] = _NO_IMAGES[header.modality]
-        elif not header.planes:
+            continue
+        if header.num_frames and not header.planes:
             found.unplaced[header.series][path] = header.num_frames
         for plane in header.planes:
             stacks = by_series[header.series, header.patient]

@@ -120,6 +120,16 @@ def test_slices_without_a_series_are_told_and_are_pictures(tmp_path, caplog):
     assert "no position: 4 files without a SeriesInstanceUID, such as " in line
 
 
+def test_files_without_an_image_are_not_told_to_lie_nowhere(tmp_path, caplog):
+    for number in range(2):
+        path = write_dicom(tmp_path / f"{number}.dcm", STACK[0], Modality="RTPLAN")
+        plan = pydicom.dcmread(path)
+        del plan.Rows, plan.PixelData
+        plan.save_as(path)
+    assert len(find_inputs([tmp_path])) == 2
+    assert caplog.messages == []
+
+
 def test_slices_need_no_name_of_their_own(tmp_path):
     write_series(tmp_path, STACK, SOPInstanceUID="")
     assert None not in {sample.series for sample in find_inputs([tmp_path])}
@@ -229,7 +239,9 @@ def test_headers_of_series_are_read_once(tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(
         "datasets.folders.series.group_series",
-        lambda paths: group_series(read.append(path) or path for path in paths),
+        lambda paths, **options: group_series(
+            (read.append(each) or each for each in paths), **options
+        ),
     )
     check_headers(find_split(tmp_path, key="TEST_DATA_PATH"))
     assert len(read) == len(set(read)) == 4

@@ -178,7 +178,7 @@ def test_a_segmentation_may_leave_out_what_it_does_not_mark(tmp_path):
     marks[2:4, 1:4, 2:5] = True
     write_segmentation(tmp_path / "seg.dcm", marks, image, "as a reader drew it")
     assert pydicom.dcmread(tmp_path / "seg.dcm").NumberOfFrames == 2
-    (mask,) = group_series([tmp_path / "seg.dcm"]).series
+    (mask,) = group_series([tmp_path / "seg.dcm"], masks=True).series
     for axis in AXES:
         with open_image(image, axis) as file:
             shape, frames = file.size(0), range(file.num_frames)
