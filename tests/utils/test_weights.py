@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine.build import build_autoencoder
 from models.backbone import create_backbone
-from tests.config_helpers import load_text, small_ini
+from tests.config_helpers import THREE_ENCODERS, load_text, small_ini
 from utils.errors import UserError
 from utils.weights import native_state_dict
 
@@ -164,17 +164,17 @@ def test_embeddings_that_cannot_be_resampled_are_named(tmp_path, tensor, shape):
 @pytest.mark.parametrize(
     ("given", "wanted", "said"),
     [
-        # Wider, deeper, with registers, with layer scale, with a norm in front, no ViT at all.
+        # Wider, in another layout, narrower, with registers, no ViT at all.
         ("vit_tiny_patch16_224", "test_vit", "cls_token: expected (1, 1, 64), found (1, 1, 192)"),
         ("test_vit3", "test_vit", "cls_token: missing"),
-        ("test_vit", "vit_tiny_patch16_224", "and "),
+        ("test_vit", "vit_tiny_patch16_224", "cls_token: expected (1, 1, 192), found (1, 1, 64)"),
         ("vit_tiny_patch16_dinov3_qkvb", "vit_tiny_patch16_224", "pos_embed: missing"),
-        ("test_resnet", "test_vit", "conv1.0.weight: unknown"),
+        ("test_resnet", "test_vit", "cls_token: missing"),
     ],
 )
 def test_weights_of_another_architecture(tmp_path, given, wanted, said):
     message = refusal(saved(tmp_path, state_dict_of(given)), wanted)
-    assert said in message or "more" in message
+    assert said in message
     assert f"'{wanted}'" in message
 
 
@@ -207,50 +207,37 @@ def written(content):
     return lambda file: file.write_bytes(content)
 
 
+def save(content):
+    return lambda file: torch.save(content, file)
+
+
+NO_TENSORS = "cannot be read as tensors"
 UNREADABLE: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "missing": (
-        "a.pth",
-        lambda file: None,
-        "is no file; give the path of a .safetensors or .pth file",
-    ),
+    "missing": ("a.pth", lambda file: None,
+                "is no file; give the path of a .safetensors or .pth file"),
     "a folder": ("a.pth", Path.mkdir, "is no file"),
     "too long a name": ("x" * 300, lambda file: None, "is no file"),
-    "empty": ("a.pth", written(b""), "cannot be read as tensors"),
-    "text": ("a.pth", written(b"<html>404</html>"), "cannot be read as tensors"),
-    "zeros": ("a.pth", written(b"\0" * 99), "cannot be read as tensors"),
-    "an empty zip": ("a.pth", written(b"PK\x05\x06" + b"\0" * 18), "cannot be read as tensors"),
-    "empty safetensors": ("a.safetensors", written(b""), "cannot be read as tensors"),
-    "a web page": ("a.safetensors", written(b"<html>404</html>"), "cannot be read as tensors"),
-    "a lie about its header": (
-        "a.safetensors",
-        written(b"\xff" * 7 + b"\x7f{}"),
-        "cannot be read as tensors",
-    ),
-    "safetensors that is a pickle": (
-        "a.safetensors",
-        lambda file: torch.save({}, file),
-        "cannot be read as tensors",
-    ),
+    "empty": ("a.pth", written(b""), NO_TENSORS),
+    "text": ("a.pth", written(b"<html>404</html>"), NO_TENSORS),
+    "zeros": ("a.pth", written(b"\0" * 99), NO_TENSORS),
+    "an empty zip": ("a.pth", written(b"PK\x05\x06" + b"\0" * 18), NO_TENSORS),
+    "empty safetensors": ("a.safetensors", written(b""), NO_TENSORS),
+    "a web page": ("a.safetensors", written(b"<html>404</html>"), NO_TENSORS),
+    "a lie about its header": ("a.safetensors", written(b"\xff" * 7 + b"\x7f{}"), NO_TENSORS),
+    "safetensors that is a pickle": ("a.safetensors", save({}), NO_TENSORS),
     **{
         f"{share} of {name}": (name, cut_short(share), "cut short")
         for name in ("a.pth", "a.safetensors")
         for share in (0.1, 0.5, 0.999)
     },
     "a zip without tensors": (
-        "a.pth",
-        lambda file: zipfile.ZipFile(file, "w").writestr("x", "y"),
-        "cannot be read as tensors",
-    ),
+        "a.pth", lambda file: zipfile.ZipFile(file, "w").writestr("x", "y"), NO_TENSORS),
     "a zip bomb": ("a.pth", bomb, "its archive is compressed"),
-    "a whole model": (
-        "a.pth",
-        lambda file: torch.save(torch.nn.Linear(1, 1), file),
-        "pickled code, which is never run",
-    ),
-    "a list": ("a.pth", lambda file: torch.save([torch.ones(1)], file), "holds no state dict"),
-    "numbers": ("a.pth", lambda file: torch.save({"x": 1}, file), "holds no state dict"),
-    "nothing inside": ("a.pth", lambda file: torch.save({}, file), "holds no state dict"),
-}
+    "a whole model": ("a.pth", save(torch.nn.Linear(1, 1)), "pickled code, which is never run"),
+    "a list": ("a.pth", save([torch.ones(1)]), "holds no state dict"),
+    "numbers": ("a.pth", save({"x": 1}), "holds no state dict"),
+    "nothing inside": ("a.pth", save({}), "holds no state dict"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "write", "said"), UNREADABLE.values(), ids=UNREADABLE)
@@ -303,21 +290,13 @@ def test_weights_that_are_not_on_the_hub(monkeypatch, name, said):
 
 
 def test_several_encoders_take_their_own_weights(tmp_path):
-    names = ("test_vit", "test_vit2", "test_vit3")
+    names = THREE_ENCODERS["MODEL_NAME"].split(", ")
     given = {name: state_dict_of(name, seed) for seed, name in enumerate(names)}
     files = []
     for name, suffix in zip(names, (".pth", ".safetensors", ".pth"), strict=True):
         (tmp_path / name).mkdir()
         files.append(str(saved(tmp_path / name, given[name], suffix)))
-    changes: dict[str, str | None] = {
-        "MODEL_NAME": ", ".join(names),
-        "MODEL_WEIGHTS": ", ".join(files),
-        "PATCH_SIZE": "16, 8, 32",
-        "N_PATCHES": "6, 12, 3",
-        "N_REG_TOKENS": "0, 0, 0",
-        "FINAL_PROJ_IN_FEATURES": "64, 64, 96",
-        "FINAL_PROJ_OUT_FEATURES": "48, 48, 48",
-    }
+    changes = THREE_ENCODERS | {"MODEL_WEIGHTS": ", ".join(files)}
     text = small_ini({f"TRAINING.{key}": value for key, value in changes.items()})
     model = build_autoencoder(load_text(tmp_path, text).need_training())
     for name, encoder in zip(names, model.encoders, strict=True):

@@ -166,16 +166,6 @@ def test_what_lies_at_one_position_is_told_apart_by_its_tags(tmp_path, tag, valu
     assert not found.problems
 
 
-def test_what_nothing_tells_apart_is_no_volume(tmp_path):
-    uid = generate_uid()
-    for number in range(2):
-        write_series(tmp_path / str(number), STACK + number, uid=uid)
-    found = group_series(files(tmp_path))
-    assert not found.series
-    ((_, problem),) = found.problems
-    assert problem.startswith("doubled position: 2 slices lie at 0.00 mm")
-
-
 def test_times_that_differ_from_slice_to_slice_make_no_volumes(tmp_path):
     uid = generate_uid()
     for height in range(4):
@@ -216,18 +206,6 @@ def test_files_without_geometry_are_pictures(tmp_path):
     broken.write_bytes(plain.read_bytes()[:200])
     assert group_series([plain, broken]).series == []
     assert [sample.path for sample in find_inputs([tmp_path])] == [broken, plain]
-
-
-def test_one_slice_without_a_place_is_told_where_the_others_have_one(tmp_path, caplog):
-    paths = write_series(tmp_path, STACK)
-    lacking = pydicom.dcmread(paths[-1])
-    del lacking.PixelSpacing
-    lacking.save_as(paths[-1])
-    with caplog.at_level("WARNING"):
-        samples = find_inputs([tmp_path])
-    assert [sample.series is None for sample in samples].count(True) == 1
-    (line,) = caplog.messages
-    assert line.startswith(f"{tmp_path}: no position: 1 file of a series, such as {paths[-1]}")
 
 
 def test_a_series_may_be_named_in_several_ways(tmp_path, monkeypatch):
