@@ -8,16 +8,10 @@ import torch
 from models.qformer import CrossAttention, MultiQueryAttention, QFormer
 
 
-def build(num_blocks: int, output_dim: int = 12, seed: int = 0) -> QFormer:
-    torch.manual_seed(seed)
-    return QFormer(
-        num_blocks=num_blocks,
-        num_queries=9,
-        dim=16,
-        output_dim=output_dim,
-        num_heads=4,
-        mlp_ratio=2,
-    ).eval()
+def build(num_blocks: int) -> QFormer:
+    torch.manual_seed(0)
+    sizes = {"num_queries": 9, "dim": 16, "output_dim": 12, "num_heads": 4, "mlp_ratio": 2}
+    return QFormer(num_blocks=num_blocks, **sizes).eval()
 
 
 def slow_self_attention(module: MultiQueryAttention, queries: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,7 @@
 """What run_script does for the scripts beside their exit codes."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from tests.test_architecture import python
 
-ROOT = Path(__file__).parents[2]
 # Where signals share the kernels' stack, an Intel processor with AMX aborts in the first second.
 PRODUCTS = """
 import signal, time
@@ -32,10 +28,5 @@ run_script(main)
 
 
 def test_signals_in_the_middle_of_products_break_nothing() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", PRODUCTS],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    run = python("-c", PRODUCTS)
     assert (run.returncode, run.stderr) == (0, "")

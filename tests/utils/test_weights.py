@@ -112,44 +112,37 @@ def test_the_final_norm_and_the_head_are_of_no_account(tmp_path, name):
     assert torch.equal(model.cls_token, content["cls_token"])
 
 
+ONES = torch.ones(64)
+MISFITS: dict[str, tuple[Tensor, str]] = {
+    "blocks.1.norm1.weight": (torch.ones(65), "expected (64,), found (65,)"),
+    "blocks.2.norm1.weight": (torch.cat([ONES[1:], ONES[:1] * math.nan]), "holds NaN or infinity"),
+    "blocks.3.norm1.weight": (torch.cat([-math.inf * ONES[:1], ONES[1:]]), "holds NaN or infinity"),
+    "blocks.4.norm1.weight": (ONES.long(), "expected torch.float32, found torch.int64"),
+    "blocks.5.norm1.weight": (1e300 * ONES.double(), "holds NaN or infinity"),
+    "blocks.6.norm1.weight": (ONES, "unknown, found (64,)"),
+    "blocks.0.norm2.weight": (ONES.to_sparse(), "expected plain numbers, found torch.sparse_coo"),
+}
+
+
 def test_what_does_not_fit_is_named(tmp_path):
-    content = state_dict_of("test_vit")
+    content = state_dict_of("test_vit") | {name: tensor for name, (tensor, _) in MISFITS.items()}
     del content["blocks.0.attn.qkv.bias"]
-    content["blocks.1.norm1.weight"] = torch.ones(65)
-    content["blocks.2.norm1.weight"][5] = math.nan
-    content["blocks.3.norm1.weight"][0] = -math.inf
-    content["blocks.4.norm1.weight"] = torch.ones(64, dtype=torch.int64)
-    content["blocks.5.norm1.weight"] = torch.full((64,), 1e300, dtype=torch.float64)
-    content["blocks.6.norm1.weight"] = torch.ones(64)
-    content["blocks.0.norm2.weight"] = torch.ones(64).to_sparse()
     message = refusal(saved(tmp_path, content))
-    for words in (
-        "MODEL_WEIGHTS",
-        "'test_vit' in timm's names",
-        "blocks.0.attn.qkv.bias: missing, expected (192,)",
-        "blocks.1.norm1.weight: expected (64,), found (65,)",
-        "blocks.2.norm1.weight: holds NaN or infinity",
-        "blocks.3.norm1.weight: holds NaN or infinity",
-        "blocks.4.norm1.weight: expected torch.float32, found torch.int64",
-        "blocks.5.norm1.weight: holds NaN or infinity",
-        "blocks.6.norm1.weight: unknown, found (64,)",
-        "blocks.0.norm2.weight: expected plain numbers, found torch.sparse_coo",
-    ):
+    said = ["blocks.0.attn.qkv.bias: missing, expected (192,)"]
+    said += [f"{name}: {words}" for name, (_, words) in MISFITS.items()]
+    for words in ("MODEL_WEIGHTS", "'test_vit' in timm's names", *said):
         assert words in message
+
+
+POSITIONS = [(1, 101, 32), (1, 103, 64), (101, 64), (1, 1, 64), (1, 0, 64)]
+PATCHES = [(64, 1, 16, 16), (32, 3, 16, 16), (64, 768), (64, 3, 0, 0)]
 
 
 @pytest.mark.parametrize(
     ("tensor", "shape"),
     [
-        ("pos_embed", (1, 101, 32)),
-        ("pos_embed", (1, 103, 64)),
-        ("pos_embed", (101, 64)),
-        ("pos_embed", (1, 1, 64)),
-        ("pos_embed", (1, 0, 64)),
-        ("patch_embed.proj.weight", (64, 1, 16, 16)),
-        ("patch_embed.proj.weight", (32, 3, 16, 16)),
-        ("patch_embed.proj.weight", (64, 768)),
-        ("patch_embed.proj.weight", (64, 3, 0, 0)),
+        *(("pos_embed", shape) for shape in POSITIONS),
+        *(("patch_embed.proj.weight", shape) for shape in PATCHES),
         ("patch_embed.proj.bias", (32,)),
         ("cls_token", (1, 2, 64)),
     ],
@@ -225,11 +218,8 @@ UNREADABLE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a web page": ("a.safetensors", written(b"<html>404</html>"), NO_TENSORS),
     "a lie about its header": ("a.safetensors", written(b"\xff" * 7 + b"\x7f{}"), NO_TENSORS),
     "safetensors that is a pickle": ("a.safetensors", save({}), NO_TENSORS),
-    **{
-        f"{share} of {name}": (name, cut_short(share), "cut short")
-        for name in ("a.pth", "a.safetensors")
-        for share in (0.1, 0.5, 0.999)
-    },
+    **{f"{share} of {name}": (name, cut_short(share), "cut short")
+       for name in ("a.pth", "a.safetensors") for share in (0.1, 0.5, 0.999)},
     "a zip without tensors": (
         "a.pth", lambda file: zipfile.ZipFile(file, "w").writestr("x", "y"), NO_TENSORS),
     "a zip bomb": ("a.pth", bomb, "its archive is compressed"),

@@ -10,6 +10,7 @@ from pydicom.uid import generate_uid
 
 from datasets.folders.inputs import find_inputs
 from datasets.volumes.series import group_series
+from tests.medical_files import sequence_item
 from tests.series_files import write_enhanced, write_series, write_slice
 
 STACK = np.arange(5 * 8 * 6, dtype=np.uint16).reshape(5, 8, 6)
@@ -105,12 +106,10 @@ def test_a_frame_beside_the_volume_of_its_file_is_told(tmp_path):
     path = write_enhanced(tmp_path / "a.dcm", STACK)
     file = pydicom.dcmread(path)
     plane = file.PerFrameFunctionalGroupsSequence[4]
-    plane.PlaneOrientationSequence = [pydicom.Dataset()]
-    plane.PlaneOrientationSequence[0].ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    plane.PlaneOrientationSequence = [sequence_item(ImageOrientationPatient=[0, 1, 0, 0, 0, -1])]
     del file.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
     for each in file.PerFrameFunctionalGroupsSequence[:4]:
-        each.PlaneOrientationSequence = [pydicom.Dataset()]
-        each.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        each.PlaneOrientationSequence = [sequence_item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])]
     file.save_as(path)
     found = group_series([path])
     assert [len(each.planes) for each in found.series] == [4]
@@ -169,26 +168,16 @@ def test_what_lies_at_one_position_is_told_apart_by_its_tags(tmp_path, tag, valu
 def test_times_that_differ_from_slice_to_slice_make_no_volumes(tmp_path):
     uid = generate_uid()
     for height in range(4):
-        write_slice(
-            tmp_path / f"{height}.dcm",
-            STACK[0],
-            (0, 0, height),
-            series=uid,
-            AcquisitionTime=f"12000{height}",
-        )
+        path, tags = tmp_path / f"{height}.dcm", {"AcquisitionTime": f"12000{height}"}
+        write_slice(path, STACK[0], (0, 0, height), series=uid, **tags)
     assert len(only(tmp_path).planes) == 4
 
 
 def test_a_localizer_in_the_series_is_a_picture_of_its_own(tmp_path):
     uid = generate_uid()
     write_series(tmp_path, STACK, uid=uid)
-    localizer = write_slice(
-        tmp_path / "localizer.dcm",
-        STACK[0],
-        (0, 0, 0),
-        series=uid,
-        directions=((0, 1, 0), (0, 0, -1)),
-    )
+    localizer, upright = tmp_path / "localizer.dcm", ((0, 1, 0), (0, 0, -1))
+    write_slice(localizer, STACK[0], (0, 0, 0), series=uid, directions=upright)
     found = group_series(files(tmp_path))
     ((volume, (told,)),) = [(each, each.findings) for each in found.series]
     assert len(volume.planes) == 5

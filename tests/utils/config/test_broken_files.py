@@ -1,16 +1,12 @@
 """Files, overrides and calls that are no config: one printable line says what would do."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from tests.config_helpers import problems_of, small_ini
+from tests.test_architecture import python
 from utils.config.load import load_config
 from utils.errors import ConfigError, Problem
 
-ROOT = Path(__file__).parents[3]
 NO_SECTION = "stands before any section; begin with [TRAINING] or [TESTING]"
 # An INI file, and how its one problem ends or what it says.
 FORMS: list[tuple[str | bytes, str]] = [
@@ -107,15 +103,10 @@ def test_broken_overrides(tmp_path, override, place, said):
     assert str(problem).isprintable()
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-
-
 def test_scripts_say_config_errors_in_lines(tmp_path):
     file = tmp_path / "broken.ini"
     file.write_text(small_ini({"TRAINING.LRR": "1", "TESTING.SEED": "x"}), encoding="utf-8")
-    process = run("run_training.py", "--config", str(file), "--set", "N_PATCHES=7")
+    process = python("run_training.py", "--config", str(file), "--set", "N_PATCHES=7")
     assert process.returncode == 2
     assert [line.split(": ")[:2] for line in process.stderr.splitlines()] == [
         [str(file), "[TRAINING] LRR"],
@@ -134,7 +125,7 @@ def test_scripts_say_config_errors_in_lines(tmp_path):
     ],
 )
 def test_help_and_wrong_calls_without_torch(arguments, code, said):
-    process = run("-X", "importtime", "run_training.py", *arguments)
+    process = python("-X", "importtime", "run_training.py", *arguments)
     assert process.returncode == code
     assert said in process.stdout + process.stderr
     assert "Traceback" not in process.stderr
