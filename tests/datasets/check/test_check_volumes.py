@@ -101,10 +101,5 @@ def test_patients_across_splits_are_told_by_dicom_and_not_named(tmp_path):
             pixels = generator.integers(0, 255, (8, 8)).astype(np.uint8)
             path = tmp_path / split / "good" / f"{number}.dcm"
             write_dicom(path, pixels, PatientID=patient, WindowCenter=128, WindowWidth=256)
-    assert found(tmp_path) == [
-        (
-            "error",
-            "patient_overlap",
-            "one patient, by PatientID, is in train (train/good/1.dcm), test (test/good/0.dcm)",
-        )
-    ]
+    text = "one patient, by PatientID, is in train (train/good/1.dcm), test (test/good/0.dcm)"
+    assert found(tmp_path) == [("error", "patient_overlap", text)]

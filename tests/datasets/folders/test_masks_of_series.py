@@ -29,15 +29,11 @@ def write_segments(path: Path, files: list[Path], marks: NDArray[np.uint8]) -> N
     )
     segments = [
         highdicom.seg.SegmentDescription(
-            number + 1,
-            f"lesion {number}",
-            codes.SCT.MorphologicallyAbnormalStructure,
-            codes.SCT.Lesion,
-            "AUTOMATIC",
-            algorithm,
+            number + 1, f"lesion {number}", codes.SCT.MorphologicallyAbnormalStructure,
+            codes.SCT.Lesion, "AUTOMATIC", algorithm,
         )
         for number in range(marks.shape[3])
-    ]
+    ]  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     highdicom.seg.Segmentation(
         sources,

@@ -52,13 +52,11 @@ def test_several_series_of_a_folder_are_several_volumes(tmp_path):
         ([0, 2, 4, 10, 12], "2 missing slices: between 4.00 and 10.00 mm"),
         ([0, 2, 4, 7.1, 9.1], "uneven distances: 3.1 to 3.1 mm instead of 2, from 4.00 mm on"),
         # Each of them is within 2 % of the others.
-        (
-            np.cumsum([0.0, *[1] * 20, *[1.019] * 20]),
-            "uneven distances: 1 to 1.02 mm instead of 1.01, from 0.00 mm on",
-        ),
+        (np.cumsum([0.0, *[1] * 20, *[1.019] * 20]),
+         "uneven distances: 1 to 1.02 mm instead of 1.01, from 0.00 mm on"),
     ],
     ids=["one", "two", "uneven", "growing"],
-)
+)  # fmt: skip
 def test_gaps_are_told_with_their_place(tmp_path, heights, finding):
     write_series(tmp_path, np.zeros((len(heights), 4, 4), np.uint16), heights=heights)
     assert only(tmp_path).findings == (finding,)
@@ -148,11 +146,7 @@ def test_copies_of_a_file_count_once(tmp_path):
     [
         ("EchoTime", (10, 90), "several echoes"),
         ("TemporalPositionIdentifier", (1, 2), "several time points"),
-        (
-            "ImageType",
-            (["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]),
-            "several kinds",
-        ),
+        ("ImageType", [["ORIGINAL", "PRIMARY", each] for each in "MP"], "several kinds"),
     ],
 )
 def test_what_lies_at_one_position_is_told_apart_by_its_tags(tmp_path, tag, values, kind):

@@ -56,9 +56,7 @@ def test_broken_forms(tmp_path, text, said):
     [
         ("nowhere.ini", "no such file"),
         ("", "is a folder"),
-        ("a\0b", "cannot be read"),
-        ("x" * 5000, "cannot be read"),
-        ("case.ini/below", "cannot be read"),
+        *((path, "cannot be read") for path in ("a\0b", "x" * 5000, "case.ini/below")),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, path, said):
@@ -74,12 +72,8 @@ def test_a_problem_is_one_printable_line():
 
 
 OVERRIDES: list[tuple[str, str, str]] = [
-    ("", "", "write KEY=VALUE"),
-    ("SEED", "", "write KEY=VALUE"),
-    ("=1", "", "write KEY=VALUE"),
-    ("TESTING.=1", "", "write KEY=VALUE"),
-    ("DEFAULT.SEED=1", "", "write KEY=VALUE"),
-    ("A.B.SEED=1", "", "write KEY=VALUE"),
+    *((override, "", "write KEY=VALUE")
+      for override in ("", "SEED", "=1", "TESTING.=1", "DEFAULT.SEED=1", "A.B.SEED=1")),
     ("SEED=", "SEED", "found ''; give a whole number"),
     ("TRAINING.SEED=1.5", "TRAINING.SEED", "found '1.5'; give a whole number"),
     ("SEDE=1", ".SEDE", "unknown key; the nearest known one is SEED"),
@@ -90,7 +84,7 @@ OVERRIDES: list[tuple[str, str, str]] = [
     ("RESULTS_PATH=\udcff", "RESULTS_PATH", r"found '\udcff'"),
     ("EXPERIMENT_NAME=\udcff", "EXPERIMENT_NAME", r"found '\udcff'"),
     ("JUNCTION_HEADS=5", "JUNCTION_HEADS", "5 heads do not divide JUNCTION_DIM"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("override", "place", "said"), OVERRIDES, ids=range(len(OVERRIDES)))

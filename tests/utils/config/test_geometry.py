@@ -139,20 +139,14 @@ def test_contradicting_backbones(tmp_path, changes, key, said):
 
 def test_all_contradictions_at_once(tmp_path):
     changes: Changes = {
-        "MODEL_NAME": "nonsense, test_vit, test_vit2",
-        "PATCH_SIZE": "16, 16, 16",
-        "N_PATCHES": "6, 6, 6",
-        "N_REG_TOKENS": "0, 1, 0",
-        "ADDITIONAL_BLOCK_DIM": "64, 48, 64",
-        "ADDITIONAL_BLOCK_NUM_HEADS": "4, 4, 4",
-        "ADDITIONAL_BLOCK_MLP_RATIO": "4, 4, 4",
-        "FINAL_PROJ_IN_FEATURES": "64, 48, 32",
-        "FINAL_PROJ_OUT_FEATURES": "48, 48, 48",
+        "MODEL_NAME": "nonsense, test_vit, test_vit2", "PATCH_SIZE": "16, 16, 16",
+        "N_PATCHES": "6, 6, 6", "N_REG_TOKENS": "0, 1, 0", "ADDITIONAL_BLOCK_DIM": "64, 48, 64",
+        "ADDITIONAL_BLOCK_NUM_HEADS": "4, 4, 4", "ADDITIONAL_BLOCK_MLP_RATIO": "4, 4, 4",
+        "FINAL_PROJ_IN_FEATURES": "64, 48, 32", "FINAL_PROJ_OUT_FEATURES": "48, 48, 48",
         # The second one has six blocks, the third one eight.
-        "USE_HIDDEN_STATE": "-1, -8",
-        "PERCEPTUAL_HSTATE_TRAIN": "6",
+        "USE_HIDDEN_STATE": "-1, -8", "PERCEPTUAL_HSTATE_TRAIN": "6",
         "PERCEPTUAL_HSTATE_VAL": "7, -7",
-    }
+    }  # fmt: skip
     problems = geometry_problems(tmp_path, changes)
     assert [problem.key for problem in problems] == [
         *("MODEL_NAME", "N_REG_TOKENS", "USE_HIDDEN_STATE", "ADDITIONAL_BLOCK_DIM"),
