@@ -12,6 +12,28 @@ _PARSER = ConfigParser()
 _PARSER.optionxform = str
 _PARSER.read(TEST_CONFIGS / "small.ini", "utf-8")
 SMALL = {name: dict(_PARSER[name]) for name in _PARSER.sections()}
+THREE_ENCODERS = {
+    "MODEL_NAME": "test_vit, test_vit2, test_vit3", "PATCH_SIZE": "16, 8, 32",
+    "N_PATCHES": "6, 12, 3", "N_REG_TOKENS": "0, 0, 0",
+    "FINAL_PROJ_IN_FEATURES": "64, 64, 96", "FINAL_PROJ_OUT_FEATURES": "48, 48, 48",
+}  # fmt: skip
+# The shortest config: everything else is derived.
+SHORT = """\
+[DEFAULT]
+MODEL_NAME = test_vit
+[TRAINING]
+TRAIN_DATA_PATH = data/train
+VAL_DATA_PATH = data/valid
+RESULTS_PATH = results/mine
+[TESTING]
+TEST_DATA_PATH = data/test
+RESULTS_PATH = results/mine/test
+"""
+# Stand-ins for downloads, and sizes for a test: of images, of batches and of the training.
+STAND_INS = [
+    *("MODEL_WEIGHTS=random", "PERCEPTUAL_WEIGHTS=random", "PERCEPTUAL_MODEL_NAME=test_vit"),
+    *("RESIZE=32", "BATCH_SIZE_TRAIN=6", "N_EPOCHS=1", "DEVICE=cpu", "NUM_WORKERS=0"),
+]
 
 
 def small_ini(changes: Mapping[str, str | None] | None = None) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -15,9 +16,19 @@ def write_dicom(path: Path, frames: NDArray[Any], **elements: Any) -> Path:
     dataset = dicom_dataset(frames)
     for keyword, value in elements.items():
         setattr(dataset, keyword, value)
+    return saved(dataset, path)
+
+
+def saved(dataset: Dataset, path: Path) -> Path:
+    """Write a DICOM file; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+def packaged(name: str) -> Path:
+    """A DICOM file that pydicom brings along."""
+    return Path(str(get_testdata_file(name, download=False)))
 
 
 def dicom_dataset(frames: NDArray[Any]) -> Dataset:

@@ -14,6 +14,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from tests.medical_files import saved, sequence_item
+
 # Columns to the left, rows to the back: an axial slice.
 AXIAL = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 
@@ -28,7 +30,7 @@ def write_slice(
     spacing: Sequence[float] = (1.0, 1.0),
     **tags: Any,
 ) -> Path:
-    """One MR slice; position and directions in LPS, mm. ``tags`` override by keyword."""
+    """One MR slice; position and directions in LPS, mm. ``tags`` are by keyword, None for none."""
     dataset = pydicom.Dataset()
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -51,9 +53,9 @@ def write_slice(
     dataset.PixelData = pixels.astype("<u2").tobytes()
     for keyword, value in tags.items():
         setattr(dataset, keyword, value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dataset.save_as(path, enforce_file_format=True)
-    return path
+        if value is None:
+            del dataset[keyword]
+    return saved(dataset, path)
 
 
 def write_series(
@@ -75,7 +77,7 @@ def write_series(
         lean: How far, in x and y, the stack leans for each mm upwards: a tilted gantry.
         uid: SeriesInstanceUID.
         seed: Of the names.
-        tags: Overrides by keyword.
+        tags: By keyword, None for none.
     """
     heights = [2.0 * index for index in range(len(stack))] if heights is None else heights
     names = np.random.default_rng(seed).permutation(len(stack))
@@ -109,21 +111,16 @@ def write_enhanced(
         delattr(dataset, keyword)
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
     dataset.NumberOfFrames, dataset.PixelData = len(stack), stack[order].astype("<u2").tobytes()
-    shared = _item(
-        PixelMeasuresSequence=[_item(PixelSpacing=[1.5, 1.25], SliceThickness=2.0)],
-        PlaneOrientationSequence=[_item(ImageOrientationPatient=[*AXIAL[0], *AXIAL[1]])],
+    shared = sequence_item(
+        PixelMeasuresSequence=[sequence_item(PixelSpacing=[1.5, 1.25], SliceThickness=2.0)],
+        PlaneOrientationSequence=[sequence_item(ImageOrientationPatient=[*AXIAL[0], *AXIAL[1]])],
     )
     dataset.SharedFunctionalGroupsSequence = [shared]
     dataset.PerFrameFunctionalGroupsSequence = [
-        _item(PlanePositionSequence=[_item(ImagePositionPatient=[-10.0, -20.0, 2.0 * number])])
+        sequence_item(
+            PlanePositionSequence=[sequence_item(ImagePositionPatient=[-10.0, -20.0, 2.0 * number])]
+        )
         for number in order
     ]
     dataset.save_as(path)
     return path
-
-
-def _item(**elements: Any) -> pydicom.Dataset:
-    item = pydicom.Dataset()
-    for keyword, value in elements.items():
-        setattr(item, keyword, value)
-    return item

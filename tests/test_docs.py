@@ -1,12 +1,8 @@
 """README and docs/ hold: config keys, defaults, files, links and commands exist."""
 
-import importlib.util
 import re
 import runpy
-import subprocess
-import sys
 import tomllib
-from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -17,6 +13,7 @@ import yaml
 from PIL import Image
 
 from datasets.check import bmad
+from tests.test_architecture import help_of
 from utils.config.schema import keys_of
 from utils.config.tables import with_tables
 from utils.config.values import CriterionName
@@ -97,25 +94,6 @@ def test_named_files_are_there(document: str) -> None:
     # Within docs/, a file or a config may go by its own name.
     places = ("", "docs/", "configs/") if document.startswith("docs/") else ("",)
     assert {name for name in ours if not any(exists(place + name) for place in places)} == set()
-
-
-@pytest.mark.parametrize("document", TEXTS)
-def test_named_modules_and_make_targets_are_there(document: str) -> None:
-    code = "\n".join(code_of(TEXTS[document]))
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-    assert set(re.findall(r"^\s*make ([a-z-]+)", code, re.MULTILINE)) <= targets
-    modules = set(re.findall(r"python3? -m ([\w.]+)", code))
-    assert {name for name in modules if importlib.util.find_spec(name) is None} == set()
-
-
-@cache
-def help_of(script: str) -> str:
-    run = subprocess.run(
-        [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout
 
 
 @pytest.mark.parametrize("document", TEXTS)

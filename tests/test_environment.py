@@ -1,6 +1,5 @@
 """pyproject.toml, constraints.txt and environment.yml describe one environment."""
 
-import ast
 import re
 import sys
 import tomllib
@@ -14,6 +13,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from tests.test_architecture import imports_of
 
 ROOT = Path(__file__).parent.parent
 FILES = ("pyproject.toml", "constraints.txt", "environment.yml")
@@ -130,13 +131,7 @@ def test_python_versions_agree() -> None:
 def imported_names() -> set[str]:
     """Top-level modules that any file imports, ours and Python's own left out."""
     files = [*ROOT.glob("*.py"), *(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))]
-    names: set[str] = set()
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                names |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names.add(node.module.partition(".")[0])
+    names = set().union(*map(imports_of, files))
     helpers = {file.stem for file in (ROOT / "tests").glob("*.py")}
     own = {*ROOMS, *helpers, *(script.stem for script in ROOT.glob("*.py"))}
     return names - own - set(sys.stdlib_module_names)

@@ -1,18 +1,13 @@
 """The benchmarks of imports and of a start measure all parts, and write what they measured."""
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from benchmarks import imports, start
-from utils.config.load import Config
 
 
-def test_both_imports_are_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_both_imports_are_measured(tmp_path, monkeypatch, capsys):
     # Of the standard library: the real ones take seconds each.
     monkeypatch.setattr(imports, "ALONE", "colorsys")
     monkeypatch.setattr(imports, "OURS", "turtledemo")
@@ -24,7 +19,7 @@ def test_both_imports_are_measured(
 
 
 @pytest.mark.slow
-def test_the_parts_of_a_start_are_measured(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_the_parts_of_a_start_are_measured(tiny, tmp_path):
     file = tmp_path / "start.json"
     start.main(["--config", tiny().file, "--rounds", "1", "--json", str(file)])
     seconds = {name: each[0] for name, each in json.loads(file.read_text())["seconds"].items()}

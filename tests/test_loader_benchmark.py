@@ -1,14 +1,13 @@
 """The benchmarks of the loader and of file formats work on tiny settings."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from benchmarks import feeding, loader
 
 
-def test_each_mode_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_mode_is_measured(capsys):
     options = "--images 6 --side 64 --workers 0 --resize 16 --batch 3 --epochs 2"
     loader.main(options.split())
     # Lines about the cache stand between the rows where an earlier test has set up logging.
@@ -17,19 +16,17 @@ def test_each_mode_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert len(head.strip("|").split("|")) == 5
     assert [row[:2] for row in cells] == [[name, "0"] for name in loader.MODES]
-    assert all(float(cell) >= 0 for row in cells for cell in row[1:])
-    assert all(float(row[4]) > 0 for row in cells)
+    # Preparing may round to 0.00 s; images / s do not.
+    assert all(float(row[2]) >= 0 and min(map(float, row[3:])) > 0 for row in cells)
 
 
-def test_an_epoch_alone_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_epoch_alone_is_refused(capsys):
     with pytest.raises(SystemExit):
         loader.main(["--epochs", "1"])
     assert "--epochs: give 2 or more" in capsys.readouterr().err
 
 
-def test_each_format_and_decoder_is_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_format_and_decoder_is_measured(tmp_path, monkeypatch, capsys):
     small = {name: (32, suffix) for name, (_, suffix) in feeding.FORMATS.items()}
     monkeypatch.setattr(feeding, "FORMATS", small)
     feeding.main(["--images", "3", "--rounds", "2", "--json", str(tmp_path / "feeding.json")])

@@ -1,14 +1,10 @@
 """The benchmark of onnxruntime beside PyTorch works on tiny settings."""
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 
-import pytest
 import torch
 
 from benchmarks import onnx
-from utils.config.load import Config
 
 
 class Means(torch.nn.Module):
@@ -16,12 +12,7 @@ class Means(torch.nn.Module):
         return images.float().mean((1, 2, 3)), images.float().mean(1)
 
 
-def test_both_runtimes_are_measured(
-    tiny: Callable[..., Config],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_both_runtimes_are_measured(tiny, tmp_path, capsys, monkeypatch):
     # In place of the model, whose export takes half a minute; tests/engine/test_export.py has it.
     example = torch.zeros(2, 3, 40, 40, dtype=torch.uint8)
     names = {"input_names": ["images"], "output_names": ["scores", "anomaly_maps"]}

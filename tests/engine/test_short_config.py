@@ -7,30 +7,8 @@ import pytest
 from engine.predict import Output, predict
 from engine.test import test as run_test
 from engine.train.start import train
+from tests.config_helpers import SHORT, STAND_INS
 from utils.config.load import ini_text, load_config
-
-SHORT = """\
-[DEFAULT]
-MODEL_NAME = test_vit
-[TRAINING]
-TRAIN_DATA_PATH = data/train
-VAL_DATA_PATH = data/valid
-RESULTS_PATH = results/mine
-[TESTING]
-TEST_DATA_PATH = data/test
-RESULTS_PATH = results/mine/test
-"""
-# Stand-ins for downloads, and sizes for a test: of images, of batches and of the training.
-STAND_INS = [
-    "MODEL_WEIGHTS=random",
-    "PERCEPTUAL_WEIGHTS=random",
-    "PERCEPTUAL_MODEL_NAME=test_vit",
-    "RESIZE=32",
-    "BATCH_SIZE_TRAIN=6",
-    "N_EPOCHS=1",
-    "DEVICE=cpu",
-    "NUM_WORKERS=0",
-]
 
 
 def test_ten_lines_train_test_and_predict(

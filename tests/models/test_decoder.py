@@ -10,16 +10,9 @@ from models.decoder import PixelDecoder, sincos_position_embedding
 def build(**changes) -> PixelDecoder:
     torch.manual_seed(0)
     settings = {
-        "input_dim": 10,
-        "dim": 16,
-        "num_patches": 3,
-        "patch_size": 2,
-        "num_registers": 4,
-        "depth": 1,
-        "num_heads": 2,
-        "mlp_ratio": 2,
-        "out_channels": 3,
-    }
+        "input_dim": 10, "dim": 16, "num_patches": 3, "patch_size": 2, "num_registers": 4,
+        "depth": 1, "num_heads": 2, "mlp_ratio": 2, "out_channels": 3,
+    }  # fmt: skip
     return PixelDecoder(**(settings | changes)).eval()
 
 

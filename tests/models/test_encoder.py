@@ -21,6 +21,11 @@ def backbone(weights, patch_size=8):
     return create_backbone("test_vit", img_size=32, patch_size=patch_size, state_dict=weights)
 
 
+def encoder_of(weights, blocks, **parts):
+    sizes = {"img_size": 32, "patch_size": 8, "block_indices": blocks}
+    return Encoder("test_vit", state_dict=weights, **sizes, **parts)
+
+
 def test_given_weights_are_not_held_beside_the_model(weights):
     own = {name: weight.clone() for name, weight in weights.items()}
     watched = [weakref.ref(weight) for weight in own.values()]
@@ -64,8 +69,7 @@ def test_no_block_behind_the_deepest_is_run(weights):
 
 
 def test_unused_blocks_can_be_dropped(weights):
-    sizes = {"img_size": 32, "patch_size": 8, "block_indices": [3, 1]}
-    encoder = Encoder("test_vit", state_dict=weights, **sizes)
+    encoder = encoder_of(weights, [3, 1])
     images = torch.randn(1, 3, 32, 32)
     before, held = encoder.project(encoder(images)), len(encoder.model.blocks)
     encoder.drop_unused_blocks()
@@ -74,15 +78,7 @@ def test_unused_blocks_can_be_dropped(weights):
 
 
 def test_encoder_freezes_the_backbone_and_trains_the_rest(weights):
-    encoder = Encoder(
-        "test_vit",
-        img_size=32,
-        patch_size=8,
-        block_indices=[4, 2],
-        state_dict=weights,
-        additional_block=(64, 2, 2.0),
-        projection=(64, 10),
-    )
+    encoder = encoder_of(weights, [4, 2], additional_block=(64, 2, 2.0), projection=(64, 10))
     encoder.train()
     assert not any(module.training for module in encoder.model.modules())
     assert encoder.additional_block.training
@@ -94,10 +90,13 @@ def test_encoder_freezes_the_backbone_and_trains_the_rest(weights):
     assert "additional_block.attn.qkv.bias" not in encoder.state_dict()
 
 
+def perceptual(weights, patch_sizes, deepest):
+    sizes = {"img_size": 32, "patch_sizes": patch_sizes, "deepest_block": deepest}
+    return PerceptualViT("test_vit", state_dict=weights, **sizes)
+
+
 def test_perceptual_views_share_one_trunk(weights):
-    network = PerceptualViT(
-        "test_vit", img_size=32, patch_sizes=[8, 16], deepest_block=2, state_dict=weights
-    )
+    network = perceptual(weights, [8, 16], 2)
     first, second = network.views["8"], network.views["16"]
     assert first.blocks is second.blocks
     assert len(first.blocks) == 3
@@ -118,9 +117,7 @@ def test_perceptual_views_share_one_trunk(weights):
 
 @torch.no_grad()
 def test_perceptual_views_equal_backbones_of_their_own(weights):
-    network = PerceptualViT(
-        "test_vit", img_size=32, patch_sizes=[16, 8], deepest_block=3, state_dict=weights
-    )
+    network = perceptual(weights, [16, 8], 3)
     images = torch.randn(2, 3, 32, 32)
     for size in (8, 16):
         alone = block_outputs(backbone(weights, size), images, [1, 3], prefix_tokens=False)

@@ -19,6 +19,9 @@ from models.onednn import (
     use_onednn,
 )
 
+BACKBONES = ["test_vit", "vit_tiny_patch16_224", "beit_base_patch16_224",
+             "vit_small_patch16_dinov3", "vit_small_patch16_dinov3_qkvb"]  # fmt: skip
+
 
 @pytest.fixture(autouse=True)
 def on_any_processor(monkeypatch):
@@ -132,16 +135,7 @@ def test_its_operations_are_counted(pair):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    "name",
-    [
-        "test_vit",
-        "vit_tiny_patch16_224",
-        "beit_base_patch16_224",
-        "vit_small_patch16_dinov3",
-        "vit_small_patch16_dinov3_qkvb",
-    ],
-)
+@pytest.mark.parametrize("name", BACKBONES)
 def test_backbones_give_the_same_numbers(name):
     """Some of timm's attention takes the weight out of the layer."""
     torch.manual_seed(6)

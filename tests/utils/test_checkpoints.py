@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -16,10 +15,10 @@ from engine.build import build_autoencoder
 from engine.train.state import Progress, load_state, save_state
 from models.autoencoder import QFormerAutoencoder
 from tests.config_helpers import load_text, small_ini
+from tests.utils.test_weights import StateDict, saved
 from utils.config.schema import TrainingConfig
 from utils.errors import UserError
 
-StateDict = dict[str, Tensor]
 ENCODER = "encoders.0.model."
 
 
@@ -37,15 +36,6 @@ def model(config):
         for parameter in model.trained_parameters():
             parameter.normal_(std=0.05)
     return model
-
-
-def saved(folder: Path, content: object, suffix: str = ".pth") -> Path:
-    file = folder / f"checkpoint{suffix}"
-    if suffix == ".safetensors":
-        safetensors.torch.save_file(content, file)
-    else:
-        torch.save(content, file)
-    return file
 
 
 def refusal(config: TrainingConfig, file: Path) -> str:
@@ -113,46 +103,30 @@ BIAS = "decoder.decoder_prediction.bias"
 MISFITS: dict[str, tuple[str, Tensor | None, str]] = {
     "missing": (QUERIES, None, f"{QUERIES}: missing, expected (1, 144, 48)"),
     "a trained layer of the encoder": (
-        "encoders.0.final_projection.weight",
-        None,
-        "encoders.0.final_projection.weight: missing, expected (48, 64)",
-    ),
+        "encoders.0.final_projection.weight", None,
+        "encoders.0.final_projection.weight: missing, expected (48, 64)"),
     "a tensor of the frozen encoder": (
-        f"{ENCODER}blocks.3.norm1.weight",
-        None,
-        f"{ENCODER}blocks.3.norm1.weight: missing, expected (64,)",
-    ),
+        f"{ENCODER}blocks.3.norm1.weight", None,
+        f"{ENCODER}blocks.3.norm1.weight: missing, expected (64,)"),
     "unknown": ("decoder.extra", torch.ones(2, 3), "decoder.extra: unknown, found (2, 3)"),
-    "an encoder too many": (
-        "encoders.1.model.cls_token",
-        torch.ones(1, 1, 64),
-        "encoders.1.model.cls_token: unknown, found (1, 1, 64)",
-    ),
-    "misshapen": (
-        QUERIES,
-        torch.ones(1, 143, 48),
-        f"{QUERIES}: expected (1, 144, 48), found (1, 143, 48)",
-    ),
+    "an encoder too many": ("encoders.1.model.cls_token", torch.ones(1, 1, 64),
+                            "encoders.1.model.cls_token: unknown, found (1, 1, 64)"),
+    "misshapen": (QUERIES, torch.ones(1, 143, 48),
+                  f"{QUERIES}: expected (1, 144, 48), found (1, 143, 48)"),
     "a scalar": (BIAS, torch.tensor(1.0), f"{BIAS}: expected (192,), found ()"),
     "NaN": (BIAS, torch.full((192,), math.nan), f"{BIAS}: holds NaN or infinity"),
     "infinity": (BIAS, torch.full((192,), -math.inf), f"{BIAS}: holds NaN or infinity"),
-    "too large for fp32": (
-        BIAS,
-        torch.full((192,), 1e300, dtype=torch.float64),
-        f"{BIAS}: holds NaN or infinity",
-    ),
-    "integers": (
-        BIAS,
-        torch.ones(192, dtype=torch.int64),
-        f"{BIAS}: expected torch.float32, found torch.int64",
-    ),
+    "too large for fp32": (BIAS, torch.full((192,), 1e300, dtype=torch.float64),
+                           f"{BIAS}: holds NaN or infinity"),
+    "integers": (BIAS, torch.ones(192, dtype=torch.int64),
+                 f"{BIAS}: expected torch.float32, found torch.int64"),
     "truth values": (BIAS, torch.ones(192) > 0, "found torch.bool"),
     "complex numbers": (BIAS, torch.ones(192, dtype=torch.complex64), "found torch.complex64"),
     "eight bits": (BIAS, torch.ones(192).to(torch.float8_e4m3fn), "found torch.float8_e4m3fn"),
     "a sparse tensor": (BIAS, torch.ones(192).to_sparse(), "found torch.sparse_coo"),
     "no numbers": (BIAS, torch.ones(192, device="meta"), "on meta"),
     "a hostile name": ("a\nb\x1b[2J", torch.ones(1), "a\\nb\\x1b[2J: unknown, found (1,)"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "tensor", "said"), MISFITS.values(), ids=MISFITS)

@@ -1,11 +1,7 @@
 """What run_script does for the scripts beside their exit codes."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from tests.test_architecture import python
 
-ROOT = Path(__file__).parents[2]
 # Where signals share the kernels' stack, an Intel processor with AMX aborts in the first second.
 PRODUCTS = """
 import signal, time
@@ -21,7 +17,7 @@ def main():
     onednn.use_onednn(layers)
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-    values, end = torch.randn(8, 5, 192), time.monotonic() + 3
+    values, end = torch.randn(8, 5, 192), time.monotonic() + 1.5
     with torch.no_grad():
         while time.monotonic() < end:
             layers(values)
@@ -32,10 +28,5 @@ run_script(main)
 
 
 def test_signals_in_the_middle_of_products_break_nothing() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", PRODUCTS],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    run = python("-c", PRODUCTS)
     assert (run.returncode, run.stderr) == (0, "")

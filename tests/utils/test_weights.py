@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine.build import build_autoencoder
 from models.backbone import create_backbone
-from tests.config_helpers import load_text, small_ini
+from tests.config_helpers import THREE_ENCODERS, load_text, small_ini
 from utils.errors import UserError
 from utils.weights import native_state_dict
 
@@ -112,44 +112,37 @@ def test_the_final_norm_and_the_head_are_of_no_account(tmp_path, name):
     assert torch.equal(model.cls_token, content["cls_token"])
 
 
+ONES = torch.ones(64)
+MISFITS: dict[str, tuple[Tensor, str]] = {
+    "blocks.1.norm1.weight": (torch.ones(65), "expected (64,), found (65,)"),
+    "blocks.2.norm1.weight": (torch.cat([ONES[1:], ONES[:1] * math.nan]), "holds NaN or infinity"),
+    "blocks.3.norm1.weight": (torch.cat([-math.inf * ONES[:1], ONES[1:]]), "holds NaN or infinity"),
+    "blocks.4.norm1.weight": (ONES.long(), "expected torch.float32, found torch.int64"),
+    "blocks.5.norm1.weight": (1e300 * ONES.double(), "holds NaN or infinity"),
+    "blocks.6.norm1.weight": (ONES, "unknown, found (64,)"),
+    "blocks.0.norm2.weight": (ONES.to_sparse(), "expected plain numbers, found torch.sparse_coo"),
+}
+
+
 def test_what_does_not_fit_is_named(tmp_path):
-    content = state_dict_of("test_vit")
+    content = state_dict_of("test_vit") | {name: tensor for name, (tensor, _) in MISFITS.items()}
     del content["blocks.0.attn.qkv.bias"]
-    content["blocks.1.norm1.weight"] = torch.ones(65)
-    content["blocks.2.norm1.weight"][5] = math.nan
-    content["blocks.3.norm1.weight"][0] = -math.inf
-    content["blocks.4.norm1.weight"] = torch.ones(64, dtype=torch.int64)
-    content["blocks.5.norm1.weight"] = torch.full((64,), 1e300, dtype=torch.float64)
-    content["blocks.6.norm1.weight"] = torch.ones(64)
-    content["blocks.0.norm2.weight"] = torch.ones(64).to_sparse()
     message = refusal(saved(tmp_path, content))
-    for words in (
-        "MODEL_WEIGHTS",
-        "'test_vit' in timm's names",
-        "blocks.0.attn.qkv.bias: missing, expected (192,)",
-        "blocks.1.norm1.weight: expected (64,), found (65,)",
-        "blocks.2.norm1.weight: holds NaN or infinity",
-        "blocks.3.norm1.weight: holds NaN or infinity",
-        "blocks.4.norm1.weight: expected torch.float32, found torch.int64",
-        "blocks.5.norm1.weight: holds NaN or infinity",
-        "blocks.6.norm1.weight: unknown, found (64,)",
-        "blocks.0.norm2.weight: expected plain numbers, found torch.sparse_coo",
-    ):
+    said = ["blocks.0.attn.qkv.bias: missing, expected (192,)"]
+    said += [f"{name}: {words}" for name, (_, words) in MISFITS.items()]
+    for words in ("MODEL_WEIGHTS", "'test_vit' in timm's names", *said):
         assert words in message
+
+
+POSITIONS = [(1, 101, 32), (1, 103, 64), (101, 64), (1, 1, 64), (1, 0, 64)]
+PATCHES = [(64, 1, 16, 16), (32, 3, 16, 16), (64, 768), (64, 3, 0, 0)]
 
 
 @pytest.mark.parametrize(
     ("tensor", "shape"),
     [
-        ("pos_embed", (1, 101, 32)),
-        ("pos_embed", (1, 103, 64)),
-        ("pos_embed", (101, 64)),
-        ("pos_embed", (1, 1, 64)),
-        ("pos_embed", (1, 0, 64)),
-        ("patch_embed.proj.weight", (64, 1, 16, 16)),
-        ("patch_embed.proj.weight", (32, 3, 16, 16)),
-        ("patch_embed.proj.weight", (64, 768)),
-        ("patch_embed.proj.weight", (64, 3, 0, 0)),
+        *(("pos_embed", shape) for shape in POSITIONS),
+        *(("patch_embed.proj.weight", shape) for shape in PATCHES),
         ("patch_embed.proj.bias", (32,)),
         ("cls_token", (1, 2, 64)),
     ],
@@ -164,17 +157,17 @@ def test_embeddings_that_cannot_be_resampled_are_named(tmp_path, tensor, shape):
 @pytest.mark.parametrize(
     ("given", "wanted", "said"),
     [
-        # Wider, deeper, with registers, with layer scale, with a norm in front, no ViT at all.
+        # Wider, in another layout, narrower, with registers, no ViT at all.
         ("vit_tiny_patch16_224", "test_vit", "cls_token: expected (1, 1, 64), found (1, 1, 192)"),
         ("test_vit3", "test_vit", "cls_token: missing"),
-        ("test_vit", "vit_tiny_patch16_224", "and "),
+        ("test_vit", "vit_tiny_patch16_224", "cls_token: expected (1, 1, 192), found (1, 1, 64)"),
         ("vit_tiny_patch16_dinov3_qkvb", "vit_tiny_patch16_224", "pos_embed: missing"),
-        ("test_resnet", "test_vit", "conv1.0.weight: unknown"),
+        ("test_resnet", "test_vit", "cls_token: missing"),
     ],
 )
 def test_weights_of_another_architecture(tmp_path, given, wanted, said):
     message = refusal(saved(tmp_path, state_dict_of(given)), wanted)
-    assert said in message or "more" in message
+    assert said in message
     assert f"'{wanted}'" in message
 
 
@@ -207,50 +200,34 @@ def written(content):
     return lambda file: file.write_bytes(content)
 
 
+def save(content):
+    return lambda file: torch.save(content, file)
+
+
+NO_TENSORS = "cannot be read as tensors"
 UNREADABLE: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "missing": (
-        "a.pth",
-        lambda file: None,
-        "is no file; give the path of a .safetensors or .pth file",
-    ),
+    "missing": ("a.pth", lambda file: None,
+                "is no file; give the path of a .safetensors or .pth file"),
     "a folder": ("a.pth", Path.mkdir, "is no file"),
     "too long a name": ("x" * 300, lambda file: None, "is no file"),
-    "empty": ("a.pth", written(b""), "cannot be read as tensors"),
-    "text": ("a.pth", written(b"<html>404</html>"), "cannot be read as tensors"),
-    "zeros": ("a.pth", written(b"\0" * 99), "cannot be read as tensors"),
-    "an empty zip": ("a.pth", written(b"PK\x05\x06" + b"\0" * 18), "cannot be read as tensors"),
-    "empty safetensors": ("a.safetensors", written(b""), "cannot be read as tensors"),
-    "a web page": ("a.safetensors", written(b"<html>404</html>"), "cannot be read as tensors"),
-    "a lie about its header": (
-        "a.safetensors",
-        written(b"\xff" * 7 + b"\x7f{}"),
-        "cannot be read as tensors",
-    ),
-    "safetensors that is a pickle": (
-        "a.safetensors",
-        lambda file: torch.save({}, file),
-        "cannot be read as tensors",
-    ),
-    **{
-        f"{share} of {name}": (name, cut_short(share), "cut short")
-        for name in ("a.pth", "a.safetensors")
-        for share in (0.1, 0.5, 0.999)
-    },
+    "empty": ("a.pth", written(b""), NO_TENSORS),
+    "text": ("a.pth", written(b"<html>404</html>"), NO_TENSORS),
+    "zeros": ("a.pth", written(b"\0" * 99), NO_TENSORS),
+    "an empty zip": ("a.pth", written(b"PK\x05\x06" + b"\0" * 18), NO_TENSORS),
+    "empty safetensors": ("a.safetensors", written(b""), NO_TENSORS),
+    "a web page": ("a.safetensors", written(b"<html>404</html>"), NO_TENSORS),
+    "a lie about its header": ("a.safetensors", written(b"\xff" * 7 + b"\x7f{}"), NO_TENSORS),
+    "safetensors that is a pickle": ("a.safetensors", save({}), NO_TENSORS),
+    **{f"{share} of {name}": (name, cut_short(share), "cut short")
+       for name in ("a.pth", "a.safetensors") for share in (0.1, 0.5, 0.999)},
     "a zip without tensors": (
-        "a.pth",
-        lambda file: zipfile.ZipFile(file, "w").writestr("x", "y"),
-        "cannot be read as tensors",
-    ),
+        "a.pth", lambda file: zipfile.ZipFile(file, "w").writestr("x", "y"), NO_TENSORS),
     "a zip bomb": ("a.pth", bomb, "its archive is compressed"),
-    "a whole model": (
-        "a.pth",
-        lambda file: torch.save(torch.nn.Linear(1, 1), file),
-        "pickled code, which is never run",
-    ),
-    "a list": ("a.pth", lambda file: torch.save([torch.ones(1)], file), "holds no state dict"),
-    "numbers": ("a.pth", lambda file: torch.save({"x": 1}, file), "holds no state dict"),
-    "nothing inside": ("a.pth", lambda file: torch.save({}, file), "holds no state dict"),
-}
+    "a whole model": ("a.pth", save(torch.nn.Linear(1, 1)), "pickled code, which is never run"),
+    "a list": ("a.pth", save([torch.ones(1)]), "holds no state dict"),
+    "numbers": ("a.pth", save({"x": 1}), "holds no state dict"),
+    "nothing inside": ("a.pth", save({}), "holds no state dict"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "write", "said"), UNREADABLE.values(), ids=UNREADABLE)
@@ -303,21 +280,13 @@ def test_weights_that_are_not_on_the_hub(monkeypatch, name, said):
 
 
 def test_several_encoders_take_their_own_weights(tmp_path):
-    names = ("test_vit", "test_vit2", "test_vit3")
+    names = THREE_ENCODERS["MODEL_NAME"].split(", ")
     given = {name: state_dict_of(name, seed) for seed, name in enumerate(names)}
     files = []
     for name, suffix in zip(names, (".pth", ".safetensors", ".pth"), strict=True):
         (tmp_path / name).mkdir()
         files.append(str(saved(tmp_path / name, given[name], suffix)))
-    changes: dict[str, str | None] = {
-        "MODEL_NAME": ", ".join(names),
-        "MODEL_WEIGHTS": ", ".join(files),
-        "PATCH_SIZE": "16, 8, 32",
-        "N_PATCHES": "6, 12, 3",
-        "N_REG_TOKENS": "0, 0, 0",
-        "FINAL_PROJ_IN_FEATURES": "64, 64, 96",
-        "FINAL_PROJ_OUT_FEATURES": "48, 48, 48",
-    }
+    changes = THREE_ENCODERS | {"MODEL_WEIGHTS": ", ".join(files)}
     text = small_ini({f"TRAINING.{key}": value for key, value in changes.items()})
     model = build_autoencoder(load_text(tmp_path, text).need_training())
     for name, encoder in zip(names, model.encoders, strict=True):

@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +15,9 @@ from datasets.patients import patient_of
 from tests.config_helpers import small_ini
 from tests.drawn_sets import found, put
 from tests.medical_files import write_nifti
+from tests.test_architecture import python
 from utils.errors import UserError
 
-ROOT = Path(__file__).parents[3]
 NORMAL, IMAGE = "train/good/p1_a.png", "test/Ungood/img/p4_f.png"
 MASK = "test/Ungood/label/p4_f.png"
 
@@ -254,13 +251,12 @@ def test_exit_codes(data):
             run(*arguments)
     copy(NORMAL, "test/good/x.png")(data)
     for folder, code in ((data, 1), (data / "nowhere", 2)):
-        command = [sys.executable, "check_dataset.py", "--data", str(folder)]
-        assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == code
+        assert python("check_dataset.py", "--data", str(folder)).returncode == code
 
 
 def test_the_check_itself_needs_no_torch():
-    program = "import sys, datasets.check.command\nassert 'torch' not in sys.modules\n"
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True)
+    run = python("-c", "import sys, datasets.check.command\nassert 'torch' not in sys.modules")
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.parametrize(

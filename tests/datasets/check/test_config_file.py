@@ -45,9 +45,7 @@ def test_the_config_names_what_is_there_and_the_next_commands(data, capsys):
     assert config.testing.checkpoint_path == Path("results/mine/checkpoints/last_ckpt.pth")
 
 
-def test_without_a_test_folder_the_validation_images_are_named_with_a_warning(
-    data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_test_folder_the_validation_images_are_named_with_a_warning(data, capsys):
     shutil.rmtree(data / "test")
     main(["--data", str(data), "--write-config", "mine.ini"])
     assert load_config("mine.ini").testing.test_data_path == data / "valid"
@@ -62,13 +60,13 @@ def test_without_a_test_folder_the_validation_images_are_named_with_a_warning(
     ]
 
 
-def test_the_validation_folder_may_have_its_full_name(data: Path) -> None:
+def test_the_validation_folder_may_have_its_full_name(data):
     (data / "valid").rename(data / "validation")
     assert main(["--data", str(data), "--write-config", "mine.ini"]) == 0
     assert load_config("mine.ini").training.val_data_path == data / "validation"
 
 
-def test_what_cannot_be_written_is_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_written_is_refused(data, capsys):
     arguments = ["--data", str(data), "--write-config", "mine.ini"]
     shutil.move(data / "valid", "valid")
     with pytest.raises(UserError, match="mine has no folder valid; add valid/good"):
@@ -102,7 +100,7 @@ def test_a_set_of_volumes_has_lines_on_windows_and_slices(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_pictures_of_16_bits_have_a_line_on_windows(data: Path, suffix: str) -> None:
+def test_pictures_of_16_bits_have_a_line_on_windows(data, suffix):
     for path in [path for path in data.rglob("*.png") if path.parent.name != "label"]:
         pixels = np.asarray(Image.open(path)).astype(np.uint16)
         Image.fromarray(pixels * 16).save(path.with_suffix(f".{suffix}"))
@@ -115,7 +113,7 @@ def test_pictures_of_16_bits_have_a_line_on_windows(data: Path, suffix: str) -> 
     assert load_config("mine.ini").testing.intensity_window == "auto"
 
 
-def test_the_pattern_that_tells_patients_is_written(data: Path) -> None:
+def test_the_pattern_that_tells_patients_is_written(data):
     for path in [*data.rglob("*.png")]:
         path.rename(path.with_name(f"{path.parts[1]}_{path.name}"))
     pattern = r"([a-z]+)_\d"

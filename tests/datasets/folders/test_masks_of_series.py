@@ -6,6 +6,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.sr.codedict import codes
@@ -28,15 +29,11 @@ def write_segments(path: Path, files: list[Path], marks: NDArray[np.uint8]) -> N
     )
     segments = [
         highdicom.seg.SegmentDescription(
-            number + 1,
-            f"lesion {number}",
-            codes.SCT.MorphologicallyAbnormalStructure,
-            codes.SCT.Lesion,
-            "AUTOMATIC",
-            algorithm,
+            number + 1, f"lesion {number}", codes.SCT.MorphologicallyAbnormalStructure,
+            codes.SCT.Lesion, "AUTOMATIC", algorithm,
         )
         for number in range(marks.shape[3])
-    ]
+    ]  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     highdicom.seg.Segmentation(
         sources,
@@ -71,18 +68,13 @@ def test_a_mask_in_no_order_is_told(tmp_path):
     assert problem.startswith(f"{tmp_path}/Ungood/label/p1/a: doubled position: 2 slices lie at ")
 
 
-def write_pages(path: Path) -> None:
-    first, *others = (Image.fromarray(np.eye(8, 6, dtype=np.uint8) * 255) for _ in STACK)
-    first.save(path, save_all=True, append_images=others)
-
-
 @pytest.mark.parametrize("name", ["p1.png", "p1.tif", "p1.dcm"])
 def test_masks_that_do_not_say_where_they_lie_are_refused(tmp_path, name):
     write_series(tmp_path / "Ungood/img/p1", STACK)
     path = tmp_path / "Ungood/label" / name
     path.parent.mkdir()
     if name.endswith("tif"):
-        write_pages(path)
+        tifffile.imwrite(path, (STACK > 500).astype(np.uint8), photometric="minisblack")
     elif name.endswith("dcm"):
         write_dicom(path, STACK)
     else:

@@ -237,41 +237,6 @@ def test_pages_of_a_tiff_are_frames(tmp_path):
     assert count_frames(tmp_path / "missing.png") == 1
 
 
-LEVELS = np.array([[0, 58, 122], [255, 0, 1]], np.uint8)
-CLEAR = np.zeros_like(LEVELS)
-
-
-def save_mask_of_palette(path):
-    image = Image.fromarray((LEVELS == 0).astype(np.uint8)).copy()
-    image.putpalette([255, 0, 0, 0, 0, 0])
-    image.save(path)
-
-
-MASKS = {
-    "levels.png": save(LEVELS),
-    "levels.bmp": save(LEVELS),
-    "deep.png": save(LEVELS.astype(np.uint16) * 256),
-    "signed.tif": save(LEVELS.astype(np.int32)),
-    "float.tif": save(LEVELS.astype(np.float32) / 255),
-    "bits.png": save(LEVELS > 0),
-    "red.png": save(np.dstack([LEVELS, CLEAR, CLEAR])),
-    "blue.png": save(np.dstack([CLEAR, CLEAR, LEVELS])),
-    "opaque.png": save(np.dstack([LEVELS, LEVELS, LEVELS, CLEAR + 255])),
-    "grey-opaque.png": save(np.dstack([LEVELS, CLEAR + 255])),
-    # By colour and not by index: the first one is no background.
-    "palette.png": save_mask_of_palette,
-    "cmyk.tif": lambda path: Image.fromarray(LEVELS).convert("RGB").convert("CMYK").save(path),
-}
-
-
-@pytest.mark.parametrize("name", MASKS)
-def test_masks_mark_whatever_is_above_zero(tmp_path, name):
-    MASKS[name](tmp_path / name)
-    mask = read_mask(tmp_path / name)
-    assert mask.dtype == np.bool_
-    np.testing.assert_array_equal(mask, LEVELS > 0)
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -20,8 +20,6 @@ AUTO = IntensityWindow()
 RAMP = np.arange(48 * 32).reshape(48, 32) * 2  # up to 3070, of 12 bits
 GREY = (RAMP >> 4).astype(np.uint8)
 RGB = np.dstack([GREY, 255 - GREY, GREY // 2])
-ALPHA = np.full_like(GREY, 90)
-ALPHA[3:9, 4:11] = 255
 ORIENTATION = 0x0112
 
 
@@ -206,33 +204,6 @@ def test_shallow_palettes_with_transparency(tmp_path, bits):
     np.testing.assert_array_equal(read_image(tmp_path / "x.png", AUTO), colours[indices])
 
 
-@pytest.mark.parametrize("kind", ["white", "black", "red", "grey", "deep", "palette", "tiff"])
-def test_a_mask_that_says_all_by_its_alpha(tmp_path, kind):
-    alpha = np.where(ALPHA == 255, 255, 0).astype(np.uint8)
-    flat = np.full_like(alpha, 0 if kind == "black" else 255)
-    path = tmp_path / "x.png"
-    if kind == "grey":
-        Image.fromarray(np.dstack([flat, alpha])).save(path)
-    elif kind == "deep":
-        png(path, np.dstack([flat, alpha]).astype(np.uint16) * 257)
-    elif kind == "palette":
-        image = Image.fromarray((alpha > 0).astype(np.uint8)).copy()
-        image.putpalette([9, 9, 9, 9, 9, 9])
-        image.save(path, transparency=bytes([0, 255]))
-    elif kind == "tiff":
-        path = write(tmp_path / "x.tif", np.dstack([flat, alpha]), extrasamples=["unassalpha"])
-    else:
-        green = flat * 0 if kind == "red" else flat
-        Image.fromarray(np.dstack([flat, green, green, alpha])).save(path)
-    np.testing.assert_array_equal(read_mask(path), alpha > 0)
-
-
-def test_colours_come_before_alpha_in_a_mask(tmp_path):
-    marks = np.where(GREY > 90, 255, 0).astype(np.uint8)
-    Image.fromarray(np.dstack([marks, marks, marks, ALPHA])).save(tmp_path / "x.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "x.png"), GREY > 90)
-
-
 def test_the_first_picture_of_a_camera_file(tmp_path):
     image, preview = Image.fromarray(GREY), Image.fromarray(GREY[::2, ::2])
     image.save(tmp_path / "plain.jpg", quality=95)
@@ -240,18 +211,6 @@ def test_the_first_picture_of_a_camera_file(tmp_path):
     np.testing.assert_array_equal(
         read_image(tmp_path / "x.jpg", AUTO), read_image(tmp_path / "plain.jpg", AUTO)
     )
-
-
-def test_a_mask_beside_an_oriented_jpeg_is_not_turned(tmp_path):
-    stored = np.zeros((32, 48), np.uint8)
-    stored[:16, :16] = 255
-    exif = Image.Exif()
-    exif[ORIENTATION] = 6
-    Image.fromarray(stored).save(tmp_path / "x.jpg", exif=exif, quality=95)
-    Image.fromarray(np.rot90(stored, -1).copy()).save(tmp_path / "mask.png")
-    mask = read_mask(tmp_path / "mask.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "x.jpg", AUTO) > 127, mask)
-    assert read_size(tmp_path / "x.jpg") == mask.shape
 
 
 def test_cmyk_jpeg_is_shown_as_a_viewer_shows_it(tmp_path):

@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
@@ -32,12 +31,7 @@ OBLIQUE = nibabel.affines.from_matvec(
 )
 
 
-def masked_set(
-    folder: Path,
-    mask: NDArray[Any],
-    affine: NDArray[Any] = STRAIGHT,
-    image: NDArray[Any] = STRAIGHT,
-) -> Path:
+def masked_set(folder, mask, affine=STRAIGHT, image=STRAIGHT):
     """One volume with a mask of the given affine, and two healthy slices."""
     write_nifti(folder / "Ungood/img/case.nii.gz", VOLUME, image)
     write_nifti(folder / "Ungood/label/case.nii.gz", mask, affine)

@@ -41,8 +41,7 @@ def centre_of_mass(values, grid):
 )
 def test_a_block_is_found_at_its_place_in_millimetres(tmp_path, heights, lean):
     stack = block(list(heights), lean)
-    write_series(tmp_path, stack, heights=list(heights), lean=lean)
-    (series,) = group_series(sorted(tmp_path.iterdir())).series
+    (series,) = group_series(write_series(tmp_path, stack, heights=list(heights), lean=lean)).series
     values, grid = laid_on_grid(stack.astype(np.float32), series), grid_of(series)
     assert values.shape == grid.shape
     assert grid.skew == 0
@@ -52,8 +51,7 @@ def test_a_block_is_found_at_its_place_in_millimetres(tmp_path, heights, lean):
 
 def test_nothing_is_made_up_where_a_slice_is_missing(tmp_path):
     stack = np.full((4, 8, 6), 5, np.uint16)
-    write_series(tmp_path, stack, heights=[0, 2, 4, 8])
-    (series,) = group_series(sorted(tmp_path.iterdir())).series
+    (series,) = group_series(write_series(tmp_path, stack, heights=[0, 2, 4, 8])).series
     values = laid_on_grid(stack.astype(np.float32), series)
     assert values.max(axis=(0, 1)).tolist() == [5, 5, 5, 0, 5]
 
@@ -61,8 +59,7 @@ def test_nothing_is_made_up_where_a_slice_is_missing(tmp_path):
 @pytest.mark.parametrize("heights", [[0, 2, 4, 9, 14], [0, 2, 4, 11, 18], [0, 2, 4, 4.5, 5]])
 def test_no_slice_of_an_uneven_stack_is_lost(tmp_path, heights):
     stack = np.arange(1, 6, dtype=np.uint16)[:, None, None] * np.ones((1, 8, 6), np.uint16)
-    write_series(tmp_path, stack, heights=heights)
-    (series,) = group_series(sorted(tmp_path.iterdir())).series
+    (series,) = group_series(write_series(tmp_path, stack, heights=heights)).series
     values = laid_on_grid(stack.astype(np.float32), series, peaks=True)
     for height, value in zip(heights, range(1, 6), strict=True):
         assert values[..., round(height / series.distance)].max() >= value
@@ -70,8 +67,7 @@ def test_no_slice_of_an_uneven_stack_is_lost(tmp_path, heights):
 
 def test_a_straight_series_is_only_turned(tmp_path):
     stack = np.random.default_rng(0).integers(0, 1000, (4, 8, 6), dtype=np.uint16)
-    write_series(tmp_path, stack)
-    (series,) = group_series(sorted(tmp_path.iterdir())).series
+    (series,) = group_series(write_series(tmp_path, stack)).series
     values = laid_on_grid(stack.astype(np.float32), series)
     assert np.array_equal(values[2, 7 - 3, 1], stack[1, 3, 2])
     assert np.array_equal(np.sort(values, axis=None), np.sort(stack, axis=None))

@@ -10,6 +10,7 @@ from pydicom.uid import generate_uid
 
 from datasets.folders.inputs import find_inputs
 from datasets.volumes.series import group_series
+from tests.medical_files import sequence_item
 from tests.series_files import write_enhanced, write_series, write_slice
 
 STACK = np.arange(5 * 8 * 6, dtype=np.uint16).reshape(5, 8, 6)
@@ -51,13 +52,11 @@ def test_several_series_of_a_folder_are_several_volumes(tmp_path):
         ([0, 2, 4, 10, 12], "2 missing slices: between 4.00 and 10.00 mm"),
         ([0, 2, 4, 7.1, 9.1], "uneven distances: 3.1 to 3.1 mm instead of 2, from 4.00 mm on"),
         # Each of them is within 2 % of the others.
-        (
-            np.cumsum([0.0, *[1] * 20, *[1.019] * 20]),
-            "uneven distances: 1 to 1.02 mm instead of 1.01, from 0.00 mm on",
-        ),
+        (np.cumsum([0.0, *[1] * 20, *[1.019] * 20]),
+         "uneven distances: 1 to 1.02 mm instead of 1.01, from 0.00 mm on"),
     ],
     ids=["one", "two", "uneven", "growing"],
-)
+)  # fmt: skip
 def test_gaps_are_told_with_their_place(tmp_path, heights, finding):
     write_series(tmp_path, np.zeros((len(heights), 4, 4), np.uint16), heights=heights)
     assert only(tmp_path).findings == (finding,)
@@ -105,12 +104,10 @@ def test_a_frame_beside_the_volume_of_its_file_is_told(tmp_path):
     path = write_enhanced(tmp_path / "a.dcm", STACK)
     file = pydicom.dcmread(path)
     plane = file.PerFrameFunctionalGroupsSequence[4]
-    plane.PlaneOrientationSequence = [pydicom.Dataset()]
-    plane.PlaneOrientationSequence[0].ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    plane.PlaneOrientationSequence = [sequence_item(ImageOrientationPatient=[0, 1, 0, 0, 0, -1])]
     del file.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
     for each in file.PerFrameFunctionalGroupsSequence[:4]:
-        each.PlaneOrientationSequence = [pydicom.Dataset()]
-        each.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        each.PlaneOrientationSequence = [sequence_item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])]
     file.save_as(path)
     found = group_series([path])
     assert [len(each.planes) for each in found.series] == [4]
@@ -149,11 +146,7 @@ def test_copies_of_a_file_count_once(tmp_path):
     [
         ("EchoTime", (10, 90), "several echoes"),
         ("TemporalPositionIdentifier", (1, 2), "several time points"),
-        (
-            "ImageType",
-            (["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]),
-            "several kinds",
-        ),
+        ("ImageType", [["ORIGINAL", "PRIMARY", each] for each in "MP"], "several kinds"),
     ],
 )
 def test_what_lies_at_one_position_is_told_apart_by_its_tags(tmp_path, tag, values, kind):
@@ -166,39 +159,19 @@ def test_what_lies_at_one_position_is_told_apart_by_its_tags(tmp_path, tag, valu
     assert not found.problems
 
 
-def test_what_nothing_tells_apart_is_no_volume(tmp_path):
-    uid = generate_uid()
-    for number in range(2):
-        write_series(tmp_path / str(number), STACK + number, uid=uid)
-    found = group_series(files(tmp_path))
-    assert not found.series
-    ((_, problem),) = found.problems
-    assert problem.startswith("doubled position: 2 slices lie at 0.00 mm")
-
-
 def test_times_that_differ_from_slice_to_slice_make_no_volumes(tmp_path):
     uid = generate_uid()
     for height in range(4):
-        write_slice(
-            tmp_path / f"{height}.dcm",
-            STACK[0],
-            (0, 0, height),
-            series=uid,
-            AcquisitionTime=f"12000{height}",
-        )
+        path, tags = tmp_path / f"{height}.dcm", {"AcquisitionTime": f"12000{height}"}
+        write_slice(path, STACK[0], (0, 0, height), series=uid, **tags)
     assert len(only(tmp_path).planes) == 4
 
 
 def test_a_localizer_in_the_series_is_a_picture_of_its_own(tmp_path):
     uid = generate_uid()
     write_series(tmp_path, STACK, uid=uid)
-    localizer = write_slice(
-        tmp_path / "localizer.dcm",
-        STACK[0],
-        (0, 0, 0),
-        series=uid,
-        directions=((0, 1, 0), (0, 0, -1)),
-    )
+    localizer, upright = tmp_path / "localizer.dcm", ((0, 1, 0), (0, 0, -1))
+    write_slice(localizer, STACK[0], (0, 0, 0), series=uid, directions=upright)
     found = group_series(files(tmp_path))
     ((volume, (told,)),) = [(each, each.findings) for each in found.series]
     assert len(volume.planes) == 5
@@ -216,18 +189,6 @@ def test_files_without_geometry_are_pictures(tmp_path):
     broken.write_bytes(plain.read_bytes()[:200])
     assert group_series([plain, broken]).series == []
     assert [sample.path for sample in find_inputs([tmp_path])] == [broken, plain]
-
-
-def test_one_slice_without_a_place_is_told_where_the_others_have_one(tmp_path, caplog):
-    paths = write_series(tmp_path, STACK)
-    lacking = pydicom.dcmread(paths[-1])
-    del lacking.PixelSpacing
-    lacking.save_as(paths[-1])
-    with caplog.at_level("WARNING"):
-        samples = find_inputs([tmp_path])
-    assert [sample.series is None for sample in samples].count(True) == 1
-    (line,) = caplog.messages
-    assert line.startswith(f"{tmp_path}: no position: 1 file of a series, such as {paths[-1]}")
 
 
 def test_a_series_may_be_named_in_several_ways(tmp_path, monkeypatch):

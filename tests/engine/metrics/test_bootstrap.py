@@ -51,17 +51,6 @@ def test_intervals_cover_the_true_auroc_about_95_times_in_100():
     assert 104 <= hits <= 119
 
 
-def test_intervals_are_percentiles_of_resampled_scikit_learn_values():
-    labels, scores, names = make_images()
-    low, high = intervals(score_replicates(labels, scores, names, seed=1, replicates=500))[
-        "image_auroc"
-    ]
-    generator = np.random.default_rng(99)
-    draws = (generator.integers(40, size=40) for _ in range(500))
-    values = [roc_auc_score(labels[draw], scores[draw]) for draw in draws]
-    assert [low, high] == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.03)
-
-
 def test_image_intervals_name_their_metrics_and_follow_seed_not_order():
     labels, scores, names = make_images()
     first = intervals(score_replicates(labels, scores, names, seed=7, replicates=100))
@@ -219,7 +208,7 @@ def f1_max(labels, scores):
     return max(f1_score(labels, scores >= each) for each in np.unique(scores))
 
 
-def test_the_interval_of_a_difference_is_that_of_a_slow_paired_bootstrap():
+def test_intervals_and_those_of_differences_are_those_of_a_slow_bootstrap():
     labels, one, groups = make_images(count=24)
     other = one + np.random.default_rng(5).normal(size=24)
     patients = [f"p{number // 2}" for number in range(24)]
@@ -231,19 +220,20 @@ def test_the_interval_of_a_difference_is_that_of_a_slow_paired_bootstrap():
     for names in (groups, patients):
         each = [score_replicates(labels, s, names, seed=3, replicates=20) for s in (one, other)]
         members = [np.flatnonzero(np.equal(names, name)) for name in np.unique(names)]
-        generator, differences = np.random.default_rng(3), []
+        generator, values = np.random.default_rng(3), []
         for _ in range(20):
             drawn = generator.integers(len(members), size=len(members))
             images = np.concatenate([members[group] for group in drawn])
-            differences.append(
-                [
-                    m(labels[images], one[images]) - m(labels[images], other[images])
-                    for m in metrics.values()
-                ]
+            values.append(
+                [[m(labels[images], s[images]) for m in metrics.values()] for s in (one, other)]
             )
-        found = difference_intervals(*each)
-        for name, values in zip(metrics, np.transpose(differences), strict=True):
-            assert found[name] == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=1e-12)
+        of_one, of_other = np.swapaxes(values, 0, 1)  # (replicates, metrics)
+        for found, expected in (
+            (intervals(each[0]), of_one),
+            (difference_intervals(*each), of_one - of_other),
+        ):
+            bounds = np.percentile(expected, [2.5, 97.5], axis=0).T
+            assert [found[name] for name in metrics] == pytest.approx(bounds, abs=1e-12)
 
 
 def test_the_interval_of_a_difference_of_pixels_is_that_of_repeated_images():

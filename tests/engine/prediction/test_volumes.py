@@ -6,7 +6,6 @@ from pathlib import Path
 import highdicom
 import nibabel
 import numpy as np
-import pydicom
 import pytest
 import SimpleITK
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
@@ -161,10 +160,7 @@ def test_a_dicom_seg_marks_the_source_instances(run, tmp_path):
 
 def test_nothing_marked_and_nothing_to_refer_to_stop_no_map(run, tmp_path):
     write_series(tmp_path / "in/normal", STACK // 3)
-    for path in write_series(tmp_path / "in/old", STACK):
-        header = pydicom.dcmread(path)
-        del header.StudyInstanceUID
-        header.save_as(path)
+    write_series(tmp_path / "in/old", STACK, StudyInstanceUID=None)
     rows = run(tmp_path / "in", dicom_seg=True)
     assert [Path(row["map"]).name for row in rows] == ["normal_map.nii.gz", "old_map.nii.gz"]
     segmentation = highdicom.seg.segread(tmp_path / "out/maps/normal_seg.dcm")

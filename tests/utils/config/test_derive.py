@@ -7,20 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests import config_helpers
 from tests.config_helpers import load_text, problems_of
 from utils.config.load import Config, ini_text
 
-SHORT = """\
-[DEFAULT]
-MODEL_NAME = vit_small_patch14_reg4_dinov2.lvd142m
-[TRAINING]
-TRAIN_DATA_PATH = data/mine/train
-VAL_DATA_PATH = data/mine/valid
-RESULTS_PATH = results/mine
-[TESTING]
-TEST_DATA_PATH = data/mine/test
-RESULTS_PATH = results/mine/test
-"""
+SHORT = config_helpers.SHORT.replace("test_vit", "vit_small_patch14_reg4_dinov2.lvd142m")
 
 
 def short(folder: Path, *changes: str) -> Config:
@@ -121,17 +112,11 @@ def test_the_size_of_images_decides(tmp_path, resize, training, testing, batch):
         (["FINAL_PROJ_OUT_FEATURES=192"], {"junction_dim": 192, "final_proj_in_features": (384,)}),
         (["ACCUMULATE=4"], {"lr": 1.6e-4}),
         (["BATCH_SIZE_TRAIN=16"], {"lr": 4e-5}),
-        (
-            ["MODEL_NAME=test_vit, vit_tiny_patch16_224"],
-            {
-                "junction_dim": 144,
-                "junction_heads": 2,
-                "patch_size": (16, 16),
-                "final_proj_in_features": (64, 192),
-            },
-        ),
+        (["MODEL_NAME=test_vit, vit_tiny_patch16_224"],
+         {"junction_dim": 144, "junction_heads": 2, "patch_size": (16, 16),
+          "final_proj_in_features": (64, 192)}),
     ],
-)
+)  # fmt: skip
 def test_other_keys_decide(tmp_path, changes, expected):
     training = short(tmp_path, *changes).need_training()
     assert {name: getattr(training, name) for name in expected} == expected

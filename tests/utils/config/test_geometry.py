@@ -7,7 +7,7 @@ import safetensors.torch
 import timm.models._builder
 import torch
 
-from tests.config_helpers import problems_of, small_ini
+from tests.config_helpers import THREE_ENCODERS, problems_of, small_ini
 from utils.errors import Problem
 
 Changes = dict[str, str | None]
@@ -32,15 +32,11 @@ def geometry_problems(folder: Path, changes: Changes) -> list[Problem]:
 # Models of 224 pixels and a width that the projection takes.
 def at_224(model: str, width: int, patch_size: int, registers: int) -> Changes:
     return {
-        "RESIZE": "224",
-        "MODEL_NAME": model,
-        "PATCH_SIZE": str(patch_size),
-        "N_PATCHES": str(224 // patch_size),
-        "N_REG_TOKENS": str(registers),
-        "FINAL_PROJ_IN_FEATURES": str(width),
-        "DECODER_N_PATCHES": "28",
+        "RESIZE": "224", "MODEL_NAME": model, "PATCH_SIZE": str(patch_size),
+        "N_PATCHES": str(224 // patch_size), "N_REG_TOKENS": str(registers),
+        "FINAL_PROJ_IN_FEATURES": str(width), "DECODER_N_PATCHES": "28",
         "JUNCTION_N_QUERIES": "784",
-    }
+    }  # fmt: skip
 
 
 FITTING: dict[str, Changes] = {
@@ -54,38 +50,20 @@ FITTING: dict[str, Changes] = {
     "clip": at_224("vit_base_patch16_clip_224.openai", 768, 16, 0),
     "siglip, which has no class token": at_224("vit_base_patch16_siglip_224", 768, 16, 0),
     "supervised": at_224("vit_tiny_patch16_224.augreg_in21k_ft_in1k", 192, 16, 0),
-    "three encoders": {
-        "MODEL_NAME": "test_vit, test_vit2, test_vit3",
-        "PATCH_SIZE": "16, 8, 32",
-        "N_PATCHES": "6, 12, 3",
-        "N_REG_TOKENS": "0, 0, 0",
-        "FINAL_PROJ_IN_FEATURES": "64, 64, 96",
-        "FINAL_PROJ_OUT_FEATURES": "48, 48, 48",
-    },
-    "an additional block": {
-        "ADDITIONAL_BLOCK_DIM": "64",
-        "ADDITIONAL_BLOCK_NUM_HEADS": "4",
-        "ADDITIONAL_BLOCK_MLP_RATIO": "2",
-    },
-    "no projection": {
-        "FINAL_PROJ_IN_FEATURES": "",
-        "FINAL_PROJ_OUT_FEATURES": "",
-        "JUNCTION_DIM": "64",
-    },
+    "three encoders": THREE_ENCODERS,
+    "an additional block": {"ADDITIONAL_BLOCK_DIM": "64", "ADDITIONAL_BLOCK_NUM_HEADS": "4",
+                            "ADDITIONAL_BLOCK_MLP_RATIO": "2"},
+    "no projection": {"FINAL_PROJ_IN_FEATURES": "", "FINAL_PROJ_OUT_FEATURES": "",
+                      "JUNCTION_DIM": "64"},
     # The embedding loss looks at the last block only: these numbers are of no account.
     "an embedding loss": {"CRITERION_TRAIN": "EMBED_MSE", "PERCEPTUAL_HSTATE_TRAIN": "15, 19"},
-    "no perceptual criterion": {
-        "CRITERION_TRAIN": "MSE",
-        "CRITERION_VAL": "SSIM",
-        "PERCEPTUAL_MODEL_NAME": "nonsense",
-        "PERCEPTUAL_HSTATE_TRAIN": "99",
-    },
-    "one ResNet from a file": {
-        "CRITERION_TRAIN": "PERCEPTUAL_RESNET18",
-        "CRITERION_VAL": "PERCEPTUAL_RESNET18",
-        "PERCEPTUAL_WEIGHTS": "resnet18.pth",
-    },
-}
+    "no perceptual criterion": {"CRITERION_TRAIN": "MSE", "CRITERION_VAL": "SSIM",
+                                "PERCEPTUAL_MODEL_NAME": "nonsense",
+                                "PERCEPTUAL_HSTATE_TRAIN": "99"},
+    "one ResNet from a file": {"CRITERION_TRAIN": "PERCEPTUAL_RESNET18",
+                               "CRITERION_VAL": "PERCEPTUAL_RESNET18",
+                               "PERCEPTUAL_WEIGHTS": "resnet18.pth"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("changes", FITTING.values(), ids=FITTING)
@@ -135,6 +113,9 @@ CONTRADICTING: dict[str, tuple[Changes, str, tuple[str, ...]]] = {
         "PERCEPTUAL_MODEL_NAME", ("depend on the number of patches",)),
     "the perceptual model's blocks": ({"PERCEPTUAL_HSTATE_VAL": "1, 19"},
                                       "PERCEPTUAL_HSTATE_VAL", ("no block 19", "-6 to 5")),
+    "a stage that a ResNet lacks": (
+        {"CRITERION_VAL": "PERCEPTUAL_RESNET18", "PERCEPTUAL_HSTATE_VAL": "1, 5"},
+        "PERCEPTUAL_HSTATE_VAL", ("PERCEPTUAL_RESNET18 has no stage 5; give -5 to 4",)),
     "the training criterion's blocks": (
         {"CRITERION_TRAIN": "PERCEPTUAL_VIT_mae", "PERCEPTUAL_HSTATE_TRAIN": "-7"},
         "PERCEPTUAL_HSTATE_TRAIN", ("no block -7",)),
@@ -158,30 +139,18 @@ def test_contradicting_backbones(tmp_path, changes, key, said):
 
 def test_all_contradictions_at_once(tmp_path):
     changes: Changes = {
-        "MODEL_NAME": "nonsense, test_vit, test_vit2",
-        "PATCH_SIZE": "16, 16, 16",
-        "N_PATCHES": "6, 6, 6",
-        "N_REG_TOKENS": "0, 1, 0",
-        "ADDITIONAL_BLOCK_DIM": "64, 48, 64",
-        "ADDITIONAL_BLOCK_NUM_HEADS": "4, 4, 4",
-        "ADDITIONAL_BLOCK_MLP_RATIO": "4, 4, 4",
-        "FINAL_PROJ_IN_FEATURES": "64, 48, 32",
-        "FINAL_PROJ_OUT_FEATURES": "48, 48, 48",
+        "MODEL_NAME": "nonsense, test_vit, test_vit2", "PATCH_SIZE": "16, 16, 16",
+        "N_PATCHES": "6, 6, 6", "N_REG_TOKENS": "0, 1, 0", "ADDITIONAL_BLOCK_DIM": "64, 48, 64",
+        "ADDITIONAL_BLOCK_NUM_HEADS": "4, 4, 4", "ADDITIONAL_BLOCK_MLP_RATIO": "4, 4, 4",
+        "FINAL_PROJ_IN_FEATURES": "64, 48, 32", "FINAL_PROJ_OUT_FEATURES": "48, 48, 48",
         # The second one has six blocks, the third one eight.
-        "USE_HIDDEN_STATE": "-1, -8",
-        "PERCEPTUAL_HSTATE_TRAIN": "6",
+        "USE_HIDDEN_STATE": "-1, -8", "PERCEPTUAL_HSTATE_TRAIN": "6",
         "PERCEPTUAL_HSTATE_VAL": "7, -7",
-    }
+    }  # fmt: skip
     problems = geometry_problems(tmp_path, changes)
     assert [problem.key for problem in problems] == [
-        "MODEL_NAME",
-        "N_REG_TOKENS",
-        "USE_HIDDEN_STATE",
-        "ADDITIONAL_BLOCK_DIM",
-        "FINAL_PROJ_IN_FEATURES",
-        "FINAL_PROJ_IN_FEATURES",
-        "PERCEPTUAL_HSTATE_TRAIN",
-        "PERCEPTUAL_HSTATE_VAL",
-        "PERCEPTUAL_HSTATE_VAL",
+        *("MODEL_NAME", "N_REG_TOKENS", "USE_HIDDEN_STATE", "ADDITIONAL_BLOCK_DIM"),
+        *["FINAL_PROJ_IN_FEATURES"] * 2,
+        *("PERCEPTUAL_HSTATE_TRAIN", "PERCEPTUAL_HSTATE_VAL", "PERCEPTUAL_HSTATE_VAL"),
     ]
     assert len(set(problems)) == len(problems)

@@ -20,6 +20,7 @@ from utils.config.shared import Role, key
 from utils.config.tables import PAGE, with_tables
 from utils.config.values import Count
 from utils.errors import UserError
+from utils.files import write_text
 
 COUNTS = {
     "calibration": {"model", "score"},
@@ -49,11 +50,6 @@ def refusal(check: Callable[[], object]) -> str:
     return ""
 
 
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-
-
 def test_a_new_key_is_read_and_written(tmp_path, role):
     config = load_text(tmp_path, small_ini({"TRAINING.NEW_KEY": "3"}))
     assert "NEW_KEY = 3\n" in ini_text(config)
@@ -79,13 +75,13 @@ def test_a_new_key_counts_by_its_role(tmp_path, role):
     was = load_text(tmp_path, small_ini())
     now = load_text(tmp_path, small_ini(), ["NEW_KEY=2"])
     testing = now.need_testing()
-    write(testing.checkpoint_path, "any")
-    write(testing.results_path / "config.ini", ini_text(was))
-    write(testing.results_path / "scores.csv", "")
+    write_text(testing.checkpoint_path, "any")
+    write_text(testing.results_path / "config.ini", ini_text(was))
+    write_text(testing.results_path / "scores.csv", "")
     state = tmp_path / "state.pth"
     save_state(state, Progress(), ini_values(was.need_training()), {})
     run = Run(tmp_path / "benchmark", Path("small.ini"), 0, ())
-    write(files_of_test(run.files.folder).config, ini_text(was))
+    write_text(files_of_test(run.files.folder).config, ini_text(was))
     half = load_text(tmp_path, small_ini(), ["TESTING.NEW_KEY=2"])
     moved = f"CHECKPOINT_PATH={run.files.last}"
     of_run = load_text(tmp_path, small_ini(), ["NEW_KEY=2", moved])
@@ -128,6 +124,6 @@ def test_a_new_key_counts_by_its_role(tmp_path, role):
 def test_a_calibration_holds_for_the_same_scores(tmp_path, monkeypatch, override, counts):
     monkeypatch.chdir(tmp_path)
     was = load_text(tmp_path, small_ini()).need_testing()
-    write(was.checkpoint_path, "any")
+    write_text(was.checkpoint_path, "any")
     now = load_text(tmp_path, small_ini(), [f"TESTING.{override}"]).need_testing()
     assert (fingerprint(was) != fingerprint(now)) == counts
