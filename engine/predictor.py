@@ -200,6 +200,7 @@ class Predictor:
         samples = self.samples([Path(path)])
         names = {each.volume_name for each in samples}
         if len(names) > 1 or None in names:
+            samples[0].read(self.settings.window)  # what cannot be read says why
             raise UserError(
                 f"{shown(Path(path))}: does not hold one volume and nothing else; of a DICOM "
                 "series give the folder"

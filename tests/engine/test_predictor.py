@@ -179,6 +179,9 @@ def test_a_volume_has_the_map_and_scores_of_the_script(predictor, config, tmp_pa
     write_nifti(tmp_path / "two/c.nii", volume)
     with pytest.raises(UserError, match="two: does not hold one volume"):
         predictor.volume(tmp_path / "two")
+    (tmp_path / "damaged.nii").write_bytes(b"no header")
+    with pytest.raises(UserError, match=r"damaged\.nii: cannot be read as an image"):
+        predictor.volume(tmp_path / "damaged.nii")
 
 
 def test_the_slices_of_a_volume_come_one_by_one(config, tmp_path):
