@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.train.test_kill_moments import check_same_run
+from tests.engine.train.test_training import check_same_training
+from tests.processes import ROOT, environment, python
 
-ROOT = Path(__file__).parents[3]
 # Steps that take a while: a signal lands in the middle of the work, on any machine.
 LAUNCHER = """
 import runpy, signal, sys, time
-sys.path.insert(0, {root!r})
 from engine.evaluate.scorer import Scorer
 from models.criteria import WeightedCriteria
 score, loss = Scorer.score, WeightedCriteria.loss
@@ -36,7 +35,7 @@ class Command:
     def __init__(self, folder: Path, module: str, *arguments: str, slow: bool = True) -> None:
         launcher, self.log = folder / f"slow_{module}.py", folder / f"{module}.log"
         script = str(ROOT / f"{module}.py")
-        launcher.write_text(LAUNCHER.format(root=str(ROOT), script=script))
+        launcher.write_text(LAUNCHER.format(script=script))
         file = str(launcher) if slow else script
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -44,7 +43,7 @@ class Command:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                env=environment(),
                 start_new_session=True,
             )
 
@@ -93,7 +92,7 @@ def test_training(tiny, tmp_path, number, workers):
     assert "Traceback" not in command.said()
     resumed = Command(tmp_path, "run_training", *arguments, "--resume", slow=False)
     assert resumed.process.wait(120) == 0, resumed.said()
-    check_same_run(folder, unbroken)
+    check_same_training(folder, unbroken)
 
 
 @pytest.mark.slow
@@ -178,7 +177,5 @@ def main():
 signal.signal(signal.SIGINT, signal.default_int_handler)
 run_script(main)
 """
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", script]
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    result = python("-c", script, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (code, said)
