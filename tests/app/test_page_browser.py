@@ -4,12 +4,11 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from app.server import running
 from engine.predict import Output, predict
@@ -30,7 +29,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def asked() -> Iterator[list[str]]:
+def asked():
     """Hosts whose address this process asks for: the server must ask for none but its own."""
     names: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -45,13 +44,13 @@ def asked() -> Iterator[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def address(predictor: Predictor, asked: list[str]) -> Iterator[str]:
+def address(predictor, asked):
     with running(predictor, "127.0.0.1", free_port()) as address:
         yield address
 
 
 @pytest.fixture
-def visit(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
+def visit(browser, address):
     """Opens the page; no request may leave this machine, no script may fail."""
     expect.set_options(timeout=PATIENCE)
     hosts: set[str] = set()
@@ -79,12 +78,12 @@ def visit(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
 
 
 @pytest.fixture(scope="module")
-def image(predictor: Predictor) -> Path:
+def image(predictor):
     return min((predictor.settings.test_data_path / "Ungood/img").iterdir())
 
 
 @pytest.fixture(scope="module")
-def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def volume(tmp_path_factory):
     voxels = np.random.default_rng(0).integers(0, 255, (14, 10, 4)).astype(np.uint8)
     return write_nifti(tmp_path_factory.mktemp("volume") / "a.nii.gz", voxels)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from engine.train.screen import HEADER, command_to_test, forecast
-from tests.engine.train.test_stopping import LAUNCHER
+from tests.engine.train.test_stopping import LAUNCHER, RESUME
 from tests.processes import ROOT, environment, python, run_here
 
 EPOCH = re.compile(r" +(\d)/2 +0\.\d{4} +\S+e-\d\d +[\d.]+ +[\d:]+ +(?:-|[01]\.\d{4}) +\S+")
@@ -111,8 +111,5 @@ def test_a_terminal_has_one_bar_and_ctrl_c_is_answered_in_one_line(tiny, tmp_pat
     assert process.wait(60) == 130
     screen = said.decode()
     assert "epoch 1/2" in screen
-    assert screen.splitlines()[-1] == (
-        "stopped by Ctrl-C; go on with --resume, or, where no epoch is finished, give the same "
-        "command again"
-    )
+    assert screen.splitlines()[-1] == RESUME
     assert "Traceback" not in screen
