@@ -1,16 +1,21 @@
-"""Fixtures that several test files share: the golden values and a tiny run on phantoms."""
+"""What many test files share: golden values, a tiny run on phantoms, a browser, tables."""
 
+import csv
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
+from playwright.sync_api import Browser, sync_playwright
 
 from datasets.folders import samples
 from datasets.phantom.write import write_phantom_dataset
+from engine.evaluate.calibrate import calibrate_trained
+from engine.train.start import train
 from tests.image_sets import write_mixed
 from utils.config.load import Config, load_config
 
@@ -24,6 +29,18 @@ huggingface_hub.constants.HF_HUB_OFFLINE = True
 
 TINY = (Path(__file__).parent / "configs" / "tiny.ini").read_text("utf-8")
 
+CHROMIUM = shutil.which("chromium")
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, torch.Tensor]:
@@ -36,10 +53,15 @@ def golden() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def golden_config(monkeypatch: pytest.MonkeyPatch) -> Config:
-    """The golden config; its paths are relative to its own folder."""
+def golden_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config]:
+    """The golden config in another mode; its paths are relative to its own folder."""
     monkeypatch.chdir(GOLDEN)
-    return load_config("golden.ini")
+    return lambda *overrides: load_config("golden.ini", overrides)
+
+
+@pytest.fixture
+def golden_config(golden_in: Callable[..., Config]) -> Config:
+    return golden_in()
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +85,32 @@ def tiny_in(folder: Path, phantoms: Path) -> Callable[..., Config]:
 def tiny(tmp_path: Path, phantoms: Path) -> Callable[..., Config]:
     """Builds tiny configs on the phantoms; results go under ``tmp_path``."""
     return tiny_in(tmp_path, phantoms)
+
+
+@pytest.fixture(scope="session")
+def run_of_one_epoch(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> Path:
+    """The results of a tiny run that has been trained and calibrated, once for all tests."""
+    config = tiny_in(tmp_path_factory.mktemp("trained"), phantoms)("N_EPOCHS=1")
+    folder = train(config)
+    calibrate_trained(config)
+    return folder
+
+
+@pytest.fixture
+def trained(
+    tiny: Callable[..., Config], tmp_path: Path, run_of_one_epoch: Path
+) -> Callable[..., Config]:
+    """Gives configs as ``tiny`` does, of a model that was trained for one epoch."""
+    shutil.copytree(run_of_one_epoch, tmp_path / "results")
+    return tiny
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -1,29 +1,29 @@
-"""A tiny model for the page, trained once for each file of tests."""
+"""A tiny model for the page, read once for each file of tests."""
 
-from pathlib import Path
+import shutil
+import socket
 
 import pytest
 
-from engine.evaluate.calibrate import calibrate_trained
 from engine.predictor import Predictor
-from engine.train.start import train
-from tests.conftest import TINY
-from utils.config.load import Config, load_config
+from tests.conftest import tiny_in
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> Config:
+def config(tmp_path_factory, phantoms, run_of_one_epoch):
     """Of a model that was trained for one epoch on the phantoms."""
     folder = tmp_path_factory.mktemp("page")
-    (folder / "data").symlink_to(phantoms)
-    file = folder / "tiny.ini"
-    file.write_text(TINY.format(folder=folder).replace("N_EPOCHS = 4", "N_EPOCHS = 1"))
-    config = load_config(file, [])
-    train(config)
-    calibrate_trained(config)
-    return config
+    # A copy: some tests calibrate anew.
+    shutil.copytree(run_of_one_epoch, folder / "results")
+    return tiny_in(folder, phantoms)("N_EPOCHS=1")
 
 
 @pytest.fixture(scope="module")
-def predictor(config: Config) -> Predictor:
+def predictor(config):
     return Predictor.from_config(config)

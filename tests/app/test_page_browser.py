@@ -1,54 +1,35 @@
 """The page in a real browser, served as run_app.py serves it."""
 
-import csv
 import os
-import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from app.server import running
 from engine.predict import Output, predict
 from engine.predictor import Predictor
+from tests.app.conftest import free_port
+from tests.conftest import needs_browser, read_csv
 from tests.medical_files import write_nifti
-from utils.config.load import Config
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 # A machine under load takes its time.
 PATIENCE = 120_000
 OWN = ("127.0.0.1", "localhost", "::1")
 
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH"),
+    needs_browser,
     # Gradio counts its events with what pandas will drop.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.queueing"),
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
-def asked() -> Iterator[list[str]]:
+def asked():
     """Hosts whose address this process asks for: the server must ask for none but its own."""
     names: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -63,23 +44,15 @@ def asked() -> Iterator[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def address(predictor: Predictor, asked: list[str]) -> Iterator[str]:
+def address(predictor, asked):
     with running(predictor, "127.0.0.1", free_port()) as address:
         yield address
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def visit(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
+def visit(browser, address):
     """Opens the page; no request may leave this machine, no script may fail."""
+    expect.set_options(timeout=PATIENCE)
     hosts: set[str] = set()
     faults: list[str] = []
     contexts = []
@@ -105,12 +78,12 @@ def visit(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
 
 
 @pytest.fixture(scope="module")
-def image(predictor: Predictor) -> Path:
+def image(predictor):
     return min((predictor.settings.test_data_path / "Ungood/img").iterdir())
 
 
 @pytest.fixture(scope="module")
-def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def volume(tmp_path_factory):
     voxels = np.random.default_rng(0).integers(0, 255, (14, 10, 4)).astype(np.uint8)
     return write_nifti(tmp_path_factory.mktemp("volume") / "a.nii.gz", voxels)
 
@@ -135,14 +108,11 @@ def no_sideways_scroll(page: Page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_a_picture_has_the_score_of_run_predict(
-    visit, config: Config, image: Path, tmp_path: Path
-) -> None:
+def test_a_picture_has_the_score_of_run_predict(visit, config, image, tmp_path):
     page = visit()
     upload(page, image)
     predict(config, [image], Output(tmp_path / "out"))
-    with (tmp_path / "out/scores.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
+    (row,) = read_csv(tmp_path / "out/scores.csv")
     expect(part(page, "score")).to_have_text(f"{float(row['score']):.6g}")
     expect(part(page, "name")).to_have_text(image.name)
     expect(part(page, "verdict")).to_have_text("anomalous" if row["predicted"] == "1" else "normal")
@@ -156,9 +126,7 @@ def test_a_picture_has_the_score_of_run_predict(
     assert download.value.suggested_filename == f"{image.stem}_map.png"
 
 
-def test_sliders_change_what_is_shown_and_call_no_model(
-    visit, predictor: Predictor, image: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sliders_change_what_is_shown_and_call_no_model(visit, predictor, image, monkeypatch):
     page = visit()
     upload(page, image)
     expect(part(page, "score")).to_be_visible()
@@ -184,7 +152,7 @@ def test_sliders_change_what_is_shown_and_call_no_model(
     assert not part(page, "outline").evaluate(drawn)
 
 
-def test_a_volume_has_a_slider_of_its_slices(visit, predictor: Predictor, volume: Path) -> None:
+def test_a_volume_has_a_slider_of_its_slices(visit, predictor, volume):
     page = visit()
     upload(page, volume)
     expected = predictor.volume(volume)
@@ -198,7 +166,7 @@ def test_a_volume_has_a_slider_of_its_slices(visit, predictor: Predictor, volume
     assert shown.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [14, 10]
 
 
-def test_a_bad_file_is_told_and_the_next_one_is_scored(visit, image: Path, tmp_path: Path) -> None:
+def test_a_bad_file_is_told_and_the_next_one_is_scored(visit, image, tmp_path):
     page = visit()
     (tmp_path / "bad.dcm").write_bytes(b"nothing")
     upload(page, tmp_path / "bad.dcm")
@@ -209,14 +177,14 @@ def test_a_bad_file_is_told_and_the_next_one_is_scored(visit, image: Path, tmp_p
     expect(part(page, "error")).to_be_hidden()
 
 
-def test_an_example_is_one_click(visit) -> None:
+def test_an_example_is_one_click(visit):
     page = visit()
     page.get_by_role("button", name="lesion 1").click()
     expect(part(page, "name")).to_contain_text("00000_")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_scrolls_in_one_direction(visit, volume: Path, scheme: str) -> None:
+def test_a_phone_scrolls_in_one_direction(visit, volume, scheme):
     page = visit(390, scheme)
     assert no_sideways_scroll(page)
     expect(page.get_by_text("Not a medical device")).to_be_in_viewport()
@@ -225,7 +193,7 @@ def test_a_phone_scrolls_in_one_direction(visit, volume: Path, scheme: str) -> N
     assert no_sideways_scroll(page)
 
 
-def test_closing_the_page_removes_what_it_held(visit, image: Path) -> None:
+def test_closing_the_page_removes_what_it_held(visit, image):
     page = visit()
     upload(page, image)
     expect(part(page, "result")).to_be_visible()
@@ -238,12 +206,12 @@ def test_closing_the_page_removes_what_it_held(visit, image: Path) -> None:
         time.sleep(0.05)
 
 
-def test_the_server_asks_for_no_other_host(visit, asked: list[str]) -> None:
+def test_the_server_asks_for_no_other_host(visit, asked):
     visit()
     assert set(asked) <= {*OWN, None}
 
 
-def test_other_files_of_the_machine_are_not_served(visit, tmp_path: Path) -> None:
+def test_other_files_of_the_machine_are_not_served(visit, tmp_path):
     page = visit()
     (tmp_path / "secret.png").write_bytes(b"secret")
     address = f"{page.url}gradio_api/file={tmp_path / 'secret.png'}"

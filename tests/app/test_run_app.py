@@ -1,7 +1,6 @@
 """run_app.py as a program: it says where it listens, and leaves nothing behind."""
 
 import os
-import runpy
 import signal
 import socket
 import subprocess
@@ -12,21 +11,18 @@ import pytest
 
 from app.server import examples_of, running
 from engine.predictor import Predictor
+from tests.app.conftest import free_port
+from tests.processes import ROOT, environment, run_here
 from utils.errors import UserError
-
-ROOT = Path(__file__).parents[2]
-SCRIPT = str(ROOT / "run_app.py")
 
 
 def test_the_program_says_where_it_listens_and_sigterm_ends_it_cleanly(config, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     # A proxy that does not answer is what hospitals have: it must not be asked for this machine.
-    environment = os.environ | {"TMPDIR": str(tmp_path), "http_proxy": "http://127.0.0.1:9"}
-    command = [sys.executable, SCRIPT, "--config", config.file, "--port", str(port)]
+    proxied = environment(TMPDIR=str(tmp_path), http_proxy="http://127.0.0.1:9")
+    command = [sys.executable, "run_app.py", "--config", config.file, "--port", str(port)]
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=proxied, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
@@ -55,9 +51,7 @@ def test_a_port_that_is_taken_is_one_line(predictor):
 
 def test_without_gradio_it_says_what_to_install(config, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.setattr(sys, "argv", [SCRIPT, "--config", config.file])
-    with pytest.raises(SystemExit, match="2"):
-        runpy.run_path(SCRIPT, run_name="__main__")
+    assert run_here(monkeypatch, "run_app.py", "--config", config.file) == 2
     assert capsys.readouterr().err == (
         'error: gradio is not installed, which serves the page; run pip install -e ".[app]"\n'
     )

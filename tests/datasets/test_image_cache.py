@@ -30,8 +30,6 @@ from tests.medical_files import write_nifti
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.mark.parametrize("mode", ["ram", "disk"])
 @pytest.mark.parametrize(
@@ -197,28 +195,27 @@ def test_too_little_memory(source, decoded, monkeypatch, processes, available, s
     assert keep(None).images is not None
 
 
-@pytest.mark.parametrize("mode", ["ram", "disk"])
-def test_training_and_test_end_with_the_same_numbers(tiny, tmp_path, mode, decoded, caplog):
-    weights, scores = [], []
-    for name, workers in (("none", 0), (mode, 2)):
-        folder = tmp_path / name
+def test_training_and_test_end_with_the_same_numbers(tiny, tmp_path, decoded, caplog):
+    caplog.set_level(logging.INFO)
+    weights, scores = {}, {}
+    for mode, workers in (("none", 0), ("ram", 2), ("disk", 2)):
+        folder = tmp_path / mode
         config = tiny(
-            f"CACHE_IMAGES={name}", f"CACHE_DIR={tmp_path}/cache", f"NUM_WORKERS={workers}",
+            f"CACHE_IMAGES={mode}", f"CACHE_DIR={tmp_path}/cache", f"NUM_WORKERS={workers}",
             f"TRAINING.RESULTS_PATH={folder}", f"TESTING.RESULTS_PATH={folder}/test",
-            f"CHECKPOINT_PATH={folder}/checkpoints/last_ckpt.pth",
+            f"CHECKPOINT_PATH={folder}/checkpoints/last_ckpt.pth", "N_EPOCHS=2",
         )  # fmt: skip
         train(config)
         decoded.clear()
         caplog.clear()
-        with caplog.at_level(logging.INFO):
-            run_test(config)
-        weights.append(torch.load(folder / "checkpoints/last_ckpt.pth", weights_only=True))
-        scores.append((folder / "test/scores.csv").read_bytes())
-    assert weights[0].keys() == weights[1].keys()
-    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
-    assert scores[0] == scores[1]
-    assert len(decoded) == 7
-    # The threshold's images have been kept by the training.
-    found = f"6 images of {tmp_path}/data/valid found in {tmp_path}/cache" in caplog.text
-    assert found == (mode == "disk")
-    assert len(files_in(tmp_path / "cache")) == (3 if mode == "disk" else 0)
+        run_test(config)
+        weights[mode] = torch.load(folder / "checkpoints/last_ckpt.pth", weights_only=True)
+        scores[mode] = (folder / "test/scores.csv").read_bytes()
+        assert weights[mode].keys() == weights["none"].keys()
+        assert all(torch.equal(each, weights["none"][name]) for name, each in weights[mode].items())
+        assert scores[mode] == scores["none"]
+        assert mode == "none" or len(decoded) == 7
+        # The threshold's images have been kept by the training.
+        found = f"6 images of {tmp_path}/data/valid found in {tmp_path}/cache" in caplog.text
+        assert found == (mode == "disk")
+        assert len(files_in(tmp_path / "cache")) == (3 if mode == "disk" else 0)

@@ -1,11 +1,10 @@
 """The file of CACHE_IMAGES = disk: damaged, built by several at once, on a disk that fails."""
 
 import errno
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ import torch
 
 from datasets import cache as image_cache
 from datasets.cache import keep_images
+from datasets.dataset import AnomalyDataset
+from datasets.folders import samples
 from tests.image_sets import dataset_of, files_in
 from utils.errors import UserError
-
-ROOT = Path(__file__).parents[2]
-
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
@@ -46,72 +44,60 @@ def test_a_damaged_file_is_made_anew(source, decoded, caplog, damage):
     assert file.read_bytes() == sound
 
 
-BUILD = """
-import logging, sys
-from itertools import count
-from pathlib import Path
-from datasets.folders import samples
-from datasets import cache as image_cache
-from tests.image_sets import dataset_of
-logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-read, numbers, seen = samples.read_image, count(), set()
-def noted(path, *arguments, **options):
-    if next(numbers) == 0:
-        print("decoding", flush=True)
-        sys.stdin.readline()
-    seen.add(path)
-    return read(path, *arguments, **options)
-samples.read_image = noted
-kept = image_cache.keep_images(dataset_of(Path(sys.argv[1])), "disk", Path(sys.argv[2]))
-total = sum(int(kept.resized(index).sum()) for index in range(len(kept)))
-print(f"decoded {len(seen)} images, sum {total}")
-"""
+def total_of(dataset: AnomalyDataset) -> int:
+    return sum(int(dataset[index]["image"].sum()) for index in range(len(dataset)))
 
 
-class Builder:
-    """A process that keeps images, and waits for :meth:`finish` in its first decoding."""
+def build(cache: Path, source: Path, decoding: Event, may_go_on: Event) -> None:
+    """Keep images, and wait in the first decoding until it may go on."""
+    read = samples.read_image
 
-    def __init__(self, source: Path, cache: Path, first_line: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", BUILD, str(source), str(cache)],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == first_line
+    def waiting(*arguments: object, **options: object) -> object:
+        if not decoding.is_set():
+            decoding.set()
+            may_go_on.wait(60)
+        return read(*arguments, **options)
 
-    def finish(self) -> str:
-        """Its last line."""
-        printed, _ = self.process.communicate("go\n", timeout=60)
-        assert self.process.returncode == 0
-        return printed.splitlines()[-1]
+    samples.read_image = waiting
+    keep_images(dataset_of(source), "disk", cache)
 
 
-def total_of(cache: Path, source: Path) -> int:
-    kept = keep_images(dataset_of(source), "disk", cache)
-    return sum(int(kept.resized(index).sum()) for index in range(len(kept)))
+@pytest.fixture
+def builder(source):
+    """A process in its first decoding, and what lets it go on."""
+    # Forked: importing torch anew takes seconds.
+    context = multiprocessing.get_context("fork")
+    decoding, may_go_on = context.Event(), context.Event()
+    arguments = (source.parent / "cache", source, decoding, may_go_on)
+    process = context.Process(target=build, args=arguments)
+    process.start()
+    assert decoding.wait(60)
+    yield process, may_go_on
+    process.kill()
 
 
-def test_of_two_processes_one_builds_and_one_waits(source):
-    cache = source.parent / "cache"
-    first = Builder(source, cache, "decoding\n")
-    second = Builder(source, cache, "waiting for another process that reads the same images\n")
-    printed = first.finish(), second.finish()
-    total = total_of(cache, source)
-    assert printed == (f"decoded 4 images, sum {total}", f"decoded 0 images, sum {total}")
-    assert len(files_in(cache)) == 1
+def test_of_two_processes_one_builds_and_one_waits(source, builder, decoded, monkeypatch):
+    def noted(text: str, *_: object) -> None:
+        said.append(text)
+        may_go_on.set()
+
+    (process, may_go_on), said = builder, []
+    monkeypatch.setattr(image_cache.logger, "info", noted)
+    kept = keep_images(dataset_of(source), "disk", source.parent / "cache")
+    process.join(60)
+    assert process.exitcode == 0
+    assert said[0] == "waiting for another process that reads the same images"
+    assert decoded == []
+    assert len(files_in(source.parent / "cache")) == 1
+    assert total_of(kept) == total_of(dataset_of(source))
 
 
-def test_a_killed_process_blocks_nobody_and_leaves_nothing(source):
-    cache = source.parent / "cache"
-    killed = Builder(source, cache, "decoding\n").process
-    killed.send_signal(signal.SIGKILL)
-    killed.wait(60)
+def test_a_killed_process_blocks_nobody_and_leaves_nothing(source, builder):
+    cache, (killed, _) = source.parent / "cache", builder
+    killed.kill()
+    killed.join(60)
     assert [path.name for path in files_in(cache)] == ["images.part"]
-    assert total_of(cache, source) > 0
+    assert total_of(keep_images(dataset_of(source), "disk", cache)) > 0
     assert [path.name for path in files_in(cache)] == ["images.npy"]
 
 

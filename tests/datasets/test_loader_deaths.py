@@ -69,16 +69,15 @@ def test_in_training(tiny, phantoms, deadly, ending):
     check_told(*ending(lambda: train(tiny("NUM_WORKERS=2"))))
 
 
-def test_in_validation_test_and_prediction(tiny, phantoms, tmp_path, deadly, ending):
-    train(tiny("N_EPOCHS=1"))
+def test_in_validation_test_and_prediction(trained, phantoms, tmp_path, deadly, ending):
     images = phantoms / "test" / "good" / "img"
     deadly(sorted(images.iterdir())[2])
-    config = tiny("NUM_WORKERS=2")
+    config = trained("NUM_WORKERS=2")
     check_told(*ending(lambda: run_test(config)))
     assert not (tmp_path / "results" / "test" / "scores.csv").exists()
     check_told(*ending(lambda: predict(config, [images], Output(tmp_path / "out"))))
     deadly(sorted((phantoms / "valid" / "good" / "img").iterdir())[1])
-    check_told(*ending(lambda: train(tiny("N_EPOCHS=1", "NUM_WORKERS=2"), overwrite=True)))
+    check_told(*ending(lambda: train(trained("N_EPOCHS=1", "NUM_WORKERS=2"), overwrite=True)))
 
 
 def test_a_reader_is_deaf_to_ctrl_c():

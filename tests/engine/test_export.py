@@ -2,13 +2,11 @@
 
 import configparser
 import re
-import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -27,10 +25,10 @@ from engine.export.network import resize
 from engine.export.onnx_file import export
 from engine.predictor import Predictor
 from engine.train.start import train
-from utils.config.load import Config, ini_text, load_config
+from tests.processes import ROOT, run_here
+from utils.config.load import ini_text, load_config
 from utils.errors import UserError
 
-ROOT = Path(__file__).parent.parent.parent
 SIZES = [(240, 240), (64, 100), (64, 63), (32, 64), (97, 64), (1, 1), (5, 700), (500, 333)]
 
 
@@ -47,7 +45,7 @@ STAND_INS = [
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> Config:
+def config(tmp_path_factory, phantoms):
     """The published architecture with stand-ins, trained for an epoch and calibrated."""
     folder = tmp_path_factory.mktemp("trained")
     paths = [f"{name.upper()}_DATA_PATH={phantoms / name}" for name in ("train", "test")]
@@ -62,22 +60,22 @@ def config(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> Config:
 
 
 @pytest.fixture(scope="module")
-def predictor(config: Config) -> Predictor:
+def predictor(config):
     return Predictor.from_config(config)
 
 
 @pytest.fixture(scope="module")
-def program() -> list[torch.onnx.ONNXProgram]:
+def program():
     """What torch.onnx.export has made for `exported`: it takes half a minute, once is enough."""
     return []
 
 
 @pytest.fixture(scope="module")
-def exported(config: Config, program: list[torch.onnx.ONNXProgram]) -> Path:
+def exported(config, program):
     file = Path(config.file).parent / "new" / "model.onnx"
     torch_export = torch.onnx.export
 
-    def kept(*arguments: Any, **options: Any) -> torch.onnx.ONNXProgram | None:
+    def kept(*arguments, **options):
         program.append(torch_export(*arguments, **options))
         return program[0]
 
@@ -88,13 +86,13 @@ def exported(config: Config, program: list[torch.onnx.ONNXProgram]) -> Path:
 
 
 @pytest.fixture
-def pictures(phantoms: Path) -> list[Path]:
+def pictures(phantoms):
     return sorted((phantoms / "test").rglob("img/*"))
 
 
-def test_resizing_is_that_of_prediction_to_the_last_bit(tmp_path: Path) -> None:
+def test_resizing_is_that_of_prediction_to_the_last_bit(tmp_path):
     class Resize(nn.Module):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
+        def forward(self, images):
             return resize(images, 64)
 
     example = torch.zeros(2, 3, 66, 67, dtype=torch.uint8)
@@ -110,9 +108,7 @@ def test_resizing_is_that_of_prediction_to_the_last_bit(tmp_path: Path) -> None:
         assert np.array_equal(found[0], resize_image(pixels, 64).numpy()), size
 
 
-def test_a_batch_has_the_scores_and_maps_of_prediction(
-    exported: Path, predictor: Predictor, pictures: list[Path]
-) -> None:
+def test_a_batch_has_the_scores_and_maps_of_prediction(exported, predictor, pictures):
     expected = predictor(pictures)
     images = np.stack([np.asarray(Image.open(each).convert("RGB")) for each in pictures])
     scores, maps = session_of(exported).run(None, {"images": images.transpose(0, 3, 1, 2)})
@@ -121,7 +117,7 @@ def test_a_batch_has_the_scores_and_maps_of_prediction(
     np.testing.assert_allclose(maps, [each.case.anomaly_map for each in expected], rtol=1e-4)
 
 
-def test_the_file_says_what_it_is(exported: Path, config: Config) -> None:
+def test_the_file_says_what_it_is(exported, config):
     known = session_of(exported).get_modelmeta().custom_metadata_map
     calibration = load_calibration(config.testing)
     assert known["config_digest"] == fingerprint(config.testing)
@@ -134,7 +130,7 @@ def test_the_file_says_what_it_is(exported: Path, config: Config) -> None:
     assert {"version", "intensity_window", "precision"} <= known.keys()
 
 
-def test_the_perceptual_network_is_in_the_file_once(exported: Path, predictor: Predictor) -> None:
+def test_the_perceptual_network_is_in_the_file_once(exported, predictor):
     scorer = predictor.scorer
     parameters = {*scorer.model.parameters(), *scorer.criterion.parameters()}
     weights = 4 * sum(each.numel() for each in parameters)
@@ -145,26 +141,19 @@ def test_the_perceptual_network_is_in_the_file_once(exported: Path, predictor: P
     assert weights - 50_000 < exported.stat().st_size < weights + trunk / 2
 
 
-def test_the_file_names_no_folder_of_this_machine(exported: Path) -> None:
+def test_the_file_names_no_folder_of_this_machine(exported):
     content = exported.read_bytes()
     assert str(ROOT).encode() not in content
     assert b"site-packages" not in content
 
 
 def test_the_script_halves_the_file_with_weights_in_fp16(
-    exported: Path,
-    program: list[torch.onnx.ONNXProgram],
-    config: Config,
-    predictor: Predictor,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    exported, program, config, predictor, tmp_path, monkeypatch, capsys
+):
     file = tmp_path / "half.onnx"
-    arguments = ["--config", config.file, "--output", str(file), "--precision", "fp16"]
     monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: program[0])
-    monkeypatch.setattr(sys, "argv", ["export_model.py", *arguments])
-    runpy.run_path(str(ROOT / "export_model.py"))["main"]()
+    arguments = ["--config", config.file, "--output", file, "--precision", "fp16"]
+    assert run_here(monkeypatch, "export_model.py", *arguments) == 0
     assert file.stat().st_size < 0.56 * exported.stat().st_size
     lines = re.findall(
         r"^\d+ × \d+ pixels, read with (\w+): score \S+, differs by (\S+), its map by (\S+)$",
@@ -178,14 +167,12 @@ def test_the_script_halves_the_file_with_weights_in_fp16(
     assert printed == pytest.approx(found, rel=0.1)
 
 
-def test_a_file_that_is_there_is_left_alone(exported: Path, config: Config) -> None:
+def test_a_file_that_is_there_is_left_alone(exported, config):
     with pytest.raises(UserError, match=r"--output: .*model\.onnx is there already"):
         export(config, exported, "fp32")
 
 
-def test_a_file_that_scores_otherwise_is_not_left_there(
-    exported: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_scores_otherwise_is_not_left_there(exported, config, tmp_path, monkeypatch):
     other = load_config(config.file, ["IMAGE_REDUCTION=mean"])
     # In place of a faulty exporter: the file of a model whose scores are maxima.
     program = SimpleNamespace(
@@ -197,9 +184,7 @@ def test_a_file_that_scores_otherwise_is_not_left_there(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_package_is_named(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_named(config, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     message = (
         r'onnxruntime is not installed, which is needed to export; run pip install -e "\.\[onnx\]"'
@@ -209,8 +194,8 @@ def test_a_missing_package_is_named(
 
 
 def test_the_lines_of_the_docs_score_a_picture_without_our_code(
-    exported: Path, predictor: Predictor, pictures: list[Path], tmp_path: Path
-) -> None:
+    exported, predictor, pictures, tmp_path
+):
     text = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"(?m)^    import numpy.*\n(?:(?:    .*)?\n)+", text)
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
@@ -258,7 +243,7 @@ def export_random(file: Path, sets: list[str], folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", architectures())
-def test_the_architecture_of_every_shipped_config_exports(name: str, tmp_path: Path) -> None:
+def test_the_architecture_of_every_shipped_config_exports(name, tmp_path):
     sets = STAND_INS[-4:] if name.startswith("demo") else STAND_INS
     export_random(ROOT / "configs" / f"{name}.ini", sets, tmp_path)
     (images,) = session_of(tmp_path / "model.onnx").get_inputs()
@@ -266,7 +251,7 @@ def test_the_architecture_of_every_shipped_config_exports(name: str, tmp_path: P
 
 
 @pytest.mark.slow
-def test_every_other_criterion_exports(tmp_path: Path) -> None:
+def test_every_other_criterion_exports(tmp_path):
     criteria = "CRITERION_VAL=SSIM,MS_SSIM,MSE,COSSIM,EMBED_MSE,PERCEPTUAL_VIT_mae"
     sets = [criteria, "CRITERION_VAL_WEIGHTS=1,1,1,1,1,1", "REDUCTION=downsample_8x8"]
     sets = [*STAND_INS, "RESIZE=176", *sets]

@@ -1,6 +1,6 @@
 """MIN_FOREGROUND: air above and below changes no metric, and what is marked in it is not found."""
 
-import csv
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -12,6 +12,8 @@ from datasets.foreground import without_background
 from engine.evaluate.calibration import load_calibration
 from engine.test import test as run_test
 from engine.train.start import create_trainer, train
+from tests.conftest import read_csv, tiny_in
+from tests.medical_files import write_nifti
 from tests.volume_sets import AFFINE, SHAPE, write_volumes
 from utils.errors import UserError
 
@@ -22,19 +24,23 @@ def with_air(folder: Path, target: Path) -> Path:
     """The same volumes with a black slice at both ends."""
     for path in folder.rglob("*.nii.gz"):
         values = np.pad(np.asarray(nibabel.load(path).dataobj), ((0, 0), (0, 0), (1, 1)))
-        copy = target / path.relative_to(folder)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        nibabel.save(nibabel.Nifti1Image(values, AFFINE), copy)
+        write_nifti(target / path.relative_to(folder), values, AFFINE)
     return target
 
 
+@pytest.fixture(scope="module")
+def trained_so(tmp_path_factory, phantoms):
+    """The results of a training with ``KEYS``."""
+    return train(tiny_in(tmp_path_factory.mktemp("keys"), phantoms)("N_EPOCHS=1", *KEYS))
+
+
 @pytest.fixture
-def tested(tiny, tmp_path):
+def tested(tiny, tmp_path, trained_so):
     """Tests a tiny model on the volumes of a folder, with a calibration of its ``valid``."""
     write_volumes(tmp_path / "plain" / "valid", seed=1)
     write_volumes(tmp_path / "plain" / "test", seed=2)
     with_air(tmp_path / "plain", tmp_path / "air")
-    train(tiny("N_EPOCHS=1", *KEYS))
+    shutil.copytree(trained_so, tmp_path / "results")
 
     def test_it(name, *overrides):
         paths = {"VAL_DATA_PATH": "valid", "TEST_DATA_PATH": "test"}
@@ -42,6 +48,10 @@ def tested(tiny, tmp_path):
         return run_test(tiny(*KEYS, *folders, *overrides))
 
     return test_it
+
+
+def volumes_of(run) -> list[dict[str, str]]:
+    return read_csv(run.config.testing.results_path / "volumes.csv")
 
 
 def test_air_changes_neither_metrics_nor_thresholds(tested):
@@ -57,8 +67,7 @@ def test_air_changes_neither_metrics_nor_thresholds(tested):
     for key in ("threshold", "pixel_threshold", "volume_threshold"):
         assert getattr(again, key) == getattr(learnt, key)
     assert again.is_of(find_split(Path(again.val_data_path), key="VAL_DATA_PATH"))
-    with (found.config.testing.results_path / "volumes.csv").open(newline="") as file:
-        assert {row["num_slices"] for row in csv.DictReader(file)} == {"6"}
+    assert {row["num_slices"] for row in volumes_of(found)} == {"6"}
 
 
 def test_validation_in_training_leaves_air_out(tested, tiny, tmp_path):
@@ -66,15 +75,14 @@ def test_validation_in_training_leaves_air_out(tested, tiny, tmp_path):
     assert len(trainer.validation.split.samples) == 36
 
 
-def test_a_run_is_resumed_where_the_same_images_count(tiny, tmp_path):
-    train(tiny("N_EPOCHS=1"))
+def test_a_run_is_resumed_where_the_same_images_count(trained, tmp_path):
     # As of a run that was begun before the key was known.
-    train(tiny("N_EPOCHS=1", "MIN_FOREGROUND=0.3"), resume=True)
+    train(trained("N_EPOCHS=1", "MIN_FOREGROUND=0.3"), resume=True)
     write_volumes(tmp_path / "plain")
     folder = f"VAL_DATA_PATH={with_air(tmp_path / 'plain', tmp_path / 'air')}"
-    train(tiny("N_EPOCHS=1", folder, *KEYS), overwrite=True)
+    train(trained("N_EPOCHS=1", folder, *KEYS), overwrite=True)
     with pytest.raises(UserError, match="VAL_IMAGES"):
-        train(tiny("N_EPOCHS=1", folder, KEYS[0]), resume=True)
+        train(trained("N_EPOCHS=1", folder, KEYS[0]), resume=True)
 
 
 def test_what_is_marked_in_air_is_missed(tested, tmp_path):
@@ -83,7 +91,7 @@ def test_what_is_marked_in_air_is_missed(tested, tmp_path):
     mask = np.asarray(nibabel.load(changed).dataobj).copy()
     before, added = int(mask.sum()), 100
     mask[:10, :10, 0] = 1
-    nibabel.save(nibabel.Nifti1Image(mask, AFFINE), changed)
+    write_nifti(changed, mask, AFFINE)
     metrics = tested("air").metrics
     assert metrics["num_images"] == plain.metrics["num_images"]
     assert metrics["pixel_auroc"] == plain.metrics["pixel_auroc"]
@@ -96,10 +104,8 @@ def test_a_volume_that_is_marked_in_air_alone_is_anomalous(tested, tmp_path):
     label = tmp_path / "air" / "test" / "Ungood" / "label" / "p1_3.nii.gz"
     mask = np.zeros((20, 28, 8), np.uint8)
     mask[:5, :5, 0] = 1
-    nibabel.save(nibabel.Nifti1Image(mask, AFFINE), label)
-    run = tested("air")
-    with (run.config.testing.results_path / "volumes.csv").open(newline="") as file:
-        labels = {Path(row["path"]).name: row["label"] for row in csv.DictReader(file)}
+    write_nifti(label, mask, AFFINE)
+    labels = {Path(row["path"]).name: row["label"] for row in volumes_of(tested("air"))}
     assert labels["p1_3.nii.gz"] == "1"
 
 
@@ -107,13 +113,10 @@ def test_a_volume_and_a_patient_of_background_alone_count(tested, tmp_path):
     kinds = {"img": np.zeros(SHAPE, np.int16), "label": np.zeros(SHAPE, np.uint8)}
     kinds["label"][4:6, 4:6, 0] = 1
     for kind, values in kinds.items():
-        path = tmp_path / "plain" / "test" / "Ungood" / kind / "p9_dark.nii.gz"
-        nibabel.save(nibabel.Nifti1Image(values, AFFINE), path)
-    pattern = r"PATIENT_PATTERN=^(p\d+)_"
-    run = tested("plain", pattern)
+        write_nifti(tmp_path / "plain/test/Ungood" / kind / "p9_dark.nii.gz", values, AFFINE)
+    run = tested("plain", r"PATIENT_PATTERN=^(p\d+)_")
     assert run.metrics["num_volumes"] == 7
-    with (run.config.testing.results_path / "volumes.csv").open(newline="") as file:
-        *_, dark = csv.DictReader(file)
+    *_, dark = volumes_of(run)
     assert (Path(dark["path"]).name, dark["label"], dark["score"]) == ("p9_dark.nii.gz", "1", "0.0")
     assert (dark["predicted"], dark["num_slices"], dark["worst_slice"]) == ("", "0", "")
     # Never found: it ranks below all others, and nothing of it overlaps.

@@ -1,17 +1,16 @@
 """Ten thousand images, two hundred epochs: memory and handles stay where they were (make soak)."""
 
-import csv
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.conftest import read_csv
+from tests.processes import python
+
 IMAGES = int(os.environ.get("QFAE_IMAGES", "10000"))
 EPOCHS = int(os.environ.get("QFAE_EPOCHS", "200"))
 # Runs a command that notes, at each call of one function, what it and its children hold.
@@ -19,7 +18,6 @@ DRIVER = """
 import json, os, sys, threading
 from importlib import import_module
 from pathlib import Path
-sys.path.insert(0, {root!r})
 from utils.errors import run_script
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -61,17 +59,14 @@ def run(tmp_path: Path, script: str, watched: tuple[str, str, str], *arguments: 
     output = tmp_path / "samples.json"
     module, name, function = watched
     code = DRIVER.format(
-        root=str(ROOT), module=module, name=name, function=function, script=script,
+        module=module, name=name, function=function, script=script,
         output=str(output),
     )  # fmt: skip
     settings = [
         part for each in ("NUM_WORKERS=1", "BATCH_SIZE_TEST=20") for part in ("--set", each)
     ]
-    command = [sys.executable, "-c", code, "--config", str(tmp_path / "tiny.ini"), *settings]
-    result = subprocess.run(
-        [*command, *arguments], cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
-    )  # fmt: skip
+    command = ["-c", code, "--config", tmp_path / "tiny.ini", *settings, *arguments]
+    result = python(*command, timeout=None, TQDM_DISABLE="1")
     assert result.returncode == 0, result.stderr[-2000:]
     return json.loads(output.read_text())
 
@@ -119,8 +114,7 @@ def test_memory_is_flat_over_many_images(many, tmp_path, script, results, limit)
     }
     scoring = ("engine.evaluate.evaluate", "Scorer", "score")
     samples = run(tmp_path, script, scoring, *arguments[script])
-    with (tmp_path / results / "scores.csv").open(newline="") as file:
-        rows = len(list(csv.DictReader(file)))
+    rows = len(read_csv(tmp_path / results / "scores.csv"))
     assert rows >= IMAGES
     # Before and after it, other images are scored: of the calibration, for the pictures.
     batches = samples[: rows // 20] if script == "run_test" else samples[-(rows // 20) :]

@@ -13,9 +13,7 @@ from engine.train.loop import Trainer
 from engine.train.start import train
 from models.autoencoder import is_frozen_name
 from models.compilation import compile_in_place
-from tests.conftest import GOLDEN
 from utils.config.criteria import CriterionSpec
-from utils.config.load import load_config
 from utils.errors import UserError
 
 NO_GPU = not torch.cuda.is_available()
@@ -44,13 +42,6 @@ def scored(golden, config, batch_size=None, *, keep_frozen=False):
     return [torch.cat(parts).cpu() for parts in zip(*found, strict=True)]
 
 
-@pytest.fixture
-def golden_in(monkeypatch):
-    """The golden config in another mode."""
-    monkeypatch.chdir(GOLDEN)
-    return lambda *overrides: load_config("golden.ini", overrides)
-
-
 @pytest.mark.parametrize("device", DEVICES)
 def test_full_precision_is_exact(golden, golden_in, device):
     found = scored(golden, golden_in(f"DEVICE={device}", "PRECISION=fp32"))
@@ -77,11 +68,18 @@ def test_frozen_weights_stored_in_bf16_give_the_same_bits(golden, golden_in, dev
 
 
 @pytest.mark.parametrize("content", ["trained", "full"])
-def test_a_bf16_run_saves_full_precision(tiny, content):
+def test_a_bf16_run_saves_full_precision_and_in_full_needs_no_other_weights(tiny, content):
     folder = train(tiny("PRECISION=bf16", f"CHECKPOINT_CONTENT={content}", "N_EPOCHS=1"))
-    saved = torch.load(folder / "checkpoints" / "last_ckpt.pth", weights_only=True)
+    checkpoint = folder / "checkpoints" / "last_ckpt.pth"
+    saved = torch.load(checkpoint, weights_only=True)
     assert {weights.dtype for weights in saved.values()} == {torch.float32}
     assert any(is_frozen_name(name) for name in saved) == (content == "full")
+    if content == "full":
+        one, other = (
+            build_autoencoder(tiny(f"MODEL_WEIGHTS={source}").testing, checkpoint).state_dict()
+            for source in ("/no/such/file.pth", "random")
+        )
+        assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 @pytest.mark.slow

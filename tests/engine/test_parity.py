@@ -1,7 +1,5 @@
 """Equality with the published code, on values that it computed (tests/golden)."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
@@ -12,6 +10,7 @@ from datasets.transforms import normalise
 from engine.build import build_autoencoder, build_criteria
 from engine.evaluate.reductions import image_scores, pixel_scores
 from tests.conftest import GOLDEN
+from utils.checkpoints import save_tensors
 from utils.config.criteria import CriterionSpec
 from utils.intensity import IntensityWindow
 
@@ -50,7 +49,7 @@ def test_features_bottleneck_and_reconstruction(golden, model):
 
 
 @torch.no_grad()
-def test_encoder_built_from_native_weights_equals_the_checkpoint(golden, golden_config):
+def test_encoder_built_from_native_weights_equals_the_checkpoint(golden_config):
     settings = golden_config.testing
     encoder = build_autoencoder(settings).encoders[0]
     checkpoint = torch.load(settings.checkpoint_path, weights_only=True)
@@ -91,9 +90,7 @@ def test_training_loss_and_gradients(golden, golden_config, model):
     assert norms == pytest.approx(expected, rel=1e-4)
 
 
-def test_our_checkpoint_gives_the_same_reconstruction(golden, golden_config, model, tmp_path: Path):
-    from utils.checkpoints import save_tensors
-
+def test_our_checkpoint_gives_the_same_reconstruction(golden, golden_config, model, tmp_path):
     path = tmp_path / "ours.pth"
     save_tensors(path, model.trained_state_dict())
     assert path.stat().st_size < (GOLDEN / "checkpoint.pth").stat().st_size

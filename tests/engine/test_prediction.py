@@ -1,10 +1,6 @@
 """Prediction: images without labels, broken ones among them."""
 
-import csv
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +14,10 @@ from engine.evaluate.calibration import load_calibration
 from engine.predict import Output, predict
 from engine.predictor import Predictor
 from engine.test import test as run_test
-from engine.train.start import create_trainer, train
+from engine.train.start import create_trainer
+from tests.conftest import read_csv
+from tests.processes import python
 from utils.errors import UserError
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -36,15 +32,20 @@ def folder(tmp_path, phantoms) -> Path:
     return folder
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+@pytest.fixture
+def images(folder) -> list[Path]:
+    """Those of the phantoms among them."""
+    return sorted(folder.glob("0*.png"))
 
 
-def test_a_folder_gives_scores_maps_overlays_and_errors(trained, folder, tmp_path):
-    out = tmp_path / "out"
+@pytest.fixture
+def out(tmp_path) -> Path:
+    return tmp_path / "out"
+
+
+def test_a_folder_gives_scores_maps_overlays_and_errors(trained, folder, out):
     assert predict(trained(), [folder], Output(out), recursive=True) == 1
-    rows, errors = read(out / "scores.csv"), read(out / "errors.csv")
+    rows, errors = read_csv(out / "scores.csv"), read_csv(out / "errors.csv")
     assert len(rows) == 5
     assert [Path(row["path"]).name for row in errors] == ["broken.png"]
     threshold = load_calibration(trained().testing).threshold
@@ -60,24 +61,16 @@ def test_a_folder_gives_scores_maps_overlays_and_errors(trained, folder, tmp_pat
     assert "broken.png" in (out / "report.html").read_text()
 
 
-def test_subfolders_are_searched_only_when_asked(trained, folder, tmp_path):
-    predict(trained(), [folder], Output(tmp_path / "out"), recursive=False)
-    assert not any("wide" in row["path"] for row in read(tmp_path / "out" / "scores.csv"))
-
-
-def test_scores_equal_those_of_the_test(trained, phantoms, tmp_path):
+def test_scores_equal_those_of_the_test(trained, phantoms, out):
     run = run_test(trained())
-    predict(
-        trained(), [phantoms / "test" / "good" / "img"], Output(tmp_path / "out"), recursive=False
-    )
+    predict(trained(), [phantoms / "test" / "good" / "img"], Output(out))
     tested = {
         Path(sample.name).name: score
         for sample, score in zip(run.split.samples, run.scores, strict=True)
         if sample.label == 0
     }
-    predicted = {
-        Path(row["path"]).name: float(row["score"]) for row in read(tmp_path / "out" / "scores.csv")
-    }
+    rows = read_csv(out / "scores.csv")
+    predicted = {Path(row["path"]).name: float(row["score"]) for row in rows}
     assert predicted == pytest.approx(tested, rel=1e-5)
 
 
@@ -98,32 +91,28 @@ def test_an_image_has_one_score_whoever_asks(tiny, phantoms, tmp_path):
     after_epoch = trainer.scorer.score(image[index]["image"][None], [source.name]).scores.tolist()
 
     def scores(name: str, source: Path) -> list[float]:
-        predict(config, [source], Output(tmp_path / name), recursive=False)
-        return [float(row["score"]) for row in read(tmp_path / name / "scores.csv")]
+        predict(config, [source], Output(tmp_path / name))
+        return [float(row["score"]) for row in read_csv(tmp_path / name / "scores.csv")]
 
     in_eight_with_calibration = scores("eight", copies)
     alone = scores("alone", source)
-    command = ["run_predict.py", "--config", str(tmp_path / "tiny.ini"), "--input", str(source)]
-    command += ["--output", str(tmp_path / "process"), "--set", "BATCH_SIZE_TEST=8"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=True)
-    elsewhere = [float(row["score"]) for row in read(tmp_path / "process" / "scores.csv")]
+    command = ["run_predict.py", "--config", tmp_path / "tiny.ini", "--input", source]
+    command += ["--output", tmp_path / "process", "--set", "BATCH_SIZE_TEST=8"]
+    run = python(*command)
+    assert run.returncode == 0, run.stderr
+    elsewhere = [float(row["score"]) for row in read_csv(tmp_path / "process" / "scores.csv")]
     assert len(in_eight_with_calibration) == 8
     found = [*after_epoch, *in_eight_with_calibration, *alone, *elsewhere]
     assert found == pytest.approx([alone[0]] * 11, rel=1e-6)
 
 
-def test_one_file(trained, folder, tmp_path):
-    file = sorted(folder.glob("0*.png"))[0]
-    assert predict(trained(), [file], Output(tmp_path / "out"), recursive=False) == 0
-    assert [row["path"] for row in read(tmp_path / "out" / "scores.csv")] == [str(file)]
-
-
-def test_without_validation_images_there_is_no_verdict_and_no_overlay(tiny, folder, tmp_path):
-    train(tiny("N_EPOCHS=1"))
-    out = tmp_path / "out"
-    predict(tiny(f"VAL_DATA_PATH={tmp_path / 'none'}"), [folder], Output(out), recursive=False)
-    rows = read(out / "scores.csv")
+def test_without_validation_images_there_is_no_verdict_and_no_overlay(
+    uncalibrated, folder, images, out, tmp_path
+):
+    config = uncalibrated(f"VAL_DATA_PATH={tmp_path / 'none'}")
+    predict(config, [folder], Output(out), recursive=False)
+    rows = read_csv(out / "scores.csv")
+    assert [row["path"] for row in rows] == list(map(str, images)), "no subfolders unless asked"
     assert {(row["predicted"], row["overlay"]) for row in rows} == {("", "")}
     assert all((out / row["map"]).is_file() for row in rows)
     assert not (out / "overlays").exists()
@@ -133,17 +122,17 @@ def test_results_of_a_test_are_not_replaced(trained, folder):
     config = trained()
     run_test(config)
     with pytest.raises(UserError, match=r"test holds the results of a test"):
-        predict(config, [folder], Output(config.testing.results_path), recursive=False)
+        predict(config, [folder], Output(config.testing.results_path))
 
 
-def test_one_process_predicts_whatever_devices_says(trained, folder, tmp_path, monkeypatch):
+def test_one_process_predicts_whatever_devices_says(trained, folder, out, monkeypatch):
     started = []
     monkeypatch.setattr("lightning_fabric.Fabric.launch", lambda fabric: started.append(fabric))
-    predict(trained("DEVICES=2"), [folder], Output(tmp_path / "out"), recursive=False)
+    predict(trained("DEVICES=2"), [folder], Output(out))
     assert started == []
 
 
-def test_equal_scores_need_no_order_of_pictures(trained, folder, tmp_path, monkeypatch):
+def test_equal_scores_need_no_order_of_pictures(trained, folder, out, monkeypatch):
     def refuse(*_):
         raise UserError("disk full")
 
@@ -151,7 +140,7 @@ def test_equal_scores_need_no_order_of_pictures(trained, folder, tmp_path, monke
     monkeypatch.setattr(
         "engine.evaluate.scorer.image_scores", lambda maps, *_: maps[0, :, 0, 0, 0] * 0
     )
-    assert predict(trained(), [folder], Output(tmp_path / "out"), recursive=False) == 5
+    assert predict(trained(), [folder], Output(out)) == 5
 
 
 def test_results_inside_the_input_are_refused(trained, folder):
@@ -160,93 +149,88 @@ def test_results_inside_the_input_are_refused(trained, folder):
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])
-def test_nothing_to_predict(trained, tmp_path, name):
+def test_nothing_to_predict(trained, tmp_path, out, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=name):
-        predict(trained(), [tmp_path / name], Output(tmp_path / "out"), recursive=False)
+        predict(trained(), [tmp_path / name], Output(out))
 
 
-def test_names_that_are_too_long_for_a_suffix(trained, folder, tmp_path):
-    first = sorted(folder.glob("0*.png"))[0]
+def test_names_that_are_too_long_for_a_suffix(trained, images, tmp_path, out):
     long_names = [f"{'x' * 245}{index}.png" for index in range(2)]
     source = tmp_path / "long"
     source.mkdir()
     for name in long_names:
-        shutil.copy(first, source / name)
-    assert predict(trained(), [source], Output(tmp_path / "out"), recursive=False) == 0
-    rows = read(tmp_path / "out" / "scores.csv")
+        shutil.copy(images[0], source / name)
+    assert predict(trained(), [source], Output(out)) == 0
+    rows = read_csv(out / "scores.csv")
     assert len({row["map"] for row in rows}) == 2
 
 
-def test_results_of_another_prediction_are_refused_or_replaced(trained, folder, tmp_path):
-    out = tmp_path / "out"
+def test_results_of_another_prediction_are_refused_or_replaced(trained, folder, images, out):
     predict(trained(), [folder], Output(out))
     for name in ("notes.txt", "maps/checked.nii.gz"):
         (out / name).write_text("mine")
-    first = sorted(folder.glob("0*.png"))[0]
+    first = images[0]
     with pytest.raises(UserError, match="holds the results of another prediction; replace them"):
         predict(trained(), [first], Output(out))
     predict(trained(), [first], Output(out, overwrite=True))
-    assert [row["path"] for row in read(out / "scores.csv")] == [str(first)]
+    assert [row["path"] for row in read_csv(out / "scores.csv")] == [str(first)]
     names = {path.name for path in (out / "maps").iterdir() if path.is_file()}
     assert names == {f"{first.name}.npy", "checked.nii.gz"}
     for name in ("notes.txt", "maps/checked.nii.gz"):
         assert (out / name).read_text() == "mine"
 
 
-def test_maps_of_ones_own_are_no_results(trained, folder, tmp_path):
-    own = tmp_path / "out" / "maps" / "mine.nii.gz"
+def test_maps_of_ones_own_are_no_results(trained, images, out):
+    own = out / "maps" / "mine.nii.gz"
     own.parent.mkdir(parents=True)
     own.write_text("mine")
-    assert predict(trained(), [sorted(folder.glob("0*.png"))[0]], Output(tmp_path / "out")) == 0
+    assert predict(trained(), images[:1], Output(out)) == 0
     assert own.read_text() == "mine"
 
 
 def test_several_inputs_maps_and_overlays_left_out_and_a_threshold_of_ones_own(
-    trained, folder, tmp_path, monkeypatch
+    trained, folder, tmp_path, out, monkeypatch
 ):
     monkeypatch.chdir(folder.parent)
     files = sorted(Path("inputs").glob("0*.png"))
     sources = [files[0], Path("inputs/sub"), files[1].absolute()]
-    assert predict(trained(), sources, Output(tmp_path / "out"), threshold=-1) == 0
-    rows = read(tmp_path / "out" / "scores.csv")
+    assert predict(trained(), sources, Output(out), threshold=-1) == 0
+    rows = read_csv(out / "scores.csv")
     assert [row["predicted"] for row in rows] == ["1", "1", "1"]
-    assert [row["map"] for row in rows] == [
-        f"maps/{files[0].name}.npy",
-        "maps/sub/wide.jpg.npy",
-        f"maps/{files[1].name}.npy",
-    ]
-    report = (tmp_path / "out" / "report.html").read_text()
+    names = (files[0].name, "sub/wide.jpg", files[1].name)
+    assert [row["map"] for row in rows] == [f"maps/{name}.npy" for name in names]
+    report = (out / "report.html").read_text()
     assert "at a score of <strong>-1</strong> or above" in report
     assert report.count('data-group="anomalous"') == 3
     predict(trained(), sources, Output(tmp_path / "bare", maps=False, overlays=False))
-    rows = read(tmp_path / "bare" / "scores.csv")
+    rows = read_csv(tmp_path / "bare" / "scores.csv")
     assert {(row["map"], row["overlay"]) for row in rows} == {("", "")}
     assert not {"maps", "overlays"} & {path.name for path in (tmp_path / "bare").iterdir()}
 
 
-def test_one_image_is_told_on_the_screen(trained, folder, tmp_path, capsys):
-    file = sorted(folder.glob("0*.png"))[0]
-    predict(trained(), [file], Output(tmp_path / "out"), threshold=-1)
-    (row,) = read(tmp_path / "out" / "scores.csv")
+def test_one_image_is_told_on_the_screen(trained, images, out, capsys):
+    assert predict(trained(), [images[0]], Output(out), threshold=-1) == 0
+    (row,) = read_csv(out / "scores.csv")
+    assert row["path"] == str(images[0])
     said = capsys.readouterr().out.splitlines()[-1]
     verdict = f"score {float(row['score']):.6g}: anomalous (threshold -1)"
-    assert said == f"{verdict}; map: {tmp_path / 'out' / row['map']}"
+    assert said == f"{verdict}; map: {out / row['map']}"
 
 
-def test_the_one_image_that_cannot_be_read_is_told_on_the_screen(trained, folder, tmp_path, capsys):
-    assert predict(trained(), [folder / "broken.png"], Output(tmp_path / "out")) == 1
+def test_the_one_image_that_cannot_be_read_is_told_on_the_screen(trained, folder, out, capsys):
+    assert predict(trained(), [folder / "broken.png"], Output(out)) == 1
     first, said = capsys.readouterr().out.splitlines()[-2:]
     assert first.startswith("0 images scored, 0 called anomalous")
     assert said.startswith(f"1 error ({folder / 'broken.png'}: cannot be ")
-    assert said.endswith(f"; all files are in {tmp_path / 'out'}")
+    assert said.endswith(f"; all files are in {out}")
 
 
 def test_all_files_are_below_the_output_however_inputs_are_given(
-    trained, folder, tmp_path, monkeypatch
+    trained, images, tmp_path, out, monkeypatch
 ):
     (tmp_path / "here/deep").mkdir(parents=True)
-    first, second, *_ = sorted(folder.glob("0*.png"))
+    first, second, *_ = images
     shutil.copy(first, tmp_path / "here/deep/a.png")
     config = trained()
     monkeypatch.chdir(tmp_path / "here/deep")
@@ -255,48 +239,42 @@ def test_all_files_are_below_the_output_however_inputs_are_given(
     predict(config, given, Output(Path("../../out")))
     new = {path for path in tmp_path.rglob("*") if path.is_file()} - before
     assert {path.relative_to(tmp_path).parts[0] for path in new} <= {"out", "results"}
-    rows = read(tmp_path / "out/scores.csv")
-    assert [row["map"] for row in rows] == [
-        "maps/here/deep/a.png.npy",
-        f"maps/inputs/{second.name}.npy",
-    ]
+    maps = [row["map"] for row in read_csv(out / "scores.csv")]
+    assert maps == ["maps/here/deep/a.png.npy", f"maps/inputs/{second.name}.npy"]
 
 
-def test_old_results_stay_until_there_are_new_ones(trained, folder, tmp_path):
-    out = Output(tmp_path / "out", overwrite=True)
-    first = sorted(folder.glob("0*.png"))[0]
-    predict(trained(), [first], out)
-    before = sorted(tmp_path.glob("out/**/*"))
+def test_old_results_stay_until_there_are_new_ones(trained, images, tmp_path, out):
+    predict(trained(), images[:1], Output(out))
+    before = sorted(out.rglob("*"))
     with pytest.raises(UserError, match="no such file"):
-        predict(trained(), [tmp_path / "typo.png"], out)
+        predict(trained(), [tmp_path / "typo.png"], Output(out, overwrite=True))
+    config = trained(f"CHECKPOINT_PATH={tmp_path / 'none.pth'}")
     with pytest.raises(UserError, match="CHECKPOINT_PATH"):
-        predict(trained(f"CHECKPOINT_PATH={tmp_path / 'none.pth'}"), [first], out)
-    assert sorted(tmp_path.glob("out/**/*")) == before
+        predict(config, images[:1], Output(out, overwrite=True))
+    assert sorted(out.rglob("*")) == before
 
 
-def test_a_path_that_is_missing_does_not_stop_the_others(trained, folder, tmp_path):
-    first = sorted(folder.glob("0*.png"))[0]
-    assert predict(trained(), [tmp_path / "typo.png", first], Output(tmp_path / "out")) == 1
-    (row,) = read(tmp_path / "out/errors.csv")
+def test_a_path_that_is_missing_does_not_stop_the_others(trained, images, tmp_path, out):
+    assert predict(trained(), [tmp_path / "typo.png", images[0]], Output(out)) == 1
+    (row,) = read_csv(out / "errors.csv")
     assert row["error"] == f"{tmp_path}/typo.png: no such file or folder"
-    assert len(read(tmp_path / "out/scores.csv")) == 1
+    assert len(read_csv(out / "scores.csv")) == 1
 
 
-def test_scores_are_kept_where_maps_cannot_be_written(trained, folder, tmp_path, monkeypatch):
+def test_scores_are_kept_where_maps_cannot_be_written(trained, images, out, monkeypatch):
     def full(path, write):
         raise UserError(f"{path}: cannot be written (No space left on device)")
 
     monkeypatch.setattr(prediction_results, "write_atomically", full)
-    first, second, *_ = sorted(folder.glob("0*.png"))
-    assert predict(trained(), [first, second], Output(tmp_path / "out")) == 2
-    rows, errors = (read(tmp_path / "out" / name) for name in ("scores.csv", "errors.csv"))
-    assert [(row["path"], row["map"]) for row in rows] == [(str(first), ""), (str(second), "")]
+    assert predict(trained(), images[:2], Output(out)) == 2
+    rows, errors = (read_csv(out / name) for name in ("scores.csv", "errors.csv"))
+    assert [(row["path"], row["map"]) for row in rows] == [(str(each), "") for each in images[:2]]
     assert all(float(row["score"]) > 0 for row in rows)
     assert all("No space left" in row["error"] for row in errors)
 
 
 def test_an_output_that_cannot_be_written_is_told_before_the_first_score(
-    trained, folder, tmp_path, monkeypatch
+    trained, folder, out, monkeypatch
 ):
     def refuse(path, *_):
         raise UserError(f"{path}: cannot be written (Permission denied)")
@@ -304,7 +282,7 @@ def test_an_output_that_cannot_be_written_is_told_before_the_first_score(
     monkeypatch.setattr(prediction_results, "write_csv", refuse)
     monkeypatch.delattr(Predictor, "score_readable")
     with pytest.raises(UserError, match=r"errors\.csv: cannot be written"):
-        predict(trained(), [folder], Output(tmp_path / "out"))
+        predict(trained(), [folder], Output(out))
 
 
 def test_names_as_users_give_them(folder, monkeypatch):

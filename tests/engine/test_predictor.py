@@ -1,6 +1,5 @@
 """Prediction from Python: every kind of input, and the numbers of the script."""
 
-import csv
 from concurrent.futures import ThreadPoolExecutor
 
 import nibabel
@@ -12,6 +11,7 @@ from PIL import Image
 from engine.evaluate.calibration import load_calibration
 from engine.predict import Output, predict
 from engine.predictor import Predictor
+from tests.conftest import read_csv
 from tests.medical_files import write_nifti
 from tests.series_files import write_series
 from utils.errors import UserError
@@ -161,8 +161,7 @@ def test_a_volume_has_the_map_and_scores_of_the_script(predictor, config, tmp_pa
     path = write_nifti(tmp_path / "a.nii.gz", volume, affine)
     found = predictor.volume(path)
     predict(config, [path], Output(tmp_path / "out"))
-    with (tmp_path / "out/volumes.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
+    (row,) = read_csv(tmp_path / "out/volumes.csv")
     assert len(str(found)) < 100
     assert (repr(found.score), str(found.worst_slice)) == (row["score"], row["worst_slice"])
     assert found.predicted == (row["predicted"] == "1")

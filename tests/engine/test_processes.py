@@ -1,6 +1,5 @@
 """Two gloo processes on the CPU do what one does."""
 
-import csv
 import os
 import signal
 import subprocess
@@ -14,9 +13,10 @@ from torch import nn
 
 from engine.test import test as run_test
 from engine.train.start import create_trainer, train
+from tests.conftest import read_csv
+from tests.processes import ROOT, environment, python
 from utils.errors import UserError
 
-ROOT = Path(__file__).parents[2]
 # The two processes draw dropout masks of their own: without dropout they must agree with one.
 # Training and test in one launch: each start of two processes takes ten seconds.
 LAUNCHER = """
@@ -24,7 +24,6 @@ import sys
 from pathlib import Path
 from torch import nn
 nn.Dropout.forward = lambda self, values: values
-sys.path.insert(0, {root!r})
 from utils.console import setup_logging
 setup_logging().info("this is the first line")
 from engine.test import test
@@ -42,20 +41,19 @@ run_script(main)
 
 def start(tmp_path: Path, *overrides: str) -> subprocess.Popen[str]:
     launcher = tmp_path / "launch.py"
-    launcher.write_text(LAUNCHER.format(root=str(ROOT)))
+    launcher.write_text(LAUNCHER)
     return subprocess.Popen(
         [sys.executable, str(launcher), str(tmp_path / "tiny.ini"), *overrides],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=environment(),
         cwd=tmp_path,
     )
 
 
 def column(path: Path, name: str) -> list[str]:
-    with path.open(newline="") as file:
-        return [row[name] for row in csv.DictReader(file)]
+    return [row[name] for row in read_csv(path)]
 
 
 # Its rotary embeddings are buffers, which DDP would broadcast in each forward pass.
@@ -195,12 +193,12 @@ def test_the_script_for_slurm_trains_and_tests(tiny, tmp_path):
     numbers = {"NTASKS": 2, "NTASKS_PER_NODE": 2, "JOB_NUM_NODES": 1, "NNODES": 1}
     numbers |= {"CPUS_PER_TASK": 1, "JOB_ID": 77}
     job = {f"SLURM_{name}": str(value) for name, value in numbers.items()}
-    job |= {"SLURM_JOB_NAME": "qfae", "SLURM_NODELIST": "localhost", "OMP_NUM_THREADS": "1"}
+    job |= {"SLURM_JOB_NAME": "qfae", "SLURM_NODELIST": "localhost"}
     done = subprocess.run(
         ["bash", "docs/train.slurm", str(tmp_path / "tiny.ini")],
         capture_output=True,
         text=True,
-        env=os.environ | job | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        env=environment(**job, PATH=f"{tmp_path}:{os.environ['PATH']}"),
         cwd=ROOT,
         timeout=240,
         check=False,
@@ -221,14 +219,7 @@ def test_the_script_for_slurm_trains_and_tests(tiny, tmp_path):
 )
 def test_other_launchers_start_one_run(tiny, tmp_path, launcher):
     tiny()
-    script = [str(ROOT / "run_training.py"), "--config", str(tmp_path / "tiny.ini")]
-    done = subprocess.run(
-        [sys.executable, "-m", *launcher, *script, "--set", "DEVICES=2"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=240,
-        check=False,
-    )
+    script = ["run_training.py", "--config", tmp_path / "tiny.ini"]
+    done = python("-m", *launcher, *script, "--set", "DEVICES=2")
     assert done.returncode == 0, done.stderr
     assert column(tmp_path / "results" / "training.csv", "epoch") == ["1", "2", "3", "4"]

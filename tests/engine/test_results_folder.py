@@ -1,6 +1,5 @@
 """Where results may go, and what may be written over."""
 
-import csv
 import hashlib
 import json
 import multiprocessing
@@ -14,6 +13,8 @@ from engine.predict import Output, predict
 from engine.run_folder import check_same_test, one_trainer_in
 from engine.test import test as run_test
 from engine.train.start import create_trainer, train
+from tests.conftest import read_csv
+from tests.engine.train.test_training import press_ctrl_c
 from utils.config.load import ini_text
 from utils.errors import UserError
 
@@ -129,11 +130,8 @@ def test_a_run_that_takes_the_place_of_another_leaves_nothing_of_it(tiny, monkey
     names = ("best_ckpt.pth", "last_ckpt.pth", "training_state.pth")
     assert all((folder / "checkpoints" / name).is_file() for name in names)
 
-    def killed(*_, **__):
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr("engine.train.start.Trainer._train_epoch", killed)
+        patch.setattr("engine.train.start.Trainer._train_epoch", press_ctrl_c)
         with pytest.raises(KeyboardInterrupt):
             train(tiny("N_EPOCHS=2", "LR=1e-4"), overwrite=True)
     # Nothing that --resume, or a test, could take for the new run's.
@@ -237,7 +235,7 @@ def test_results_of_an_unknown_config_are_kept(tested, content):
         check_same_test(tested())
 
 
-def test_results_of_an_older_checkpoint_are_kept(tested, tmp_path):
+def test_results_of_an_older_checkpoint_are_kept(tested):
     config = tested()
     checkpoint = config.testing.checkpoint_path
     checkpoint.parent.mkdir(parents=True)
@@ -252,21 +250,17 @@ def test_results_of_an_older_checkpoint_are_kept(tested, tmp_path):
 
 
 def test_a_test_that_is_cut_short_leaves_no_metrics_of_an_older_one(trained, monkeypatch):
-    tiny = trained
-    run_test(tiny())
-    folder = tiny().testing.results_path
-    check_same_test(tiny())
-    with (folder / "scores.csv").open(newline="") as file:
-        assert len(list(csv.DictReader(file))) == 7
+    config = trained()
+    run_test(config)
+    folder = config.testing.results_path
+    check_same_test(config)
+    assert len(read_csv(folder / "scores.csv")) == 7
     assert json.loads((folder / "metrics.json").read_text())["num_images"] == 7
     assert (folder / "report.html").is_file()
 
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("engine.test_results.roc_figure", killed)
+    monkeypatch.setattr("engine.test_results.roc_figure", press_ctrl_c)
     with pytest.raises(KeyboardInterrupt):
-        run_test(tiny("REDUCTION=max"))
+        run_test(trained("REDUCTION=max"))
     assert (folder / "scores.csv").is_file()
     assert not (folder / "metrics.json").exists()
     assert not (folder / "report.html").exists()

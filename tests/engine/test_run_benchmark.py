@@ -1,10 +1,7 @@
 """The benchmark over configs and seeds: skipping, going on, failures, signals, the table."""
 
-import csv
 import json
-import logging
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -18,10 +15,11 @@ import pytest
 from engine.benchmark import runs as module
 from engine.benchmark.runs import benchmark
 from engine.benchmark.table import PUBLISHED
+from tests.conftest import read_csv
+from tests.processes import ROOT, run_here
 from utils.config.load import load_config
 from utils.errors import UserError
 
-ROOT = Path(__file__).parents[2]
 SHORT = ["N_EPOCHS=1", "EXPERIMENT_NAME=Brain_AD"]
 # Stands in for run_training.py and run_test.py where only processes matter.
 STUB = """
@@ -46,16 +44,11 @@ def in_process(monkeypatch):
 
     def run_child(command, log):
         calls.append([Path(command[1]).name, *command[2:]])
-        monkeypatch.setattr(sys, "argv", command[1:])
-        try:
-            runpy.run_path(command[1], run_name="__main__")
-        except SystemExit as stop:
-            log.write_text(f"it left with {stop.code}\n")
-            return stop.code
-        raise AssertionError("a script ends with sys.exit")
+        code = run_here(monkeypatch, *command[1:])
+        log.write_text(f"it left with {code}\n")
+        return code
 
     monkeypatch.setattr(module, "run_child", run_child)
-    monkeypatch.setattr("utils.console.setup_logging", logging.getLogger)
     return calls
 
 
@@ -70,8 +63,7 @@ def stubs(monkeypatch, tmp_path):
 
 
 def table(output: Path) -> list[dict[str, str]]:
-    with (output / "benchmark.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    return read_csv(output / "benchmark.csv")
 
 
 def markdown_row(output: Path, config: str) -> dict[str, str]:
@@ -149,8 +141,8 @@ def test_training_that_was_cut_short_is_resumed(tiny, tmp_path, in_process):
     assert [call[0] for call in in_process] == ["run_training.py", "run_test.py"] * 2
     assert ["--resume" in call for call in in_process] == [False, False, True, False]
     assert "One seed shows no spread" in (output / "benchmark.md").read_text()
-    with (output / "tiny" / "seed3" / "training.csv").open(newline="") as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    rows = read_csv(output / "tiny" / "seed3" / "training.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2"]
 
 
 def test_a_run_that_crashes_does_not_end_the_others(tiny, tmp_path, stubs):

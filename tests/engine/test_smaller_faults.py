@@ -9,20 +9,18 @@ from engine.train.start import create_trainer, train
 from utils.errors import ConfigError, UserError, run_script
 
 
-def test_what_changes_no_training_may_change_on_resuming(tiny, tmp_path, phantoms):
-    folder = train(tiny("N_EPOCHS=2"))
+def test_what_changes_no_training_may_change_on_resuming(trained, tmp_path, phantoms):
     (tmp_path / "moved").symlink_to(phantoms)
     changes = [f"TRAIN_DATA_PATH={tmp_path}/moved/train", f"VAL_DATA_PATH={tmp_path}/moved/valid"]
     changes += ["BATCH_SIZE_TEST=3", "TRAINING.OBJECT=brain", "NUM_WORKERS=1"]
     changes += ["SCHEDULER_STEPS=5", "SCHEDULER_GAMMA=0.5", "CACHE_IMAGES=ram"]
-    assert train(tiny("N_EPOCHS=2", *changes), resume=True) == folder
+    assert train(trained("N_EPOCHS=1", *changes), resume=True) == tmp_path / "results"
 
 
-def test_other_images_are_refused_on_resuming(tiny, tmp_path, phantoms):
-    train(tiny("N_EPOCHS=1"))
+def test_other_images_are_refused_on_resuming(trained, phantoms):
     other = f"TRAIN_DATA_PATH={phantoms}/test"
     with pytest.raises(UserError, match=r"TRAIN_IMAGES: was '18 images.*is '4 images"):
-        train(tiny("N_EPOCHS=1", other), resume=True)
+        train(trained("N_EPOCHS=1", other), resume=True)
 
 
 def test_contradictions_of_the_sections_are_told_before_training(tiny):

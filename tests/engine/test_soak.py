@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.train.test_kill_moments import check_same_run, check_that_files_load
+from tests.engine.train.test_kill_moments import check_that_files_load
+from tests.engine.train.test_training import check_same_training
+from tests.processes import ROOT, environment
 
-ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("QFAE_KILLS", "30"))
 EPOCHS = 40
 
@@ -27,10 +28,9 @@ def start(config: Path, folder: Path, *arguments: str) -> subprocess.Popen[bytes
     overrides += ["CHECKPOINT_PATH=elsewhere.pth"]
     for override in overrides:
         command += ["--set", override]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with folder.with_suffix(".log").open("ab") as log:
         return subprocess.Popen(
-            command, cwd=ROOT, stdout=log, stderr=log, env=environment, start_new_session=True
+            command, cwd=ROOT, stdout=log, stderr=log, env=environment(), start_new_session=True
         )
 
 
@@ -78,7 +78,7 @@ def test_kills_at_random_moments_lose_at_most_the_epoch_in_flight(tiny, tmp_path
         code = process.wait(60)
         if code == 0:
             # It was faster than the signal: one run is survived, the next one begins.
-            check_same_run(broken, unbroken)
+            check_same_training(broken, unbroken)
             shutil.rmtree(broken)
             runs, done = runs + 1, 0
             continue
@@ -96,4 +96,4 @@ def test_kills_at_random_moments_lose_at_most_the_epoch_in_flight(tiny, tmp_path
     print(f"\n{kills} kills in {seconds:.0f} s, {with_progress} after progress, {runs} runs")
     assert with_progress > KILLS / 10
     assert go_on().wait() == 0
-    check_same_run(broken, unbroken)
+    check_same_training(broken, unbroken)

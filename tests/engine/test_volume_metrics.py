@@ -1,9 +1,11 @@
 """Testing of volumes: metrics, tables and intervals, against written-out twins on the files."""
 
-import csv
+import itertools
 import json
 import re
+import shutil
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -17,7 +19,7 @@ from engine.evaluate.calibration import load_calibration
 from engine.evaluate.scorer import create_scorer
 from engine.test import test as run_test
 from engine.test_summary import summary
-from engine.train.start import train
+from tests.conftest import read_csv, tiny_in
 from tests.medical_files import write_dicom
 from tests.volume_sets import SHAPE, write_volumes
 from utils.run_files import TestFiles
@@ -26,24 +28,27 @@ KEYS = ("volume_auroc", "volume_ap", "volume_dice")
 BY_PATIENT = "PATIENT_PATTERN=^(p\\d+)_"
 
 
-@pytest.fixture
-def tested(tiny, tmp_path):
-    """Tests a tiny model on volumes, with a calibration of other volumes."""
-    train(tiny("N_EPOCHS=1"))
-    write_volumes(tmp_path / "volumes" / "valid", seed=1)
-    write_volumes(tmp_path / "volumes" / "test", seed=2)
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory, phantoms, run_of_one_epoch):
+    """Tests a tiny model on volumes, with a calibration of others; the same keys, the same run."""
+    folder = tmp_path_factory.mktemp("volumes")
+    tiny = tiny_in(folder, phantoms)
+    shutil.copytree(run_of_one_epoch, folder / "results")
+    paths = [
+        f"VAL_DATA_PATH={write_volumes(folder / 'valid', seed=1)}",
+        f"TEST_DATA_PATH={write_volumes(folder / 'test', seed=2)}",
+    ]
+    results = (folder / f"test{number}" for number in itertools.count())
 
+    @cache
     def test_it(*overrides):
-        paths = {"VAL_DATA_PATH": "valid", "TEST_DATA_PATH": "test"}
-        folders = [f"{key}={tmp_path / 'volumes' / name}" for key, name in paths.items()]
-        return run_test(tiny(*folders, *overrides))
+        return run_test(tiny(*paths, f"TESTING.RESULTS_PATH={next(results)}", *overrides))
 
     return test_it
 
 
 def rows_of(run, name: str) -> list[dict[str, str]]:
-    with (run.config.testing.results_path / name).open(newline="") as file:
-        return list(csv.DictReader(file))
+    return read_csv(run.config.testing.results_path / name)
 
 
 def slices_of(run) -> dict[str, list[tuple[int, float]]]:
@@ -144,10 +149,11 @@ def test_sets_of_pictures_have_no_metrics_of_volumes(tested, phantoms):
     assert "Volume" not in (run.config.testing.results_path / "report.html").read_text()
 
 
-def test_the_table_of_another_test_does_not_stay(tested, phantoms):
-    table = tested().config.testing.results_path / "volumes.csv"
+def test_the_table_of_another_test_does_not_stay(tested, phantoms, tmp_path):
+    results, table = f"TESTING.RESULTS_PATH={tmp_path}", tmp_path / "volumes.csv"
+    tested(results)
     assert table.exists()
-    tested(f"TEST_DATA_PATH={phantoms / 'test'}")
+    tested(results, f"TEST_DATA_PATH={phantoms / 'test'}")
     assert not table.exists()
 
 

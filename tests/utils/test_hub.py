@@ -3,10 +3,9 @@
 import errno
 import io
 import json
+import logging
 import os
 import re
-import subprocess
-import sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -19,25 +18,15 @@ from huggingface_hub import constants
 from engine.build import build_autoencoder
 from engine.train.start import train
 from tests.config_helpers import problems_of, small_ini
-from tests.stand_in_hub import TOKEN, StandInHub, stand_in_hub
+from tests.processes import python, run_here
+from tests.stand_in_hub import TOKEN, stand_in_hub
 from tests.utils.test_weights import state_dict_of
 from utils.errors import UserError
 from utils.hub import HubFile, fetch
 
-ROOT = Path(__file__).parents[2]
 REPO, PATH = "them/model", "brain/last.pth"
 ADDRESS = f"hf://{REPO}/{PATH}"
 CONTENT = bytes(range(256)) * 400
-# Each line of arguments is a script and what it is called with; one process imports torch once.
-SCRIPTS = """
-import json, runpy, sys
-for sys.argv in json.loads(sys.argv[1]):
-    try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
-    except SystemExit as stop:
-        if stop.code:
-            raise
-"""
 
 
 @pytest.fixture
@@ -62,15 +51,6 @@ def refusal(address: str, cache: Path) -> str:
         fetched(address, cache)
     assert str(caught.value).isprintable()
     return str(caught.value)
-
-
-def python(hub: StandInHub, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Code in a process of its own, for which the hub is Hugging Face's."""
-    environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0"}
-    command = [sys.executable, "-c", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-    )
 
 
 @pytest.mark.parametrize(
@@ -160,7 +140,7 @@ def test_what_the_hub_does_not_have(hub, tmp_path, address, said):
 @pytest.mark.parametrize("how", ["silence", "no hub", "offline"])
 def test_without_network_the_cached_file_is_used(hub, tmp_path, monkeypatch, how):
     file = fetched(ADDRESS, tmp_path / "full")
-    monkeypatch.setattr("utils.hub._SECONDS_TO_ANSWER", 1)
+    monkeypatch.setattr("utils.hub._SECONDS_TO_ANSWER", 0.2)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", how == "offline")
     hub.mute = how == "silence"
     if how == "no hub":
@@ -205,10 +185,17 @@ def served(hub, tiny):
     return hub
 
 
-def call(folder: Path, script: str, *settings: str, options: tuple[str, ...] = ()) -> list[str]:
-    changes = [f"CACHE_DIR={folder}/cache", *settings]
-    sets = [part for change in changes for part in ("--set", change)]
-    return [script, "--config", str(folder / "tiny.ini"), *sets, *options]
+@pytest.fixture
+def call(monkeypatch, tmp_path, caplog):
+    """Runs a script with settings and options; what it says is in ``caplog``."""
+    caplog.set_level(logging.INFO)
+
+    def run(script, settings, *options):
+        settings = [f"CACHE_DIR={tmp_path}/cache", *settings]
+        sets = [part for each in settings for part in ("--set", each)]
+        return run_here(monkeypatch, script, "--config", tmp_path / "tiny.ini", *sets, *options)
+
+    return run
 
 
 def recorded(file: Path, section: str, key: str) -> str:
@@ -217,22 +204,21 @@ def recorded(file: Path, section: str, key: str) -> str:
     return parser[section][key]
 
 
-def calibrations(stdout: str) -> int:
+def calibrations(caplog) -> int:
     """How often a threshold was learnt; the table of a test names it too."""
-    return len(re.findall(r"^threshold .* \(best F1 of .*\)$", stdout, re.MULTILINE))
+    said = "\n".join(caplog.messages)
+    return len(re.findall(r"^threshold .* \(best F1 of .*\)$", said, re.MULTILINE))
 
 
-def test_a_test_and_a_prediction_with_a_checkpoint_of_the_hub(served, tmp_path):
-    checkpoint = f"CHECKPOINT_PATH={ADDRESS}"
-    images = ("--input", str(tmp_path / "data" / "test"), "--recursive", "--output")
-    test = call(tmp_path, "run_test.py", checkpoint)
-    predict = call(
-        tmp_path, "run_predict.py", checkpoint, options=(*images, str(tmp_path / "predicted"))
-    )
-    # The second test meets the results of the first.
-    run = python(served, SCRIPTS, json.dumps([test, predict, test]))
-    assert run.returncode == 0, run.stderr
-    assert calibrations(run.stdout) == 1, "learnt once, for all three"
+def test_a_test_and_a_prediction_with_a_checkpoint_of_the_hub(
+    served, call, tmp_path, caplog, capsys
+):
+    checkpoint = [f"CHECKPOINT_PATH={ADDRESS}"]
+    images = ("--input", tmp_path / "data/test", "--output", tmp_path / "out", "--recursive")
+    assert call("run_test.py", checkpoint) == 0
+    assert call("run_predict.py", checkpoint, *images) == 0
+    assert call("run_test.py", checkpoint) == 0, "it meets the results of the first"
+    assert calibrations(caplog) == 1, "learnt once, for all three"
     results = tmp_path / "results" / "test"
     metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
     pinned = f"{ADDRESS}@{served.commit}"
@@ -242,22 +228,20 @@ def test_a_test_and_a_prediction_with_a_checkpoint_of_the_hub(served, tmp_path):
     assert (results / "last.calibration.json").is_file()
     assert [file.name for file in (tmp_path / "cache").rglob("*.json")] == []
     served.commit = "b" * 40
-    again = python(served, SCRIPTS, json.dumps([test]))
-    assert f"was '{pinned}', is '{ADDRESS}@{served.commit}'" in again.stderr
+    assert call("run_test.py", checkpoint) == 2
+    assert f"was '{pinned}', is '{ADDRESS}@{served.commit}'" in capsys.readouterr().err
 
 
-def test_a_training_with_weights_of_the_hub(served, tmp_path):
+def test_a_training_with_weights_of_the_hub(served, call, tmp_path, caplog):
     weights = f"hf://{REPO}/vit.pth"
     settings = (
         f"MODEL_WEIGHTS={weights}", "PERCEPTUAL_WEIGHTS=hub", f"MODEL_CKPT_PATH={ADDRESS}",
         "N_EPOCHS=1",
     )  # fmt: skip
-    train = call(tmp_path, "run_training.py", *settings)
-    resume = call(tmp_path, "run_training.py", *settings, options=("--resume",))
-    test = call(tmp_path, "run_test.py", *settings[:2])
-    run = python(served, SCRIPTS, json.dumps([train, resume, test]))
-    assert run.returncode == 0, run.stderr
-    assert calibrations(run.stdout) == 1, "the test takes the training's"
+    assert call("run_training.py", settings) == 0
+    assert call("run_training.py", settings, "--resume") == 0
+    assert call("run_test.py", settings[:2]) == 0
+    assert calibrations(caplog) == 1, "the test takes the training's"
     config = tmp_path / "results" / "config.ini"
     pinned = {
         "MODEL_WEIGHTS": f"{weights}@{served.commit}",
@@ -280,7 +264,7 @@ def test_published_and_measured_stand_side_by_side(served, tmp_path):
         f"--output {tmp_path}/reproduced'.split()\n"
         "runpy.run_module('benchmarks.reproduce', run_name='__main__')"
     )
-    run = python(served, code)
+    run = python("-c", code, HF_ENDPOINT=served.endpoint, HF_HUB_OFFLINE="0")
     assert run.returncode == 0, run.stderr
     metrics = tmp_path / "reproduced" / "brain" / "metrics.json"
     measured = 100 * json.loads(metrics.read_text(encoding="utf-8"))["image_auroc"]

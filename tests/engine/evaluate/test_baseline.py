@@ -1,6 +1,5 @@
 """The nearest-neighbour baseline: against scikit-learn, drawn once, kept, and in all results."""
 
-import csv
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from engine.train.start import train
 from models import encoder
 from models.backbone import block_outputs
 from models.neighbours import nearest_distance
+from tests.conftest import read_csv
 from utils.config.load import load_config
 from utils.errors import UserError
 
@@ -57,8 +57,7 @@ def twin(config) -> np.ndarray:
 
 
 def rows_of(config) -> list[dict[str, str]]:
-    with (config.testing.results_path / "scores.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    return read_csv(config.testing.results_path / "scores.csv")
 
 
 def test_the_distance_is_that_of_scikit_learn():
@@ -73,13 +72,15 @@ def test_the_distance_is_that_of_scikit_learn():
     np.testing.assert_allclose(nearest_distance(points, others), expected, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("states", ["-2, -4", "-1, 2", "-4"])
-def test_scores_and_metrics_are_those_of_a_slow_twin(trained, states):
-    config = trained(ON, ALL, f"BASELINE_HSTATE={states}")
+@pytest.mark.parametrize(
+    ("states", "reduction"), [("-2, -4", "mean"), ("-1, 2", "mean"), ("-4", "max")]
+)
+def test_scores_and_metrics_are_those_of_a_slow_twin(trained, states, reduction):
+    config = trained(ON, ALL, f"BASELINE_HSTATE={states}", f"IMAGE_REDUCTION={reduction}")
     run = run_test(config)
     maps = twin(config)
     scores = [float(row["baseline_score"]) for row in rows_of(config)]
-    np.testing.assert_allclose(scores, maps.mean(axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(scores, getattr(maps, reduction)(axis=(1, 2)), rtol=1e-5)
     metrics = json.loads((config.testing.results_path / "metrics.json").read_text())
     labels = run.split.labels
     masks = np.stack([item["mask"] for item in AnomalyDataset.of(run.split, config.testing)])
@@ -98,13 +99,6 @@ def test_scores_and_metrics_are_those_of_a_slow_twin(trained, states):
     assert metrics["baseline_pixel_aupro"] is not None
 
 
-def test_image_scores_follow_the_reductions(trained):
-    config = trained(ON, ALL, "IMAGE_REDUCTION=max")
-    run_test(config)
-    scores = [float(row["baseline_score"]) for row in rows_of(config)]
-    np.testing.assert_allclose(scores, twin(config).max(axis=(1, 2)), rtol=1e-5)
-
-
 def test_the_encoder_runs_once_for_both(trained, monkeypatch):
     config = trained(ON, ALL)
     run_test(config)
@@ -118,16 +112,6 @@ def test_the_encoder_runs_once_for_both(trained, monkeypatch):
     run_test(config)
     # Seven test images in batches of five; then the same ones once more for their pictures.
     assert batches == [5, 2, 5, 2]
-
-
-def test_the_models_own_scores_are_the_same_beside_a_baseline(trained):
-    run_test(trained())
-    alone = rows_of(trained())
-    run = run_test(trained(ON))
-    for row, with_baseline in zip(alone, rows_of(trained()), strict=True):
-        del with_baseline["baseline_score"]
-        assert row == with_baseline
-    assert {name for name in run.metrics if "baseline" in name} > {"baseline_image_auroc"}
 
 
 def test_patches_are_drawn_by_the_seed_and_as_many_as_asked(trained):
@@ -198,10 +182,11 @@ def test_every_encoder_has_its_own_patches(tiny):
     assert all(float(row["baseline_score"]) > 0 for row in rows_of(config))
 
 
-def test_a_test_shows_the_baseline_everywhere(trained, caplog):
+def test_a_test_shows_the_baseline_everywhere_and_the_models_own_scores_as_alone(trained, caplog):
     caplog.set_level("INFO")
     config = trained(ON)
-    run_test(config)
+    metrics, rows = run_test(config).metrics, rows_of(config)
+    assert {name for name in metrics if "baseline" in name} > {"baseline_image_auroc"}
     folder = config.testing.results_path
     report = (folder / "report.html").read_text()
     assert "Beside nearest neighbours" in report
@@ -210,6 +195,9 @@ def test_a_test_shows_the_baseline_everywhere(trained, caplog):
     run_test(trained())
     assert "Beside nearest neighbours" not in (folder / "report.html").read_text()
     assert list(rows_of(config)[0]) == ["path", "label", "score", "predicted"]
+    for row in rows:
+        del row["baseline_score"]
+    assert rows_of(config) == rows
 
 
 @pytest.mark.parametrize("missing", ["good", "Ungood"])

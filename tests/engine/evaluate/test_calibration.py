@@ -6,30 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from datasets.dataset import AnomalyDataset
-from datasets.folders.find import find_split
-from engine.evaluate.calibrate import calibration_for
-from engine.evaluate.calibration import Calibration
-from engine.evaluate.scorer import create_scorer
-from tests.engine.conftest import path_of_calibration
+from tests.engine.conftest import calibrated, path_of_calibration, scored
 from tests.volume_sets import write_volumes
-
-
-def calibrated(config) -> Calibration:
-    scorer = create_scorer(config.testing, file=config.file)
-    return calibration_for(config, scorer)
-
-
-def scored(config):
-    """(N, H, W) maps and masks, labels, and scores of each validation image."""
-    scorer = create_scorer(config.testing, file=config.file)
-    split = find_split(config.training.val_data_path, key="VAL_DATA_PATH")
-    dataset = AnomalyDataset.of(split, config.testing)
-    items = [dataset[index] for index in range(len(dataset))]
-    batches = [scorer.score(item["image"][None], ["x"]) for item in items]
-    maps = np.stack([batch.anomaly_maps[0].numpy() for batch in batches])
-    masks = np.stack([item["mask"].numpy() for item in items])
-    return maps, masks, np.array(split.labels), [float(batch.scores[0]) for batch in batches]
 
 
 def dice(found: np.ndarray, marked: np.ndarray) -> float:
@@ -45,6 +23,7 @@ def test_the_pixel_threshold_has_the_best_dice_on_validation_masks(uncalibrated)
     threshold = calibration.pixel_threshold - 1e-6
     assert dice(maps >= threshold, masks) == pytest.approx(best, abs=2e-3)
     assert calibration.pixel_method == "best Dice"
+    assert calibration.volume_threshold is None, "these are pictures"
 
 
 def test_without_masks_the_pixel_threshold_is_a_quantile_of_normal_pixels(
@@ -60,14 +39,6 @@ def test_without_masks_the_pixel_threshold_is_a_quantile_of_normal_pixels(
     assert calibration.pixel_method == "0.9 quantile of normal pixels"
 
 
-def test_masks_that_mark_nothing_give_the_quantile_too(uncalibrated, tmp_path, phantoms):
-    shutil.copytree(phantoms / "valid" / "good", tmp_path / "normals" / "good")
-    calibration = calibrated(uncalibrated(f"VAL_DATA_PATH={tmp_path / 'normals'}"))
-    assert calibration.pixel_method == "0.999 quantile of normal pixels"
-    # The default quantile is that of the upper end of the colour scale.
-    assert calibration.pixel_threshold == calibration.colours.high
-
-
 @pytest.mark.parametrize("reduction", ["max", "mean", "top_k_mean"])
 def test_the_volume_threshold_has_the_best_f1_of_validation_volumes(
     uncalibrated, tmp_path, reduction
@@ -76,7 +47,7 @@ def test_the_volume_threshold_has_the_best_f1_of_validation_volumes(
     config = uncalibrated(f"VAL_DATA_PATH={folder}", f"VOLUME_REDUCTION={reduction}")
     calibration = calibrated(config)
     *_, labels, scores = scored(config)
-    slices = np.array(scores).reshape(6, 6)
+    slices = scores.reshape(6, 6)
     volumes = {
         "max": slices.max(axis=1),
         "mean": slices.mean(axis=1),
@@ -87,12 +58,6 @@ def test_the_volume_threshold_has_the_best_f1_of_validation_volumes(
     best = max(dice(volumes >= each, anomalous) for each in volumes)
     highest = max(each for each in volumes if dice(volumes >= each, anomalous) == best)
     assert calibration.volume_threshold == pytest.approx(highest, rel=1e-5)
-
-
-def test_volumes_of_one_class_and_pictures_have_no_volume_threshold(uncalibrated, tmp_path):
-    assert calibrated(uncalibrated()).volume_threshold is None
-    folder = write_volumes(tmp_path / "volumes", anomalous=0)
-    assert calibrated(uncalibrated(f"VAL_DATA_PATH={folder}")).volume_threshold is None
 
 
 def test_a_calibration_of_before_is_made_anew(uncalibrated):
@@ -116,14 +81,9 @@ def test_the_histogram_counts_the_scores_of_both_classes(trained):
     width = (histogram["high"] - histogram["low"]) / len(histogram["normal"])
     for label, counts in enumerate((histogram["normal"], histogram["anomalous"])):
         bins = [[] for _ in counts]
-        for score in np.array(scores)[labels == label]:
+        for score in scores[labels == label]:
             bins[min(int((score - histogram["low"]) / width), len(bins) - 1)].append(score)
         # Scored one by one, a score may differ in its last digits and lie in the next bin.
         moved = np.abs(np.cumsum([len(each) for each in bins]) - np.cumsum(counts))
         assert moved.max() <= 1
         assert sum(counts) == (labels == label).sum()
-
-
-@pytest.mark.parametrize("key", ["PIXEL_QUANTILE=0.5", "VOLUME_REDUCTION=mean"])
-def test_other_thresholds_are_another_calibration(uncalibrated, key):
-    assert calibrated(uncalibrated()).fingerprint != calibrated(uncalibrated(key)).fingerprint

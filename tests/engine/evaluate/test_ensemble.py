@@ -1,10 +1,7 @@
 """Several checkpoints as one model: balanced on validation, the encoders run once."""
 
-import csv
 import json
-import runpy
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,23 +17,29 @@ from engine.test import test as run_test
 from engine.train.start import train
 from models import encoder, perceptual
 from models.backbone import block_outputs
+from tests.conftest import read_csv, tiny_in
 from tests.engine.conftest import path_of_calibration
+from tests.processes import run_here
 from utils.config.load import ini_text, load_config
 from utils.errors import UserError
 from utils.files import file_digest
 
-ROOT = Path(__file__).parents[3]
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory, phantoms):
+    """The folders of two runs of one config."""
+    folder = tmp_path_factory.mktemp("pair")
+    tiny, folders = tiny_in(folder, phantoms), [folder / "seed0", folder / "seed1"]
+    for seed, each in enumerate(folders):
+        train(tiny("N_EPOCHS=1", f"SEED={seed}", f"TRAINING.RESULTS_PATH={each}"))
+    return folders
 
 
 @pytest.fixture
-def seeds(tiny, tmp_path):
-    """Two checkpoints of one config."""
-    files = []
-    for seed in (0, 1):
-        folder = tmp_path / f"seed{seed}"
-        train(tiny("N_EPOCHS=1", f"SEED={seed}", f"TRAINING.RESULTS_PATH={folder}"))
-        files.append(folder / "checkpoints" / "last_ckpt.pth")
-    return files
+def seeds(pair, tmp_path):
+    """The checkpoints of copies of both."""
+    copies = [shutil.copytree(folder, tmp_path / folder.name) for folder in pair]
+    return [copy / "checkpoints" / "last_ckpt.pth" for copy in copies]
 
 
 def named(*files) -> str:
@@ -44,8 +47,7 @@ def named(*files) -> str:
 
 
 def scores_of(run) -> list[float]:
-    with (run.config.testing.results_path / "scores.csv").open(newline="") as file:
-        return [float(row["score"]) for row in csv.DictReader(file)]
+    return [float(row["score"]) for row in read_csv(run.config.testing.results_path / "scores.csv")]
 
 
 def maps_of(scorer, dataset) -> np.ndarray:
@@ -163,11 +165,9 @@ def test_without_normal_validation_images_there_is_no_scale(tiny, seeds, tmp_pat
 
 def test_run_predict_takes_several_checkpoints(tiny, seeds, tmp_path, monkeypatch):
     config = tiny(named(*seeds))
-    image = str(find_split(config.testing.test_data_path, key="x").samples[0].path)
-    arguments = ["--config", config.file, "--input", image, "--output", str(tmp_path / "out")]
-    arguments += ["--checkpoints", *map(str, seeds)]
-    monkeypatch.setattr("sys.argv", ["run_predict.py", *arguments])
-    assert runpy.run_path(str(ROOT / "run_predict.py"))["main"]() == 0
-    with (tmp_path / "out" / "scores.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
+    image = find_split(config.testing.test_data_path, key="x").samples[0].path
+    arguments = ["--config", config.file, "--input", image, "--output", tmp_path / "out"]
+    arguments += ["--checkpoints", *seeds]
+    assert run_here(monkeypatch, "run_predict.py", *arguments) == 0
+    (row,) = read_csv(tmp_path / "out" / "scores.csv")
     assert float(row["score"]) == Predictor.from_config(config)(image).score

@@ -24,13 +24,10 @@ def test_pixelwise_reductions():
     maps = MAPS[:, :, 0].numpy()
     mean_max = maps.mean(axis=0).max(axis=(1, 2))
     max_mean = maps.max(axis=0).mean(axis=(1, 2))
-    for over_states in ("mean", "max"):
-        np.testing.assert_allclose(
-            image_scores(MAPS, "pixelwise_mean_max", over_states), mean_max, rtol=1e-6
-        )
-        np.testing.assert_allclose(
-            image_scores(MAPS, "pixelwise_max_mean", over_states), max_mean, rtol=1e-6
-        )
+    for name, expected in (("pixelwise_mean_max", mean_max), ("pixelwise_max_mean", max_mean)):
+        for over_states in ("mean", "max"):
+            found = image_scores(MAPS, name, over_states)
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_downsampling_averages_windows_of_eight():

@@ -48,13 +48,7 @@ def test_pictures_and_pages_of_tiff_files_are_no_volumes():
 
 @pytest.mark.parametrize(
     ("volume_threshold", "threshold", "expected"),
-    [
-        (0.8, 0.9, 1),
-        (0.9, 0.1, 0),
-        (None, 0.8, 1),
-        (None, 0.9, 0),
-        (None, None, None),
-    ],
+    [(0.8, 0.9, 1), (0.9, 0.1, 0), (None, 0.8, 1), (None, 0.9, 0), (None, None, None)],
 )
 def test_a_volume_is_called_by_its_own_threshold_else_by_its_worst_slice(
     volume_threshold, threshold, expected

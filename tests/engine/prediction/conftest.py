@@ -1,6 +1,5 @@
 """Prediction on volumes with a scorer whose map is the image itself."""
 
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from engine.evaluate.calibration import Calibration, ColourScale
 from engine.evaluate.scorer import ScoredBatch
 from engine.predict import Output, predict
 from engine.predictor import Predictor
+from tests.conftest import read_csv
 
 # (N, rows, columns); a bright block in slices 6 and 7, at rows 12 to 16 and columns 5 to 8.
 STACK = np.zeros((10, 20, 24), np.uint16)
@@ -49,11 +49,6 @@ def run(tiny, tmp_path, monkeypatch) -> Callable[..., list[dict[str, str]]]:
         predict(
             config, sources, Output(tmp_path / "out", overwrite=True, **options), recursive=True
         )
-        return read(tmp_path / "out/volumes.csv")
+        return read_csv(tmp_path / "out/volumes.csv")
 
     return run
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))

@@ -12,7 +12,8 @@ from PIL import Image
 
 from engine.prediction import report_volumes
 from engine.report import volumes
-from tests.engine.prediction.conftest import AFFINE, STACK, VOLUME, read
+from tests.conftest import read_csv
+from tests.engine.prediction.conftest import AFFINE, STACK, VOLUME
 from tests.series_files import write_series
 
 
@@ -27,7 +28,7 @@ def test_a_volume_has_one_row_and_its_slices_no_pictures(run, tmp_path):
     found = [row[key] for key in ("predicted", "num_slices", "num_anomalous", "worst_slice")]
     assert found == ["1", "10", "2", "6"]
     out = tmp_path / "out"
-    assert len(read(out / "scores.csv")) == 11
+    assert len(read_csv(out / "scores.csv")) == 11
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert {each for each in files if "/" in each} == {
         *("maps/alone.png.npy", "overlays/alone.png.png"),
@@ -92,7 +93,7 @@ def test_slices_of_background_are_not_counted(run, tmp_path, caplog, capsys):
     assert (row["score"], row["num_slices"]) == ("1.0", "2")
     texts = re.findall('data-text="([^"]*)"', (tmp_path / "out/report.html").read_text())
     assert texts == ["slice 6, score 1", "slice 7, score 1"]
-    assert len(read(tmp_path / "out/scores.csv")) == 10
+    assert len(read_csv(tmp_path / "out/scores.csv")) == 10
     (row,) = run(tmp_path / "scan", keys=["MIN_FOREGROUND=0.5"])
     assert [row[key] for key in ("score", "predicted", "num_slices", "worst_slice")] == [
         *("0.0", "", "0", ""),
@@ -110,7 +111,7 @@ def test_a_damaged_volume_is_one_error_and_the_others_are_written(run, tmp_path)
     (source / "c.nii.gz").write_bytes((source / "c.nii.gz").read_bytes()[:-40])
     rows = run(source, keys=["SLICE_AXIS=coronal"])
     assert [Path(row["path"]).name for row in rows] == ["b"]
-    names = [Path(row["path"]).name for row in read(tmp_path / "out/errors.csv")]
+    names = [Path(row["path"]).name for row in read_csv(tmp_path / "out/errors.csv")]
     assert names[0].startswith("c.nii.gz")
     assert names[-1] == "a"
     rows = run(source)

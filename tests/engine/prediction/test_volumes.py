@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydicom.uid import generate_uid
 from scipy.spatial.transform import Rotation
 
-from tests.engine.prediction.conftest import AFFINE, STACK, VOLUME, read
+from tests.conftest import read_csv
+from tests.engine.prediction.conftest import AFFINE, STACK, VOLUME
 from tests.series_files import write_enhanced, write_series
 
 # In mm: what resizing by no whole number moves the centre of a block.
@@ -100,7 +101,7 @@ def test_one_volume_has_one_map_in_space_however_it_is_stored(run, tmp_path, axi
         ("tilted", {"lean": (0, 0.25)}, CENTRE - [0, 0.25 * 13, 0]),
     ],
 )
-def test_the_map_lies_where_the_slices_lie(run, tmp_path, caplog, name, options, expected, axis):
+def test_the_map_lies_where_the_slices_lie(run, tmp_path, name, options, expected, axis):
     write_series(tmp_path / name, STACK, **options)
     (row,) = run(tmp_path / name, keys=[f"SLICE_AXIS={axis}"])
     assert row["map"] == f"maps/{name}_map.nii.gz"
@@ -127,7 +128,7 @@ def test_frames_of_an_enhanced_file_are_a_volume(run, tmp_path):
     (row,) = run(tmp_path / "mr.dcm", dicom_seg=True)
     assert (row["num_slices"], row["worst_slice"]) == ("10", "6")
     assert centre(tmp_path / "out/maps/mr_map.nii.gz") == pytest.approx(CENTRE, abs=NEAR)
-    scores = {row["path"]: float(row["score"]) for row in read(tmp_path / "out/scores.csv")}
+    scores = {row["path"]: float(row["score"]) for row in read_csv(tmp_path / "out/scores.csv")}
     assert [name for name, score in scores.items() if score > 0] == [
         f"{tmp_path}/mr.dcm#{number}" for number in (6, 7)
     ]
@@ -165,7 +166,7 @@ def test_nothing_marked_and_nothing_to_refer_to_stop_no_map(run, tmp_path):
     assert [Path(row["map"]).name for row in rows] == ["normal_map.nii.gz", "old_map.nii.gz"]
     segmentation = highdicom.seg.segread(tmp_path / "out/maps/normal_seg.dcm")
     assert not segmentation.pixel_array.any()
-    (error,) = read(tmp_path / "out/errors.csv")
+    (error,) = read_csv(tmp_path / "out/errors.csv")
     assert error["path"] == str(tmp_path / "in/old")
     assert "StudyInstanceUID" in error["error"]
 

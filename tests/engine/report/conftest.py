@@ -1,12 +1,12 @@
 """Reports of made-up runs, written as the programs write them."""
 
 from collections.abc import Callable
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright.sync_api import Browser
 
 from datasets.folders.find import Sample, Split
 from engine.evaluate.calibration import Calibration, ColourScale
@@ -18,11 +18,20 @@ from engine.report.charts import histogram_figure, roc_figure
 from engine.report.pages import write_prediction_report, write_report
 from engine.report.runs import PredictionRun, TestRun
 from engine.report.volumes import ScoredVolume, VolumePictures, evenly_chosen, slice_view
-from tests.engine.report.browser import Visit, open_page
 from utils.config.load import load_config
 
 CONFIG = Path(__file__).parents[2] / "golden" / "golden.ini"
 COLOURS = ColourScale(0.2, 1.0, "normal images of data/valid")
+# What scripts in a browser look with.
+VISIBLE = """
+const cards = () => [...document.querySelectorAll(".card")].filter((card) => !card.hidden);
+const scores = () => cards().map((card) => Number(card.dataset.score));
+const press = (group) => document.querySelector(`[name=group][value="${group}"]`).click();
+const set = (id, value, event) => {
+  document.getElementById(id).value = value;
+  document.getElementById(id).dispatchEvent(new Event(event, {bubbles: true}));
+};
+"""
 
 
 def noise(index: int, size: int, channels: int = 3) -> np.ndarray:
@@ -152,9 +161,23 @@ def predicted(tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture
-def visit(tmp_path: Path) -> Callable[..., Visit]:
-    """Opens a page in a browser of its own and evaluates an object's fields there."""
-    return partial(open_page, tmp_path)
+def visit(browser: Browser, tmp_path: Path) -> Callable[..., tuple[dict, list[str]]]:
+    """Opens a page in a browser, with its policy or without, and runs the body of a function there.
+
+    Gives what the function returns, and what the browser complained about.
+    """
+
+    def visit(page: str, body: str, *, guarded=True, width=1400) -> tuple[dict, list[str]]:
+        (tmp_path / "page.html").write_text(page, encoding="utf-8")
+        viewport, console = {"width": width, "height": 900}, []
+        with browser.new_context(viewport=viewport, bypass_csp=not guarded) as context:
+            opened = context.new_page()
+            opened.on("console", lambda said: console.append(said.text))
+            opened.on("pageerror", lambda error: console.append(str(error)))
+            opened.goto((tmp_path / "page.html").as_uri())
+            return opened.evaluate(f"async () => {{ {VISIBLE} {body} }}"), console
+
+    return visit
 
 
 @pytest.fixture(params=["test", "prediction"])

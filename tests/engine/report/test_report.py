@@ -37,6 +37,14 @@ class Document(HTMLParser):
     def of_class(self, name):
         return [a for _, a in self.elements if name in (a.get("class") or "").split()]
 
+    def check_links(self):
+        """All that is linked to is there, once."""
+        ids = [attributes["id"] for _, attributes in self.elements if "id" in attributes]
+        assert len(ids) == len(set(ids))
+        links = self.all("a") + self.all("use")
+        targets = {link.get("href") or link["xlink:href"] for link in links}
+        assert {target[1:] for target in targets} <= set(ids)
+
     @property
     def text(self):
         shown = (data for tag, data in self.texts if tag not in ("script", "style"))
@@ -132,11 +140,7 @@ def test_nothing_is_loaded_from_elsewhere(page):
 
 def test_internal_links_have_a_target_and_pictures_a_text(page):
     document = Document(page)
-    ids = [attributes["id"] for _, attributes in document.elements if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    links = document.all("a") + document.all("use")
-    targets = {link.get("href") or link["xlink:href"] for link in links}
-    assert {target[1:] for target in targets} <= set(ids)
+    document.check_links()
     pictures = [each for each in document.all("svg") if each.get("aria-hidden") != "true"]
     assert all(each["aria-label"] for each in pictures)
 
@@ -179,11 +183,8 @@ def test_without_a_threshold_labels_are_the_filter(written):
     page = Document(written(threshold=None))
     assert "There is no threshold: data/valid has no normal images" in page.text
     assert "there is no confusion matrix" in page.text
-    assert [b["value"] for b in page.all("input") if b.get("name") == "group"] == [
-        "",
-        "anomalous",
-        "normal",
-    ]
+    groups = [each["value"] for each in page.all("input") if each.get("name") == "group"]
+    assert groups == ["", "anomalous", "normal"]
     # In six cards and two examples.
     assert page.text.count("No threshold") == 8
 

@@ -86,10 +86,7 @@ def test_a_volume_starts_at_its_worst_slice(page_of):
 def test_links_have_a_target_and_pictures_a_text(page_of):
     volumes = [make_volume(), make_volume("b.nii"), ScoredVolume("c.nii", 0.1, 0)]
     document = Document(page_of(pixel_threshold=0.5, volumes=volumes))
-    ids = [attributes["id"] for _, attributes in document.elements if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    links = document.all("a") + document.all("use")
-    assert {(each.get("href") or each["xlink:href"])[1:] for each in links} <= set(ids)
+    document.check_links()
     hidden = ("marks", "store")
     for each in document.all("svg"):
         named = each.get("aria-label") or each.get("aria-hidden") == "true"

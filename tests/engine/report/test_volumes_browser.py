@@ -1,8 +1,6 @@
 """The slider through a volume in a real browser: steps, keys, clicks, paper, narrow screens."""
 
-import html
-
-from tests.engine.report.browser import needs_browser
+from tests.conftest import needs_browser
 from tests.engine.report.conftest import make_volume
 
 pytestmark = needs_browser
@@ -33,9 +31,9 @@ const click = (target, share) => {
 
 def test_a_volume_is_stepped_through_from_its_worst_slice(visit, written):
     page = written(volumes=[make_volume(scores=SCORES, label=1), make_volume("b.nii")])
-    seen = visit(
+    found, console = visit(
         page,
-        f"""{{
+        f"""
           {LOOK}
           const first = look();
           const keys = ["ArrowRight", "ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowLeft"]
@@ -57,49 +55,42 @@ def test_a_volume_is_stepped_through_from_its_worst_slice(visit, written):
           const other = document.querySelectorAll(".volume")[1].querySelector("output").value;
           return {{first, keys, card, moved, pressed, curve, focused, thumbnail, current, paper,
             after: position(), other}};
-        }}""",
+        """,
     )
     parts = ("image", "map", "image", "contour")
-    assert seen.found["first"] == {
+    assert found["first"] == {
         "shown": [f"#slice-0-2-{part}" for part in parts],
         "drawn": True,
         "text": "slice 2, score 0.9",
         "here": 50,
     }
-    assert seen.found["keys"] == [3, 2, 1, 0, 0]
-    assert seen.found["card"] == "card-0", "the keys of a volume do not step through the gallery"
-    assert seen.found["moved"] == {
+    assert found["keys"] == [3, 2, 1, 0, 0]
+    assert found["card"] == "card-0", "the keys of a volume do not step through the gallery"
+    assert found["moved"] == {
         "shown": [f"#slice-0-3-{part}" for part in parts],
         "drawn": True,
         "text": "slice 3, score 0.4",
         "here": 70,
     }
-    assert seen.found["pressed"] == [4, 3]
-    assert seen.found["curve"] == 1
-    assert seen.found["focused"]
-    assert (seen.found["thumbnail"], seen.found["current"]) == (4, 1)
-    assert (seen.found["paper"], seen.found["after"]) == (2, 4)
-    assert seen.found["other"] == "slice 1, score 0.7"
-    assert not seen.console
+    assert found["pressed"] == [4, 3]
+    assert found["curve"] == 1
+    assert found["focused"]
+    assert (found["thumbnail"], found["current"]) == (4, 1)
+    assert (found["paper"], found["after"]) == (2, 4)
+    assert found["other"] == "slice 1, score 0.7"
+    assert not console
 
 
 def test_volumes_fit_a_narrow_screen(visit, written):
     volumes = [make_volume("x" * 300, extent=(40.0, 300.0)), make_volume(extent=(300.0, 40.0))]
-    page = html.escape(written(volumes=volumes))
-    frame = f'<iframe width="390" height="900" frameborder="0" srcdoc="{page}"></iframe>'
-    seen = visit(
-        f"<body>{frame}</body>",
-        """{
-          const frame = document.querySelector("iframe");
-          frame.addEventListener("load", () => {
-            const page = frame.contentDocument;
-            const heights = [...page.querySelectorAll(".panels svg")].map((each) =>
-              each.getBoundingClientRect().height);
-            const found = {content: page.documentElement.scrollWidth, heights};
-            document.getElementById("result").textContent = JSON.stringify(found);
-          });
-          return {};
-        }""",
+    found, _ = visit(
+        written(volumes=volumes),
+        """
+          const panels = [...document.querySelectorAll(".panels svg")];
+          const heights = panels.map((each) => each.getBoundingClientRect().height);
+          return {content: document.documentElement.scrollWidth, heights};
+        """,
+        width=390,
     )
-    assert seen.found["content"] <= 390
-    assert max(seen.found["heights"]) <= 420
+    assert found["content"] <= 390
+    assert max(found["heights"]) <= 420

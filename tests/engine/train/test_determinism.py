@@ -1,9 +1,6 @@
 """The same seed on the same machine gives the same files, on the CPU."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +8,9 @@ import pytest
 from engine.evaluate.calibrate import calibrate_trained
 from engine.test import test as run_test
 from engine.train.start import train
+from tests.processes import python
 from utils.config.load import Config
 
-ROOT = Path(__file__).parents[3]
 TIMED = ("seconds", "images_per_second")
 
 
@@ -70,10 +67,9 @@ def test_two_runs_of_the_commands_give_the_same_files(tiny, tmp_path):
     folder, runs = tmp_path / "results", []
     for hash_seed in ("1", "2"):
         # Sets of texts come in another order in each process.
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": hash_seed}
         for script in ("run_training.py", "run_test.py"):
-            command = [sys.executable, script, "--config", str(tmp_path / "tiny.ini")]
-            subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+            run = python(script, "--config", tmp_path / "tiny.ini", PYTHONHASHSEED=hash_seed)
+            assert run.returncode == 0, run.stderr
         runs.append(files_below(folder))
         shutil.rmtree(folder)
     check_equal(*runs)

@@ -10,7 +10,7 @@ import torch
 from engine.test import test as run_test
 from engine.train.start import train
 from tests.engine.conftest import path_of_calibration
-from tests.engine.train.test_training import event_steps, read_table, without_times
+from tests.engine.train.test_training import check_same_training, event_steps, read_table, weights
 from tests.killing import killed_at
 from utils.config.load import Config
 
@@ -21,34 +21,18 @@ def check_that_files_load(folder: Path) -> int:
     """Every file of a killed training loads; returns the number of finished epochs."""
     for name in ("best_ckpt.pth", "last_ckpt.pth"):
         if (folder / "checkpoints" / name).exists():
-            torch.load(folder / "checkpoints" / name, weights_only=True)
+            weights(folder, name)
     state_path = folder / "checkpoints" / "training_state.pth"
     if not state_path.exists():
         assert not (folder / "training.csv").exists()
         return 0
     state = torch.load(state_path, weights_only=True)
-    torch.load(folder / "checkpoints" / "last_ckpt.pth", weights_only=True)
+    weights(folder)
     epochs = [int(row["epoch"]) for row in read_table(folder)] if state["epoch"] > 1 else []
     assert epochs == list(range(1, len(epochs) + 1))
     # The state is written before the table: a kill between the two leaves the table one behind.
     assert state["epoch"] <= 1 or state["epoch"] - len(epochs) in (0, 1)
     return state["epoch"]
-
-
-def check_same_run(broken: Path, unbroken: Path) -> None:
-    assert without_times(read_table(broken)) == without_times(read_table(unbroken))
-    assert event_steps(broken) == event_steps(unbroken)
-    for name in ("best_ckpt.pth", "last_ckpt.pth"):
-        expected, found = (
-            torch.load(folder / "checkpoints" / name, weights_only=True)
-            for folder in (unbroken, broken)
-        )
-        assert found.keys() == expected.keys()
-        for key, tensor in expected.items():
-            assert torch.equal(found[key], tensor), (name, key)
-    assert {file.name for file in (broken / "checkpoints").iterdir()} == {
-        file.name for file in (unbroken / "checkpoints").iterdir()
-    }
 
 
 @pytest.mark.slow
@@ -69,7 +53,7 @@ def test_a_training_killed_at_each_step_of_each_file(tiny, tmp_path):
         go_on = {"resume": True} if epochs else {"overwrite": True}
         # In a later process: within one second, TensorBoard orders files by these.
         assert not killed_at(NEVER, lambda config=config, how=go_on: train(config, **how))
-        check_same_run(broken, unbroken)
+        check_same_training(broken, unbroken)
         shutil.rmtree(broken)
     print(f"\n{len(ended_in)} kills")
     # Five files and a dozen records per epoch; what was reached is not done again.

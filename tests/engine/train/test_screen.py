@@ -1,48 +1,40 @@
 """What a training says on the screen, in a terminal and in a log file."""
 
+import logging
 import os
 import pty
 import re
-import runpy
 import signal
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from engine.train.screen import HEADER, command_to_test, forecast
-from tests.engine.train.test_stopping import LAUNCHER
-from utils.config.load import Config
+from tests.engine.train.test_stopping import LAUNCHER, RESUME
+from tests.processes import ROOT, environment, python, run_here
 
-ROOT = Path(__file__).parents[3]
 EPOCH = re.compile(r" +(\d)/2 +0\.\d{4} +\S+e-\d\d +[\d.]+ +[\d:]+ +(?:-|[01]\.\d{4}) +\S+")
 
 
-def command(config: Path, *settings: str) -> list[str]:
-    sets = [part for each in ("N_EPOCHS=2", *settings) for part in ("--set", each)]
-    return [sys.executable, str(ROOT / "run_training.py"), "--config", str(config), *sets]
+SETTINGS = ("--set", "N_EPOCHS=2", "--set", "NUM_WORKERS=2")
 
 
 @pytest.mark.parametrize(
     ("seconds", "told"),
     [(0, "1 min"), (149, "2 min"), (3600, "1 h 0 min"), (359_999, "100 h 0 min")],
 )
-def test_the_forecast(seconds: float, told: str) -> None:
+def test_the_forecast(seconds, told):
     assert forecast(seconds) == f"about {told} to go, validation not counted"
 
 
-def test_a_log_file_has_plain_lines_one_for_each_epoch(
-    tiny: Callable[..., Config], tmp_path: Path
-) -> None:
-    file = Path(tiny().file)
+def test_a_log_file_has_plain_lines_one_for_each_epoch(tiny, tmp_path):
+    file = tiny().file
     # Loader processes have nothing to say of their own.
-    run = subprocess.run(
-        command(file, "NUM_WORKERS=2"), cwd=tmp_path, capture_output=True, text=True
-    )
+    run = python(ROOT / "run_training.py", "--config", file, *SETTINGS, cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
     assert "\r" not in run.stdout
     assert "\x1b" not in run.stdout
@@ -75,13 +67,9 @@ def test_a_log_file_has_plain_lines_one_for_each_epoch(
     ],
 )
 def test_the_command_to_test_is_for_what_was_trained(
-    tiny: Callable[..., Config],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tested: str,
-    added: bool,
-) -> None:
+    tiny, tmp_path, monkeypatch, caplog, tested, added
+):
+    caplog.set_level(logging.INFO)
     config = tiny(f"CHECKPOINT_PATH={tmp_path / tested}")
     assert command_to_test(config, Path("x"), ["TRAINING.results_path=x", "SEED=1"]).endswith(
         "--set TRAINING.RESULTS_PATH=x --set TESTING.RESULTS_PATH=x/test --set SEED=1"
@@ -89,30 +77,26 @@ def test_the_command_to_test_is_for_what_was_trained(
     )
     monkeypatch.setattr("engine.train.start.train", lambda *_, **__: tmp_path / "results")
     sets = ["--set", f"CHECKPOINT_PATH={tmp_path / tested}"]
-    monkeypatch.setattr(sys, "argv", ["run_training.py", "--config", config.file, *sets])
-    runpy.run_path(str(ROOT / "run_training.py"))["main"]()
+    assert run_here(monkeypatch, "run_training.py", "--config", config.file, *sets) == 0
     own = f" --set CHECKPOINT_PATH={tmp_path}/results/checkpoints/last_ckpt.pth"
-    (line,) = [each for each in capsys.readouterr().out.splitlines() if "test it with" in each]
+    (line,) = [each for each in caplog.messages if "test it with" in each]
     given = f" --set CHECKPOINT_PATH={tmp_path / tested}"
     assert line.endswith(f"{config.file}{given}{own if added else ''}")
 
 
-def test_a_terminal_has_one_bar_and_ctrl_c_is_answered_in_one_line(
-    tiny: Callable[..., Config], tmp_path: Path
-) -> None:
+def test_a_terminal_has_one_bar_and_ctrl_c_is_answered_in_one_line(tiny, tmp_path):
     master, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (40, 100))
     launcher = tmp_path / "slow.py"
     script = str(ROOT / "run_training.py")
-    launcher.write_text(LAUNCHER.format(root=str(ROOT), script=script), encoding="utf-8")
-    words = command(Path(tiny().file), "NUM_WORKERS=2")
+    launcher.write_text(LAUNCHER.format(script=script), encoding="utf-8")
     process = subprocess.Popen(
-        [words[0], str(launcher), *words[2:]],
+        [sys.executable, str(launcher), "--config", tiny().file, *SETTINGS],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=environment(),
         start_new_session=True,
     )
     os.close(terminal)
@@ -127,8 +111,5 @@ def test_a_terminal_has_one_bar_and_ctrl_c_is_answered_in_one_line(
     assert process.wait(60) == 130
     screen = said.decode()
     assert "epoch 1/2" in screen
-    assert screen.splitlines()[-1] == (
-        "stopped by Ctrl-C; go on with --resume, or, where no epoch is finished, give the same "
-        "command again"
-    )
+    assert screen.splitlines()[-1] == RESUME
     assert "Traceback" not in screen

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.train.test_kill_moments import check_same_run
+from tests.engine.train.test_training import check_same_training
+from tests.processes import ROOT, environment, python
 
-ROOT = Path(__file__).parents[3]
 # Steps that take a while: a signal lands in the middle of the work, on any machine.
 LAUNCHER = """
 import runpy, signal, sys, time
-sys.path.insert(0, {root!r})
 from engine.evaluate.scorer import Scorer
 from models.criteria import WeightedCriteria
 score, loss = Scorer.score, WeightedCriteria.loss
@@ -28,6 +27,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv[0] = {script!r}
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+# What Ctrl-C is answered with.
+AGAIN = "stopped by Ctrl-C; finished files are kept: give the same command again"
+RESUME = (
+    "stopped by Ctrl-C; go on with --resume, or, where no epoch is finished, give the same command "
+    "again"
+)
 
 
 class Command:
@@ -36,7 +41,7 @@ class Command:
     def __init__(self, folder: Path, module: str, *arguments: str, slow: bool = True) -> None:
         launcher, self.log = folder / f"slow_{module}.py", folder / f"{module}.log"
         script = str(ROOT / f"{module}.py")
-        launcher.write_text(LAUNCHER.format(root=str(ROOT), script=script))
+        launcher.write_text(LAUNCHER.format(script=script))
         file = str(launcher) if slow else script
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -44,7 +49,7 @@ class Command:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                env=environment(),
                 start_new_session=True,
             )
 
@@ -55,15 +60,13 @@ class Command:
             assert time.monotonic() - begun < 120
             time.sleep(0.05)
 
-    def stop(self, number: int) -> tuple[int, str]:
-        """Send a signal to all processes, as terminals and schedulers do.
-
-        Returns:
-            The exit code and the last line.
-        """
+    def check_stopped_by(self, number: int, told: str) -> None:
+        """Send a signal to all processes, as terminals and schedulers do; Ctrl-C is answered."""
         os.killpg(self.process.pid, number)
-        code = self.process.wait(60)
-        return code, self.said().strip().splitlines()[-1]
+        assert self.process.wait(60) == (130 if number == signal.SIGINT else -number)
+        assert "Traceback" not in self.said()
+        if number == signal.SIGINT:
+            assert self.said().strip().splitlines()[-1] == told
 
     def said(self) -> str:
         return self.log.read_text().replace("\r", "\n")
@@ -81,19 +84,10 @@ def test_training(tiny, tmp_path, number, workers):
     unbroken = folder.rename(tmp_path / "unbroken")
     command = Command(tmp_path, "run_training", *arguments)
     command.wait_until(lambda: " 1/4 " in command.said())
-    code, line = command.stop(number)
-    if number == signal.SIGINT:
-        assert (code, line) == (
-            130,
-            "stopped by Ctrl-C; go on with --resume, or, where no epoch is finished, give the "
-            "same command again",
-        )
-    else:
-        assert code == -number
-    assert "Traceback" not in command.said()
+    command.check_stopped_by(number, RESUME)
     resumed = Command(tmp_path, "run_training", *arguments, "--resume", slow=False)
     assert resumed.process.wait(120) == 0, resumed.said()
-    check_same_run(folder, unbroken)
+    check_same_training(folder, unbroken)
 
 
 @pytest.mark.slow
@@ -102,13 +96,7 @@ def test_testing(trained, tmp_path, number):
     arguments = ["--config", str(tmp_path / "tiny.ini"), "--set", "NUM_WORKERS=2"]
     command = Command(tmp_path, "run_test", *arguments)
     command.wait_until(lambda: "device cpu" in command.said())
-    code, line = command.stop(number)
-    if number == signal.SIGINT:
-        assert code == 130
-        assert line == ("stopped by Ctrl-C; finished files are kept: give the same command again")
-    else:
-        assert code == -number
-    assert "Traceback" not in command.said()
+    command.check_stopped_by(number, AGAIN)
     folder = tmp_path / "results" / "test"
     assert not (folder / "metrics.json").exists()
     again = Command(tmp_path, "run_test", *arguments, slow=False)
@@ -127,12 +115,7 @@ def test_a_benchmark(tiny, tmp_path, number):
     command.wait_until((output / "tiny" / "seed1" / "training.csv").exists)
     finished = output / "tiny" / "seed0" / "test" / "metrics.json"
     before = finished.stat().st_mtime_ns
-    code, line = command.stop(number)
-    if number == signal.SIGINT:
-        assert code == 130
-        assert line.endswith("give the same command again")
-    else:
-        assert code == -number
+    command.check_stopped_by(number, AGAIN)
     again = Command(tmp_path, "run_benchmark", *arguments, slow=False)
     assert again.process.wait(180) == 0, again.said()
     assert finished.stat().st_mtime_ns == before
@@ -145,7 +128,6 @@ def test_a_benchmark(tiny, tmp_path, number):
     assert (output / "benchmark.csv").read_text().count("done") == 2
 
 
-CTRL_C = "stopped by Ctrl-C; finished files are kept: give the same command again\n"
 # What a script's main does, the exit code and what is said.
 ENDINGS = [
     ("return 0", 0, ""),
@@ -153,9 +135,9 @@ ENDINGS = [
     ("raise UserError('no such file')", 2, "error: no such file\n"),
     ("raise UserError('one\\ntwo')", 2, "one\ntwo\n"),
     # Twice: the second one comes while the process ends.
-    ("atexit.register(os.kill, os.getpid(), 2); os.kill(os.getpid(), 2)", 130, CTRL_C),
+    ("atexit.register(os.kill, os.getpid(), 2); os.kill(os.getpid(), 2)", 130, f"{AGAIN}\n"),
     # Torch's writer covers it with an error of its own.
-    ("import torch; torch.save({'x': torch.ones(3)}, Stopping())", 130, CTRL_C),
+    ("import torch; torch.save({'x': torch.ones(3)}, Stopping())", 130, f"{AGAIN}\n"),
     (
         "raise RuntimeError('[gloo/transport/tcp/pair.cc:534] Connection closed by peer')",
         2,
@@ -178,7 +160,5 @@ def main():
 signal.signal(signal.SIGINT, signal.default_int_handler)
 run_script(main)
 """
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", script]
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    result = python("-c", script, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (code, said)

@@ -1,6 +1,6 @@
 """Training: frozen parts, files, resuming, faults."""
 
-import csv
+import itertools
 import shutil
 from pathlib import Path
 
@@ -10,18 +10,16 @@ from tensorboard.backend.event_processing.event_accumulator import SCALARS, Even
 from tensorboard.summary.writer import event_file_writer
 
 from datasets.folders.find import Split
-from engine.build import build_autoencoder
 from engine.evaluate.scorer import Scorer
 from engine.train.loss_watch import LossWatch
 from engine.train.start import create_trainer, train
-from tests.conftest import tiny_in
+from tests.conftest import read_csv, tiny_in
 from utils.config.load import load_config
 from utils.errors import UserError
 
 
 def read_table(folder: Path) -> list[dict[str, str]]:
-    with (folder / "training.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    return read_csv(folder / "training.csv")
 
 
 def without_times(rows: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -35,8 +33,8 @@ def numbered_event_files(monkeypatch):
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "checkpoints" / "last_ckpt.pth", weights_only=True)
+def weights(folder: Path, name: str = "last_ckpt.pth") -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / name, weights_only=True)
 
 
 def event_steps(folder: Path) -> list[tuple[str, int]]:
@@ -48,10 +46,13 @@ def event_steps(folder: Path) -> list[tuple[str, int]]:
 
 
 def check_same_weights(one: Path, other: Path) -> None:
-    expected, found = weights(other), weights(one)
-    assert found.keys() == expected.keys()
-    for name, tensor in found.items():
-        assert torch.equal(tensor, expected[name]), name
+    names = {file.name for file in (one / "checkpoints").iterdir()}
+    assert names == {file.name for file in (other / "checkpoints").iterdir()}
+    for name in ("best_ckpt.pth", "last_ckpt.pth"):
+        found, expected = weights(one, name), weights(other, name)
+        assert found.keys() == expected.keys()
+        for key, tensor in found.items():
+            assert torch.equal(tensor, expected[key]), (name, key)
 
 
 def check_same_training(one: Path, other: Path) -> None:
@@ -119,38 +120,15 @@ def test_only_trained_parts_change(tiny):
     assert all(".model." in name or name == "decoder.decoder_pos_embed" for name in unchanged)
 
 
-def test_the_full_checkpoint_needs_no_other_weights(tiny):
-    folder = train(tiny("N_EPOCHS=1", "CHECKPOINT_CONTENT=full"))
-    checkpoint = folder / "checkpoints" / "last_ckpt.pth"
-    assert any(".model." in name for name in weights(folder))
-    models = [
-        build_autoencoder(tiny(f"MODEL_WEIGHTS={source}").testing, checkpoint).state_dict()
-        for source in ("/no/such/file.pth", "random")
-    ]
-    assert all(torch.equal(tensor, models[1][name]) for name, tensor in models[0].items())
-
-
-def press_ctrl_c(*_):
+def press_ctrl_c(*_, **__):
     raise KeyboardInterrupt
 
 
-def stop_in(trainer, step):
-    """Press Ctrl-C while the loss of a batch is computed."""
-    loss, steps = trainer.criterion.loss, []
-
-    def loss_and_stop(images, reconstructions):
-        steps.append(0)
-        if len(steps) == step:
-            raise KeyboardInterrupt
-        return loss(images, reconstructions)
-
-    trainer.criterion.loss = loss_and_stop
-
-
 def stopped(config, step):
-    """A trainer that was stopped in a batch, from 1."""
+    """A trainer that Ctrl-C has stopped while the loss of a batch, from 1, was computed."""
     trainer = create_trainer(config)
-    stop_in(trainer, step)
+    loss, steps = trainer.criterion.loss, itertools.count(1)
+    trainer.criterion.loss = lambda *batch: press_ctrl_c() if next(steps) == step else loss(*batch)
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
     return trainer
@@ -226,13 +204,11 @@ def test_best_checkpoint_is_not_chosen_on_the_test_split(tiny, caplog):
 def test_a_loss_that_is_not_finite_stops_the_run(tiny, monkeypatch):
     config = tiny("N_EPOCHS=3", "EVAL_STEPSIZE=1")
     trainer = create_trainer(config)
-    loss, calls = trainer.criterion.loss, []
+    loss, calls = trainer.criterion.loss, itertools.count(1)
 
-    def poisoned(images, reconstructions):
-        calls.append(0)
-        value = loss(images, reconstructions)
+    def poisoned(*batch):
         # The loader makes four steps per epoch: the sixth is in the second epoch.
-        return value * float("nan") if len(calls) == 6 else value
+        return loss(*batch) * (float("nan") if next(calls) == 6 else 1)
 
     monkeypatch.setattr(trainer.criterion, "loss", poisoned)
     with pytest.raises(UserError) as error:

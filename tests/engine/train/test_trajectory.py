@@ -11,7 +11,6 @@ from engine.train.loss_watch import LossWatch
 from engine.train.start import create_trainer
 from models.onednn import OneDnnLinear
 from tests.conftest import GOLDEN
-from utils.config.load import load_config
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +20,8 @@ def published():
 
 
 @pytest.fixture(params=[1, 2])
-def trainer(request, published, golden, tmp_path, monkeypatch):
+def trainer(request, published, golden, golden_in, tmp_path, monkeypatch):
     """A run on the published steps' images, each step in one batch or accumulated from two."""
-    monkeypatch.chdir(GOLDEN)
     rows = [row for step in published["order"] for row in step]
     (tmp_path / "train").mkdir()
     for place, row in enumerate(rows):
@@ -37,8 +35,7 @@ def trainer(request, published, golden, tmp_path, monkeypatch):
         "BATCH_SIZE_TRAIN": batch_size,
         "ACCUMULATE": request.param,
     }
-    config = load_config("golden.ini", [f"TRAINING.{key}={changes[key]}" for key in changes])
-    trainer = create_trainer(config)
+    trainer = create_trainer(golden_in(*(f"TRAINING.{key}={changes[key]}" for key in changes)))
     # The published steps were taken in this order, without augmentation and without dropout.
     trainer.loader = DataLoader(trainer.dataset, batch_size)
     train = trainer.model.train

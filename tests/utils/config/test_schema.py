@@ -110,6 +110,8 @@ def test_a_new_key_counts_by_its_role(tmp_path, role):
         ("MODEL_WEIGHTS=other.pth", True),
         ("PERCEPTUAL_WEIGHTS=other.pth", True),
         ("THRESHOLD_QUANTILE=0.5", True),
+        ("PIXEL_QUANTILE=0.5", True),
+        ("VOLUME_REDUCTION=mean", True),
         ("INTENSITY_WINDOW=0,1", True),
         ("IMAGE_REDUCTION=max", True),
         ("SEED=2", False),
