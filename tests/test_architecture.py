@@ -1,8 +1,6 @@
 """The rooms of the house: which imports which, and what a script may cost before it starts."""
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -10,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.processes import ROOT, python
+
 SCRIPTS = sorted(ROOT.glob("*.py"))
 # Room → rooms that it may import besides itself.
 ROOMS = {
@@ -96,12 +95,6 @@ def modules_of(file: Path) -> set[str]:
 
 def imports_of(file: Path) -> set[str]:
     return {name.partition(".")[0] for name in modules_of(file)}
-
-
-def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
 
 
 @cache

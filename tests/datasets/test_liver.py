@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import preprocess_liver_dataset as script
 from datasets.liver import preprocess_image, preprocess_liver_dataset, preprocess_mask
-from tests.test_architecture import python
+from tests.processes import python
 from utils.errors import UserError
 
 
@@ -68,7 +68,7 @@ def slow_shrink(picture, height, width):
     return result
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
     top=st.integers(0, 10),

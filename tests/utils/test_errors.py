@@ -1,6 +1,6 @@
 """What run_script does for the scripts beside their exit codes."""
 
-from tests.test_architecture import python
+from tests.processes import python
 
 # Where signals share the kernels' stack, an Intel processor with AMX aborts in the first second.
 PRODUCTS = """

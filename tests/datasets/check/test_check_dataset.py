@@ -15,7 +15,7 @@ from datasets.patients import patient_of
 from tests.config_helpers import small_ini
 from tests.drawn_sets import found, put
 from tests.medical_files import write_nifti
-from tests.test_architecture import python
+from tests.processes import python
 from utils.errors import UserError
 
 NORMAL, IMAGE = "train/good/p1_a.png", "test/Ungood/img/p4_f.png"

@@ -42,7 +42,7 @@ def check_samples(split: Split) -> set[Path]:
     return {*paths, *masks, *split.normal_masks.values()}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(files=st.sets(FILES, max_size=12), normal_only=st.booleans())
 def test_nothing_is_found_twice_and_nothing_is_left_out_in_silence(files, normal_only):
     with TemporaryDirectory() as name:

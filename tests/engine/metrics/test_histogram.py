@@ -50,7 +50,7 @@ def test_scores_that_are_not_finite_are_refused(bad):
             SortedScores([0, 1], [0.1, bad])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SCORES, st.data())
 def test_curves_count_at_every_threshold(scores, data):
     labels = data.draw(hnp.arrays(np.bool_, len(scores)))

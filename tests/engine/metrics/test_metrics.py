@@ -179,7 +179,7 @@ def test_swapping_the_classes_and_the_sign_leaves_auroc(labels, scores):
     assert image_metrics(labels, scores)["image_auroc"] == swapped["image_auroc"]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.permutations(range(6)), st.integers(0, 6))
 def test_pixel_metrics_do_not_depend_on_order_or_split(order, cut):
     maps, masks = make_maps(seed=9)

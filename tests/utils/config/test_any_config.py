@@ -22,9 +22,7 @@ WORDS = {
 NUMBERS = [place for place, words in WORDS.items() if "number" in words and "list" not in words]
 LISTS = [place for place, words in WORDS.items() if "list of" in words and "tags" not in words]
 RANGES = [place for place in NUMBERS if re.search(r"from \d+ to \d+$", WORDS[place])]
-PROPERTY = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+PROPERTY = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @PROPERTY

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.config_helpers import problems_of, small_ini
-from tests.test_architecture import python
+from tests.processes import python
 from utils.config.load import load_config
 from utils.errors import ConfigError, Problem
 

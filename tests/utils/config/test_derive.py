@@ -122,9 +122,7 @@ def test_other_keys_decide(tmp_path, changes, expected):
     assert {name: getattr(training, name) for name in expected} == expected
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     names=st.lists(
         st.sampled_from(["test_vit", "test_vit2", "test_vit3", "vit_tiny_patch16_224"]),
