@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from app.result import Result, View, map_file
-from app.uploads import one_of, received
+from app.uploads import noted, one_of, received
 from datasets.prediction_dataset import Input
 from datasets.readers.formats import shown
 from engine.predictor import Prediction, Predictor
@@ -60,7 +60,8 @@ class Callbacks:
             shutil.rmtree(result.map_file.parent)
 
     def _score(self, sources: Sequence[Path], name: str, session: str) -> Iterator[View]:
-        samples = one_of(self._predictor, sources)
+        with noted(sources) as notes:
+            samples = one_of(self._predictor, sources)
         slices: list[tuple[Input, Prediction | None]] = []
         for each in self._predictor.slices(samples):
             slices.append(each)
@@ -71,7 +72,7 @@ class Callbacks:
         assert prediction is not None
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         source = Path("series" if samples[0].series else samples[0].path.name)
-        result = Result(name, slices, volume, map_file(folder, source, prediction))
+        result = Result(name, slices, volume, map_file(folder, source, prediction), notes)
         self._results[session] = result
         try:
             yield result.view(result.first, self._predictor)

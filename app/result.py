@@ -1,5 +1,6 @@
 """What an upload gave, and what the page shows of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,12 +32,14 @@ class Result:
         slices: Of a volume in their order, None for one of background; one for a picture.
         volume: None for a picture.
         map_file: The map to download.
+        notes: What is unusual about the file.
     """
 
     name: str
     slices: list[tuple[Input, Prediction | None]]
     volume: VolumePrediction | None
     map_file: Path
+    notes: Sequence[str] = ()
 
     @property
     def first(self) -> int:
@@ -57,6 +60,7 @@ class Result:
         return {
             "id": str(self.map_file),
             "name": self.name,
+            "notes": list(self.notes),
             "size": f"{width} × {height} pixels",
             "shape": width / height,
             "image": png(shrunk(each.pixels, _LONGEST_SIDE)),

@@ -88,7 +88,9 @@ def examples_of(predictor: Predictor) -> list[tuple[str, Path]]:
     folder = predictor.settings.test_data_path
     if not (folder.parent / RECORD_NAME).is_file():
         return []
-    normal, lesions = (list_images(folder / each / "img") for each in ("good", "Ungood"))
+    normal, lesions = (
+        list_images(folder / each / "img", tell=False) for each in ("good", "Ungood")
+    )
     return [
         *((f"normal {n + 1}", path) for n, path in enumerate(normal[:_EXAMPLES])),
         *((f"lesion {n + 1}", path) for n, path in enumerate(lesions[:_EXAMPLES])),

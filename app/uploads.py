@@ -1,5 +1,6 @@
 """Uploaded files: archives unpacked, everything removed after use, errors without our folders."""
 
+import logging
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -7,8 +8,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
+from threading import get_ident
 from zipfile import BadZipFile, ZipFile
 
+from datasets.folders.layouts import tell_once
 from datasets.folders.samples import Sample
 from datasets.readers.formats import shown
 from engine.predictor import Predictor
@@ -43,6 +46,36 @@ def received(files: Sequence[Path]) -> Iterator[list[Path]]:
             file.unlink(missing_ok=True)
             with suppress(OSError):
                 file.parent.rmdir()
+
+
+class _Notes(logging.Handler):
+    """Collects what a thread is warned of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+        self._thread = get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self.lines.append(record.getMessage())
+
+
+@contextmanager
+def noted(paths: Sequence[Path]) -> Iterator[list[str]]:
+    """What the block is warned of, in the end, without the folders that the paths lie in."""
+    tell_once.cache_clear()  # the same upload is told anew
+    notes, root = _Notes(), logging.getLogger()
+    told: list[str] = []
+    root.addHandler(notes)
+    try:
+        yield told
+    finally:
+        root.removeHandler(notes)
+    for text in notes.lines:
+        for place in {str(path.parent) for path in paths}:
+            text = text.replace(f"{place}{os.sep}", "").removeprefix(f"{place}: ")
+        told.append(text)
 
 
 def one_of(predictor: Predictor, paths: Sequence[Path]) -> tuple[Sample, ...]:

@@ -111,8 +111,9 @@ const drawBars = ({ histogram }) => {
 
 // By a threshold of its own, where validation had volumes of both classes, else by its worst slice.
 const decideVolume = ({ volume, slice }) => {
+  if (volume.worst === null) return null;
   if (volume.threshold !== null) return volume.score >= volume.threshold;
-  return threshold === null ? null : Math.max(...slice.scores, 0) >= threshold;
+  return threshold === null ? null : slice.scores[volume.worst] >= threshold;
 };
 
 const drawThreshold = () => {
@@ -153,6 +154,12 @@ const setRange = (name, low, high, value) => {
 
 const begin = () => {
   say("name", view.name);
+  show("notes", view.notes.length);
+  part("notes").replaceChildren(...view.notes.map((text) => {
+    const line = document.createElement("li");
+    line.textContent = text;
+    return line;
+  }));
   show("decision", view.threshold !== null);
   show("undecided", view.threshold === null);
   show("slices", view.slice);
@@ -185,7 +192,9 @@ const drawSlice = () => {
   say("this-key", slice ? "this slice" : "this image");
   show("volume", volume);
   if (volume) {
-    say("volume-score", short(volume.score));
+    const own = volume.threshold === null ? "by its worst slice" : `threshold ${short(volume.threshold)}`;
+    say("volume-name", `Volume, ${own}`);
+    say("volume-score", volume.worst === null ? "not scored" : short(volume.score));
     const worst = volume.worst === null ? "" : `; worst: ${volume.worst}`;
     say("slice-text", `${slice.number} (0 to ${slice.scores.length - 1}${worst})`);
     [...part("profile").children].forEach((bar, number) =>

@@ -110,7 +110,7 @@ def _score(
                     continue
                 volumes.add(each.sample, prediction)
                 if prediction is None:
-                    files.write_background(each.sample, predictor.threshold)
+                    files.write_background(each.sample)
                     continue
                 files.write_image(each.sample, prediction, predictor)
                 insort(highest, prediction.case, key=lambda case: -case.score)

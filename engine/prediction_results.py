@@ -92,10 +92,9 @@ class PredictionFiles:
         self._rows.append((sample.name, score, called, map_path, overlay_path))
         self.scores.append(score)
 
-    def write_background(self, sample: Sample, threshold: float | None) -> None:
+    def write_background(self, sample: Sample) -> None:
         """Note a slice that shows too little to be scored."""
-        predicted = None if threshold is None else int(threshold <= 0)
-        self._rows.append((sample.name, 0.0, predicted, "", ""))
+        self._rows.append((sample.name, 0.0, None, "", ""))
 
     def _write_map(self, sample: Sample, prediction: Prediction) -> str:
         path = self._path("maps", sample, ".npy")

@@ -82,6 +82,8 @@ def find_inputs(
         raise UserError(missing[0][1])
     problems += missing
     sources = with_series([*files.values()], problems)
+    if not sources:
+        raise UserError(f"{shown(paths[0])}: holds no images to score")
     frames = (expand_frames(Sample.of(source, axis=slicing.axis)) for source in sources)
     return choose_volume(chain.from_iterable(frames), slicing.volume)
 
@@ -101,12 +103,13 @@ def _files(path: Path, recursive: bool) -> Iterator[Path]:
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
-    """The folder that holds all of them, folders being their own; absolute, without ``..``.
+    """The folder that holds all that exist, folders being their own; absolute, without ``..``.
 
     Raises:
         UserError: They are on several drives.
     """
-    folders = [path if path.is_dir() else path.parent for path in paths]
+    there = [path for path in paths if path.exists()]
+    folders = [path if path.is_dir() else path.parent for path in there or paths]
     try:
         return Path(os.path.commonpath(map(absolute, folders)))
     except ValueError as error:

@@ -39,6 +39,11 @@ def with_series(
                 f"{shown(first.parent)}: no position: {_count(uid, files)}, such as "
                 f"{shown(first)}; read as pictures, since nothing says where they lie"
             )
+    if scattered := grouped.scattered:
+        tell_once(
+            f"{shown(scattered[0].parent)}: each of {len(scattered)} parallel slices, such as "
+            f"{shown(scattered[0])}, has a SeriesInstanceUID of its own; read as pictures"
+        )
     series_of: dict[Path, list[Series]] = {path: [] for path in grouped.copies}
     for series in grouped.series:
         for finding in series.findings:

@@ -45,16 +45,19 @@ def choose_volume(samples: Iterable[Sample], index: int) -> tuple[Sample, ...]:
     several = sorted(path for path, count in counts.items() if count > 1)
     if several:
         logger.warning(
-            "%d files hold several volumes, such as %s (%d): VOLUME_INDEX = %d is read, the others "
-            "are left out",
-            len(several),
-            shown(several[0]),
-            counts[several[0]],
+            "%s: VOLUME_INDEX = %d is read, the others are left out",
+            _several(several[0], counts[several[0]], len(several)),
             index,
         )
     return tuple(
         replace(each, volume=index) if counts.get(each.path, 1) > 1 else each for each in samples
     )
+
+
+def _several(example: Path, volumes: int, files: int) -> str:
+    if files == 1:
+        return f"{shown(example)} holds {volumes} volumes"
+    return f"{files} files hold several volumes, such as {shown(example)} ({volumes})"
 
 
 def _count(path: Path) -> int:

@@ -30,18 +30,20 @@ KINDS = {
     "TemporalPositionIdentifier": "several time points",
     "TemporalPositionIndex": "several time points",
     "DiffusionBValue": "several diffusion weightings",
+    "ConvolutionKernel": "several reconstructions",
     "AcquisitionNumber": "several acquisitions",
     "ImageType": "several kinds of image",
     "TriggerTime": "several time points",
     "AcquisitionTime": "several time points",
 }
 # The same in all slices of a volume; the others may differ within one.
-OF_WHOLE_VOLUMES = tuple(KINDS)[:6]
+OF_WHOLE_VOLUMES = tuple(KINDS)[:7]
+_NO_IMAGES = {"SEG": "a segmentation", "RTDOSE": "a dose distribution"}
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _WINDOW = ("WindowCenter", "WindowWidth", "VOILUTFunction")
 _TAGS = (
     *("SeriesInstanceUID", "SOPInstanceUID", "PatientID", "Rows", "Columns", "NumberOfFrames"),
-    "Modality",
+    *("Modality", "SOPClassUID"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *(*_WINDOW, "VOILUTSequence", *_GROUPS, *KINDS),
 )
@@ -109,7 +111,7 @@ class FileHeader:
 
     series: str = ""  # SeriesInstanceUID, "" where there is none
     patient: str = ""  # PatientID, likewise
-    modality: str = ""  # such as CT, MR, or SEG, a segmentation
+    other: str = ""  # what it holds, where that is no image to score
     num_frames: int = 0  # how many pictures there are
     planes: tuple[Plane, ...] = ()  # the same in space; none where that is not known
 
@@ -121,13 +123,20 @@ def read_header(path: Path) -> FileHeader:
     # Headers of others raise anything, and lack anything; reading the picture says what is wrong.
     with suppress(Exception):
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        names = ("SeriesInstanceUID", "PatientID", "Modality")
-        series, patient, modality = (str(header.get(name) or "") for name in names)
+        series, patient = (str(header.get(tag) or "") for tag in ("SeriesInstanceUID", "PatientID"))
         num_frames = int(header.get("NumberOfFrames") or 1) if "Rows" in header else 0
-        found = FileHeader(series, patient, modality, num_frames)
+        found = FileHeader(series, patient, _other(header), num_frames)
         if series:
             found = replace(found, planes=tuple(_frames(path, header)))
     return found
+
+
+def _other(header: Any) -> str:
+    """What lies beside the images of a patient: marks on them, doses, plans, documents."""
+    kind = header.get("SOPClassUID")
+    if "Rows" not in header and kind is not None:
+        return str(kind.name)
+    return _NO_IMAGES.get(header.get("Modality"), "")
 
 
 def _frames(path: Path, header: Any) -> Iterator[Plane]:

@@ -16,10 +16,8 @@ from datasets.volumes.planes import KINDS, OF_WHOLE_VOLUMES, SAME_POSITION, Plan
 
 # What rounding explains: of the distance of slices, of a pixel.
 _EVEN, _STRAIGHT = 0.02, 0.1
-# A grid with so many planes for each slice would be of positions that are wrong.
-_MOST_PLANES = 20
-# What lies beside the series that it was made of.
-_NO_IMAGES = {"SEG": "a segmentation", "RTDOSE": "a dose distribution"}
+_MOST_PLANES = 20  # for each slice; a grid with more would be of positions that are wrong
+_ROW = 3  # so many parallel slices, each of a series of its own, are of one volume
 # Its file is read as the volume of the others.
 _NOT_SCORED = (
     "frame {} at {:.2f} mm is part of no volume, while other frames of this file are; it is not "
@@ -86,12 +84,12 @@ class Grouped:
     """What a number of DICOM files hold."""
 
     series: list[Series]
-    # What keeps slices from being part of a volume: where, and a line.
-    problems: list[tuple[Path, str]]
+    problems: list[tuple[Path, str]]  # what keeps slices from being part of a volume, and where
     # By SeriesInstanceUID, files that say nothing of where they lie, with the number of their
     # pictures.
     unplaced: dict[str, dict[Path, int]]
     copies: set[Path]  # files of pictures that are read from another file
+    scattered: list[Path]  # slices beside one another, each of a series of its own
     no_images: dict[Path, str]  # files that hold something else, in volumes or not, and what
 
 
@@ -101,26 +99,19 @@ def group_series(paths: Iterable[Path], *, masks: bool = False) -> Grouped:
     Files that are slices of none are pictures, which their reading may say more about. A DICOM SEG
     object is a volume among masks only.
     """
-    found = Grouped([], [], defaultdict(dict), set(), {})
+    found = Grouped([], [], defaultdict(dict), set(), [], {})
     alone: list[Plane] = []
-    by_series: dict[tuple[str, str], list[list[Plane]]] = defaultdict(list)
-    for path in paths:
-        header = read_header(path)
-        if header.modality in _NO_IMAGES and not masks:
-            found.no_images[path] = _NO_IMAGES[header.modality]
+    by_series = defaultdict[tuple[str, str], list[Plane]](list)
+    for path, header in ((each, read_header(each)) for each in paths):
+        if header.other and not masks:
+            found.no_images[path] = header.other
             continue
-        if header.num_frames and not header.planes:
+        if header.planes:
+            by_series[header.series, header.patient] += header.planes
+        elif header.num_frames:
             found.unplaced[header.series][path] = header.num_frames
-        for plane in header.planes:
-            stacks = by_series[header.series, header.patient]
-            stack = next((each for each in stacks if each[0].lies_along(plane)), None)
-            if stack is None:
-                stacks.append([plane])
-            else:
-                stack.append(plane)
-    for (uid, patient), stacks in by_series.items():
-        stacks.sort(key=len, reverse=True)
-        first, *others = stacks
+    for (uid, patient), planes in by_series.items():
+        first, *others = _parallel(planes)
         # A single slice is no volume that could tell it: the first one does.
         single = [stack[0] for stack in others if len(stack) == 1 and stack[0].frame is None]
         notes = (
@@ -130,6 +121,7 @@ def group_series(paths: Iterable[Path], *, masks: bool = False) -> Grouped:
         for stack in others:
             notes = [f"another orientation or grid: {_count(stack)}"]
             alone += _add_stack(found, uid, patient, stack, notes)
+    found.scattered.extend(_scattered(by_series.values()))
     in_volumes = {plane.path for each in found.series for plane in each.planes}
     found.problems.extend(
         (plane.path, _NOT_SCORED.format(plane.frame, plane.height))
@@ -138,6 +130,30 @@ def group_series(paths: Iterable[Path], *, masks: bool = False) -> Grouped:
     )
     found.series[:] = list(_named(found.series))
     return found
+
+
+def _parallel(planes: Iterable[Plane]) -> list[list[Plane]]:
+    """Slices that lie along one another together, the most first."""
+    stacks: list[list[Plane]] = []
+    for plane in planes:
+        stack = next((each for each in stacks if each[0].lies_along(plane)), None)
+        if stack is None:
+            stacks.append([plane])
+        else:
+            stack.append(plane)
+    return sorted(stacks, key=len, reverse=True)
+
+
+def _scattered(by_series: Iterable[Sequence[Plane]]) -> Iterator[Path]:
+    """Slices in a row beside others of their folder, as those of one volume are."""
+    folders = defaultdict[Path, list[Plane]](list)
+    for planes in by_series:
+        if len(planes) == 1:
+            folders[planes[0].path.parent] += planes
+    for stack in (each for planes in folders.values() for each in _parallel(planes)):
+        ordered = sorted(stack, key=lambda plane: plane.height)
+        if len(_by_position(ordered)) == len(ordered) >= _ROW:
+            yield from (plane.path for plane in ordered)
 
 
 def _add_stack(
@@ -232,9 +248,10 @@ def _irregularities(series: Series) -> Iterator[str]:
         # Distances that grow little by little are all within the limit.
         odd = odd if odd.any() else ~missing
         first = heights[np.flatnonzero(odd)[0]]
+        ends = dict.fromkeys(f"{gap:.3g}" for gap in (gaps[odd].min(), gaps[odd].max()))
         yield (
-            f"uneven distances: {gaps[odd].min():.3g} to {gaps[odd].max():.3g} mm instead of "
-            f"{distance:.3g}, from {first:.2f} mm on"
+            f"uneven distances: {' to '.join(ends)} mm instead of {distance:.3g}, "
+            f"from {first:.2f} mm on"
         )
     if np.abs(series.shifts).max() > _STRAIGHT:
         yield _aside(series)

@@ -1,5 +1,6 @@
 """Metrics of whole volumes and of patients, with their intervals."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.folders.find import Split
+from datasets.readers.formats import shown
 from engine.evaluate.reductions import volume_score
 from engine.evaluate.volumes import volumes_of
 from engine.metrics.bootstrap import Level, intervals, mean_interval, score_replicates
@@ -14,6 +16,8 @@ from engine.metrics.curves import threshold_metrics
 from engine.metrics.histogram import SortedScores
 from engine.metrics.run_metrics import Metrics
 from utils.config.values import VolumeReduction
+
+logger = logging.getLogger(__name__)
 
 
 def add_volume_metrics(
@@ -29,6 +33,7 @@ def add_volume_metrics(
     """Put the metrics of volumes and of patients, with their intervals, beside those of images.
 
     They are None where there are no volumes, patients are not known, or a class is missing.
+    Volumes of which no slice counts rank below all others, and a warning tells of them.
 
     Args:
         metrics: Of the images, see :func:`engine.metrics.run_metrics.run_metrics`.
@@ -41,6 +46,13 @@ def add_volume_metrics(
         seed: Seed of the bootstrap.
     """
     volumes = volumes_of(split)
+    if empty := [volume.name for volume in volumes if not volume.indices]:
+        logger.warning(
+            "volumes of which no slice shows enough to be scored (MIN_FOREGROUND), such as %s: %d; "
+            "in the metrics of volumes they rank below all others",
+            shown(empty[0]),
+            len(empty),
+        )
     everything = (*split.samples, *split.background)
     names = patients or [str(sample.volume_name) for sample in everything]
     groups = {sample.volume_name: name for sample, name in zip(everything, names, strict=True)}

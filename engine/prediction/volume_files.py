@@ -164,7 +164,7 @@ class VolumeFiles:
                 name,
                 skew,
             )
-        elif volume.nifti and not forms_agree(volume.nifti):
+        if volume.nifti and not forms_agree(volume.nifti):
             logger.warning(
                 "%s: where it lies is not clear: its sform and qform disagree, or neither is set. "
                 "Its map has the same two, so that each viewer lays it over its source",

@@ -31,7 +31,7 @@ VERDICTS = {
     "tn": "True negative",
     "anomalous": "Anomalous",
     "normal": "Normal",
-    "none": "No threshold",
+    "none": "No verdict",
 }
 """Keys and names of verdicts, in the order of their buttons."""
 

@@ -222,9 +222,18 @@ def test_without_calibration_there_is_a_map_and_no_verdict(predictor, upload, tm
     assert {"score", "layer", "values"} <= view.keys()
 
 
+def test_what_is_unusual_is_noted_each_time(callbacks, upload, tmp_path):
+    for _ in range(2):
+        path = write_nifti(tmp_path / "files/a.nii", np.ones((12, 10, 3, 2), np.uint8))
+        *_, view = callbacks.score(upload(path), "session")
+        told = "a.nii holds 2 volumes: VOLUME_INDEX = 0 is read, the others are left out"
+        assert view["notes"] == [told]
+
+
 def test_a_volume_of_background_alone_has_no_worst_slice(config, upload, tmp_path):
     own = Predictor.from_config(config.file, MIN_FOREGROUND=0.5)
     path = write_nifti(tmp_path / "files/a.nii", np.zeros((12, 10, 3), np.uint8))
     *_, view = Callbacks(own, tmp_path).score(upload(path), "session")
     assert (view["slice"]["number"], view["volume"]["worst"]) == (0, None)
+    assert view["notes"] == []
     assert view["slice"]["scores"] == [None] * 3

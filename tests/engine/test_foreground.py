@@ -109,7 +109,7 @@ def test_a_volume_that_is_marked_in_air_alone_is_anomalous(tested, tmp_path):
     assert labels["p1_3.nii.gz"] == "1"
 
 
-def test_a_volume_and_a_patient_of_background_alone_count(tested, tmp_path):
+def test_a_volume_and_a_patient_of_background_alone_count(tested, tmp_path, caplog):
     kinds = {"img": np.zeros(SHAPE, np.int16), "label": np.zeros(SHAPE, np.uint8)}
     kinds["label"][4:6, 4:6, 0] = 1
     for kind, values in kinds.items():
@@ -119,6 +119,7 @@ def test_a_volume_and_a_patient_of_background_alone_count(tested, tmp_path):
     *_, dark = volumes_of(run)
     assert (Path(dark["path"]).name, dark["label"], dark["score"]) == ("p9_dark.nii.gz", "1", "0.0")
     assert (dark["predicted"], dark["num_slices"], dark["worst_slice"]) == ("", "0", "")
+    assert "p9_dark.nii.gz: 1; in the metrics of volumes they rank below" in caplog.text
     # Never found: it ranks below all others, and nothing of it overlaps.
     assert run.metrics["volume_auroc"] <= 0.75
     assert run.metrics["patient_auroc"] <= 0.75

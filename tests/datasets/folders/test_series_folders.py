@@ -1,12 +1,13 @@
 """DICOM series among the files of inputs and splits."""
 
 import logging
+import shutil
 
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from pydicom.uid import generate_uid
+from pydicom.uid import RTPlanStorage, generate_uid
 
 from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.inputs import find_inputs
@@ -120,14 +121,29 @@ def test_slices_without_a_series_are_told_and_are_pictures(tmp_path, caplog):
     assert "no position: 4 files without a SeriesInstanceUID, such as " in line
 
 
-def test_files_without_an_image_are_not_told_to_lie_nowhere(tmp_path, caplog):
-    for number in range(2):
-        path = write_dicom(tmp_path / f"{number}.dcm", STACK[0], Modality="RTPLAN")
-        plan = pydicom.dcmread(path)
-        del plan.Rows, plan.PixelData
-        plan.save_as(path)
-    assert len(find_inputs([tmp_path])) == 2
-    assert caplog.messages == []
+def test_documents_beside_a_series_are_left_out(tmp_path, caplog):
+    path = write_dicom(tmp_path / "plan.dcm", STACK[0], Modality="RTPLAN")
+    plan = pydicom.dcmread(path)
+    del plan.Rows, plan.PixelData
+    plan.SOPClassUID = RTPlanStorage
+    plan.save_as(path)
+    with pytest.raises(UserError, match=r"plan\.dcm: holds no images to score"):
+        find_inputs([path])
+    write_series(tmp_path, STACK)
+    assert len(find_inputs([tmp_path])) == 4
+    assert caplog.messages == [f"{path}: is RT Plan Storage, no image: left out"]
+
+
+def test_slices_of_a_series_each_are_told_and_are_pictures(tmp_path, caplog):
+    for number in range(4):
+        paths = write_series(tmp_path / "a", STACK)
+        paths[number].rename(tmp_path / f"{number}.dcm")
+    shutil.rmtree(tmp_path / "a")
+    assert {sample.series for sample in find_inputs([tmp_path])} == {None}
+    assert caplog.messages == [
+        f"{tmp_path}: each of 4 parallel slices, such as {tmp_path}/0.dcm, has a "
+        "SeriesInstanceUID of its own; read as pictures"
+    ]
 
 
 def test_slices_need_no_name_of_their_own(tmp_path):

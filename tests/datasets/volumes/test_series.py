@@ -50,7 +50,7 @@ def test_several_series_of_a_folder_are_several_volumes(tmp_path):
     [
         ([0, 2, 4, 8, 10], "missing slice: between 4.00 and 8.00 mm"),
         ([0, 2, 4, 10, 12], "2 missing slices: between 4.00 and 10.00 mm"),
-        ([0, 2, 4, 7.1, 9.1], "uneven distances: 3.1 to 3.1 mm instead of 2, from 4.00 mm on"),
+        ([0, 2, 4, 7.1, 9.1], "uneven distances: 3.1 mm instead of 2, from 4.00 mm on"),
         # Each of them is within 2 % of the others.
         (np.cumsum([0.0, *[1] * 20, *[1.019] * 20]),
          "uneven distances: 1 to 1.02 mm instead of 1.01, from 0.00 mm on"),
@@ -157,6 +157,16 @@ def test_what_lies_at_one_position_is_told_apart_by_its_tags(tmp_path, tag, valu
     assert [len(each.planes) for each in found.series] == [5, 5]
     assert all(each.findings[0].startswith(kind) for each in found.series)
     assert not found.problems
+
+
+def test_reconstructions_between_one_another_are_told_apart(tmp_path):
+    uid = generate_uid()
+    for number, kernel in enumerate(("B30f", "B70f")):
+        heights = [2 * each + number for each in range(5)]
+        write_series(tmp_path / kernel, STACK, heights=heights, uid=uid, ConvolutionKernel=kernel)
+    found = group_series(files(tmp_path))
+    assert [len(each.planes) for each in found.series] == [5, 5]
+    assert all(each.findings[0].startswith("several reconstructions") for each in found.series)
 
 
 def test_times_that_differ_from_slice_to_slice_make_no_volumes(tmp_path):

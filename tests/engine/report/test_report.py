@@ -186,7 +186,7 @@ def test_without_a_threshold_labels_are_the_filter(written):
     groups = [each["value"] for each in page.all("input") if each.get("name") == "group"]
     assert groups == ["", "anomalous", "normal"]
     # In six cards and two examples.
-    assert page.text.count("No threshold") == 8
+    assert page.text.count("No verdict") == 8
 
 
 @pytest.mark.parametrize("label", [0, 1])

@@ -112,7 +112,7 @@ def test_other_volumes_are_listed_with_score_and_verdict(written):
     assert "Pictures of 1 of 4 volumes" in text
     assert "a.nii anomalous score 0.7 False negative" in text
     assert "b.nii 0.25 normal True negative c.nii 0.125 normal False positive" in text
-    assert "d.nii 0.1 anomalous No threshold" in text
+    assert "d.nii 0.1 anomalous No verdict" in text
 
 
 def test_the_choice_of_slices_is_told(predicted):
