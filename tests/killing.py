@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,8 @@ def _arm(moment: int) -> None:
     RecordWriter.write = deadly_record
 
 
-def _child(moment: int, function: Callable[[], Any]) -> None:
-    # What the dying say is no news.
-    with Path(os.devnull).open("w") as sys.stdout, Path(os.devnull).open("w") as sys.stderr:
+def _child(moment: int, function: Callable[[], Any], said: str) -> None:
+    with Path(said).open("w") as sys.stdout, Path(said).open("a") as sys.stderr:
         _arm(moment)
         function()
 
@@ -58,8 +58,11 @@ def _child(moment: int, function: Callable[[], Any]) -> None:
 def killed_at(moment: int, function: Callable[[], Any]) -> bool:
     """Run a function in a process that kills itself; False where it ended before the moment."""
     # Forked: importing torch anew takes seconds, and there are many moments.
-    process = multiprocessing.get_context("fork").Process(target=_child, args=(moment, function))
-    process.start()
-    process.join(120)
-    assert process.exitcode in (0, -signal.SIGKILL), f"left with {process.exitcode}"
+    with tempfile.NamedTemporaryFile() as said:
+        arguments = (moment, function, said.name)
+        process = multiprocessing.get_context("fork").Process(target=_child, args=arguments)
+        process.start()
+        process.join(120)
+        text = Path(said.name).read_text()
+    assert process.exitcode in (0, -signal.SIGKILL), f"left with {process.exitcode}: {text}"
     return process.exitcode != 0
