@@ -3,7 +3,7 @@
 import logging
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
@@ -36,10 +36,8 @@ def received(files: Sequence[Path]) -> Iterator[list[Path]]:
     try:
         yield [_unpacked(each, folder) if each.suffix.lower() == ".zip" else each for each in files]
     except UserError as error:
-        text = str(error)
-        for place in (folder, *(file.parent for file in files)):
-            text = text.replace(f"{place}{os.sep}", "")
-        raise UserError(text) from error
+        places = (folder, *(file.parent for file in files))
+        raise UserError(_without_folders(str(error), places)) from error
     finally:
         rmtree(folder)
         for file in files:
@@ -72,10 +70,19 @@ def noted(paths: Sequence[Path]) -> Iterator[list[str]]:
         yield told
     finally:
         root.removeHandler(notes)
-    for text in notes.lines:
-        for place in {str(path.parent) for path in paths}:
-            text = text.replace(f"{place}{os.sep}", "").removeprefix(f"{place}: ")
+    places = {path.parent for path in paths}
+    for line in notes.lines:
+        text = _without_folders(line, places)
+        for place in places:
+            text = text.removeprefix(f"{place}: ")
         told.append(text)
+
+
+def _without_folders(text: str, places: Iterable[Path]) -> str:
+    """A message in which the files of these folders have their bare names."""
+    for place in places:
+        text = text.replace(f"{place}{os.sep}", "")
+    return text
 
 
 def one_of(predictor: Predictor, paths: Sequence[Path]) -> tuple[Sample, ...]:

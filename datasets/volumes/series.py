@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,7 @@ from numpy.typing import NDArray
 from datasets.readers.formats import absolute, shown, stem_of
 from datasets.volumes.planes import KINDS, OF_WHOLE_VOLUMES, SAME_POSITION, Plane, read_header
 
-# What rounding explains: of the distance of slices, of a pixel.
-_EVEN, _STRAIGHT = 0.02, 0.1
+_EVEN, _STRAIGHT = 0.02, 0.1  # what rounding explains: of the distance of slices, of a pixel
 _MOST_PLANES = 20  # for each slice; a grid with more would be of positions that are wrong
 _ROW = 3  # so many parallel slices, each of a series of its own, are of one volume
 # Its file is read as the volume of the others.
@@ -85,8 +85,7 @@ class Grouped:
 
     series: list[Series]
     problems: list[tuple[Path, str]]  # what keeps slices from being part of a volume, and where
-    # By SeriesInstanceUID, files that say nothing of where they lie, with the number of their
-    # pictures.
+    # SeriesInstanceUID → files that say nothing of where they lie → number of their pictures.
     unplaced: dict[str, dict[Path, int]]
     copies: set[Path]  # files of pictures that are read from another file
     scattered: list[Path]  # slices beside one another, each of a series of its own
@@ -102,7 +101,8 @@ def group_series(paths: Iterable[Path], *, masks: bool = False) -> Grouped:
     found = Grouped([], [], defaultdict(dict), set(), [], {})
     alone: list[Plane] = []
     by_series = defaultdict[tuple[str, str], list[Plane]](list)
-    for path, header in ((each, read_header(each)) for each in paths):
+    for path in paths:
+        header = read_header(path)
         if header.other and not masks:
             found.no_images[path] = header.other
             continue
@@ -150,7 +150,7 @@ def _scattered(by_series: Iterable[Sequence[Plane]]) -> Iterator[Path]:
     for planes in by_series:
         if len(planes) == 1:
             folders[planes[0].path.parent] += planes
-    for stack in (each for planes in folders.values() for each in _parallel(planes)):
+    for stack in chain.from_iterable(map(_parallel, folders.values())):
         ordered = sorted(stack, key=lambda plane: plane.height)
         if len(_by_position(ordered)) == len(ordered) >= _ROW:
             yield from (plane.path for plane in ordered)
