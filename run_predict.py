@@ -44,7 +44,7 @@ def main() -> int:
     config = load_config(arguments.config, arguments.set)
     from datasets.folders.inputs import expand_names
     from engine.hub_files import pinned
-    from engine.predict import Output, predict
+    from engine.prediction.predict import Output, predict
 
     wanted = {"maps": not arguments.no_maps, "overlays": not arguments.no_overlays}
     output = Output(arguments.output, arguments.overwrite, dicom_seg=arguments.dicom_seg, **wanted)

@@ -35,7 +35,7 @@ def main() -> None:
     logger.info("testing %s into %s", config.file, config.need_testing().results_path)
     from engine.hub_files import pinned
     from engine.run_folder import check_same_test
-    from engine.test import test
+    from engine.testing.test import test
 
     config = pinned(config, "TESTING")
     if not arguments.overwrite:

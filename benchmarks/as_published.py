@@ -24,8 +24,8 @@ from models.encoder import Encoder, HiddenStates
 from models.onednn import OneDnnLinear, OneDnnMlp, OneDnnPatchProjection
 from models.perceptual import PerceptualViT
 from models.qformer import CROSS_ATTENTION_HEAD_DIM, CrossAttention, MultiQueryAttention, QFormer
-from utils.backbones import backbone_geometry
 from utils.config.schema import SectionConfig, TrainingConfig
+from utils.timm_vits import backbone_geometry
 from utils.weights import native_state_dict
 
 _ORIGINALS: dict[type, type] = {

@@ -32,9 +32,9 @@ from benchmarks.measurement import processor
 from benchmarks.steps import peak_bytes, prepare
 from datasets.folders.inputs import find_inputs
 from datasets.folders.samples import Sample
-from datasets.folders.volumes import Slicing
-from datasets.phantom.series import write_series
+from datasets.folders.slicing import Slicing
 from datasets.phantom.volume import draw_head
+from datasets.phantom.write_series import write_series
 from datasets.prediction_dataset import Input, read_input
 from datasets.readers.base import SliceAxis
 from datasets.transforms import resize_image

@@ -28,7 +28,7 @@ from torch import Tensor
 from datasets.dataset import AnomalyDataset
 from datasets.folders.samples import Split
 from datasets.folders.scan import check_headers, scan
-from datasets.folders.series import files_of
+from datasets.folders.series_samples import files_of
 from datasets.readers.formats import shown
 from datasets.readers.image import Source
 from utils.config.schema import SectionConfig

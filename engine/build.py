@@ -22,11 +22,11 @@ from models.encoder import Encoder
 from models.onednn import use_onednn
 from models.perceptual import PerceptualResNet, PerceptualViT
 from models.qformer import QFormer
-from utils.backbones import backbone_geometry
 from utils.checkpoints import holds_encoder, load_model
 from utils.config.criteria import RESNETS, SINGLE_PATCH_SIZE, CriterionSpec, looks_at_blocks
 from utils.config.rules import of_encoder
 from utils.config.schema import SectionConfig, TestingConfig, TrainingConfig
+from utils.timm_vits import backbone_geometry
 from utils.weights import native_state_dict, read_tensors
 
 _PIXEL_METRICS = {

@@ -20,12 +20,12 @@ from PIL import Image
 
 from datasets.folders.inputs import find_inputs
 from datasets.folders.samples import Sample
-from datasets.folders.volumes import Slicing
+from datasets.folders.slicing import Slicing
 from datasets.foreground import shows_enough
 from datasets.prediction_dataset import Input, Unreadable, input_of, read_input
 from datasets.readers.formats import shown
 from datasets.transforms import to_bytes
-from engine.evaluate.calibration import Calibration
+from engine.evaluate.calibration_file import Calibration
 from engine.evaluate.cases import Case
 from engine.evaluate.ensemble import calibrated_scorer
 from engine.evaluate.scorer import Scorer

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from utils.backbones import TimmViT, create_timm_vit
+from utils.timm_vits import TimmViT, create_timm_vit
 
 
 def create_backbone(

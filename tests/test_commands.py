@@ -36,7 +36,7 @@ NOT_RUN = {
     r".*DEVICES=4": "needs GPUs; tests/engine/test_processes.py trains with two processes",
     r"python run_benchmark\.py": "six trainings; tests/engine/test_run_benchmark.py runs one",
     r"(\w+=\S+ )?python -m benchmarks": "measures for minutes; tests/test_benchmarks.py",
-    r"python -m utils\.config\.tables": "writes into docs/; tests/test_docs.py compares",
+    r"python -m utils\.config\.docs_tables": "writes into docs/; tests/test_docs.py compares",
 }
 # What makes the longest commands short.
 TINY_TRAINING = [part for each in STAND_INS for part in ("--set", each)]

@@ -14,8 +14,8 @@ from PIL import Image
 
 from datasets.check import bmad
 from tests.test_architecture import help_of
+from utils.config.docs_tables import with_tables
 from utils.config.schema import keys_of
-from utils.config.tables import with_tables
 from utils.config.values import CriterionName
 
 ROOT = Path(__file__).parent.parent
@@ -53,7 +53,7 @@ def anchors_of(text: str) -> set[str]:
 
 
 def test_the_tables_of_keys_are_those_of_the_schema() -> None:
-    assert with_tables(CONFIG_MD) == CONFIG_MD, "run python -m utils.config.tables"
+    assert with_tables(CONFIG_MD) == CONFIG_MD, "run python -m utils.config.docs_tables"
     rows = re.findall(r"^\| `([A-Z_]+)` \|", CONFIG_MD, re.MULTILINE)
     assert sorted(rows) == sorted(keys_of("TRAINING") | keys_of("TESTING"))
 

@@ -8,8 +8,8 @@ import re
 from datasets.check.config_file import config_text, next_commands
 from datasets.check.findings import check_dataset
 from datasets.check.report import Report, as_json, as_text
+from datasets.folders.slicing import Slicing
 from datasets.folders.splits import places_of_config, places_of_folder
-from datasets.folders.volumes import Slicing
 from datasets.readers.formats import shown
 from utils.config.load import load_config
 from utils.console import setup_logging

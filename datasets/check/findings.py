@@ -12,8 +12,8 @@ from datasets.check.volumes import VolumeSummary, differences, mask_grids
 from datasets.folders.find import inspect_split
 from datasets.folders.samples import Sample, Split
 from datasets.folders.scan import scan
+from datasets.folders.slicing import AXIAL, Slicing
 from datasets.folders.splits import Place
-from datasets.folders.volumes import AXIAL, Slicing
 from datasets.patients import dicom_patient, patient_of
 from datasets.readers.formats import shown
 from datasets.readers.image import name_of

@@ -17,8 +17,8 @@ from datasets.folders.samples import (
     expand_frames,
     mask_without_mark,
 )
-from datasets.folders.series import files_of, sources_of
-from datasets.folders.volumes import AXIAL, Slicing, choose_volume
+from datasets.folders.series_samples import files_of, sources_of
+from datasets.folders.slicing import AXIAL, Slicing, choose_volume
 from datasets.readers.formats import DICOM_SUFFIXES, IMAGE_SUFFIXES, NIFTI_SUFFIXES, shown, stem_of
 from datasets.readers.image import Source, marked_frames, name_of, require_packages
 from utils.errors import UserError

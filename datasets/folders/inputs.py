@@ -8,8 +8,8 @@ from pathlib import Path
 
 from datasets.folders.layouts import list_images, walk_folders
 from datasets.folders.samples import Sample, expand_frames
-from datasets.folders.series import with_series
-from datasets.folders.volumes import AXIAL, Slicing, choose_volume
+from datasets.folders.series_samples import with_series
+from datasets.folders.slicing import AXIAL, Slicing, choose_volume
 from datasets.readers.formats import KINDS, absolute, shown
 from utils.errors import UserError
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from datasets.folders.layouts import ClassFolder, files_below, list_images
-from datasets.folders.series import with_series
+from datasets.folders.series_samples import with_series
 from datasets.readers.formats import KINDS, kind_of, shown, stem_of
 from datasets.readers.image import Source, name_of
 from datasets.volumes.planes import read_header

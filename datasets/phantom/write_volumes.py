@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.phantom.series import write_series
 from datasets.phantom.volume import FIELD_OF_VIEW, STACK_HEIGHT, add_ball, draw_head
 from datasets.phantom.write import fill_folder, run_command
+from datasets.phantom.write_series import write_series
 from datasets.volumes.grid import Grid
 from datasets.volumes.write import write_nifti
 from utils.errors import run_script

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from datasets.cache import cache_key, checked_dataset
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_normal_images
-from datasets.folders.volumes import Slicing
+from datasets.folders.slicing import Slicing
 from engine.evaluate.evaluate import create_batches
 from engine.evaluate.scorer import Scorer
 from engine.hub_files import beside_checkpoint, checkpoint_files

@@ -9,9 +9,9 @@ import numpy as np
 from datasets.cache import checked_dataset
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import ANOMALOUS, NORMAL, find_split
-from datasets.folders.volumes import Slicing
+from datasets.folders.slicing import Slicing
 from datasets.foreground import without_background
-from engine.evaluate.calibration import (
+from engine.evaluate.calibration_file import (
     Calibration,
     ColourScale,
     class_counts,

@@ -4,7 +4,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from engine.evaluate.calibrate import calibration_for
-from engine.evaluate.calibration import Calibration
+from engine.evaluate.calibration_file import Calibration
 from engine.evaluate.scorer import Scorer, create_scorer
 from utils.config.load import Config
 from utils.errors import UserError

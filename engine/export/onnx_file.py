@@ -11,7 +11,7 @@ import torch
 from datasets.readers.base import optional_package
 from datasets.readers.formats import shown
 from datasets.transforms import PIXEL_MEAN, PIXEL_STD
-from engine.evaluate.calibration import Calibration, fingerprint, load_calibration
+from engine.evaluate.calibration_file import Calibration, fingerprint, load_calibration
 from engine.evaluate.scorer import Scorer, create_scorer
 from engine.export.check import largest_difference
 from engine.export.network import PictureScorer

@@ -1,4 +1,4 @@
-"""What becomes of volumes in a prediction: their maps, masks and scores.
+"""Prediction: files without labels to tables, maps, overlays, volumes and a report.
 
-Single images are written by ``engine.prediction_results``.
+The same from Python, without files, is `engine/predictor.py`. Maps become scores in `evaluate/`.
 """

@@ -10,8 +10,8 @@ from datasets.readers.formats import shown
 from datasets.volumes.write import forms_agree, write_nifti, write_segmentation
 from engine.evaluate.volumes import volume_cells
 from engine.prediction.report_volumes import ReportVolumes
+from engine.prediction.results import PredictionFiles
 from engine.prediction.volume_map import VolumeMap
-from engine.prediction_results import PredictionFiles
 from engine.predictor import Prediction, Predictor
 from engine.report.volumes import ScoredVolume
 from utils.errors import UserError

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from engine.evaluate.calibration import ColourScale
+from engine.evaluate.calibration_file import ColourScale
 from engine.evaluate.cases import Case, is_wrong
 from engine.report.charts import NAMES
 from engine.report.pictures import map_layer, outline_path, picture

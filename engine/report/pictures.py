@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.evaluate.calibration import ColourScale
+from engine.evaluate.calibration_file import ColourScale
 from engine.evaluate.cases import Case
 from utils.plots import COLOUR_MAP, colour_mapping, save_figure
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datasets.folders.find import Split
-from engine.evaluate.calibration import Calibration, ColourScale
+from engine.evaluate.calibration_file import Calibration, ColourScale
 from engine.evaluate.cases import Case
 from engine.metrics.run_metrics import Metrics
 from engine.report.volumes import ScoredVolume

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.evaluate.calibration import ColourScale
+from engine.evaluate.calibration_file import ColourScale
 from engine.report.pictures import map_layer, outline_path, picture, shrunk
 
 SHOWN_VOLUMES, SHOWN_SLICES = 10, 64

@@ -13,7 +13,7 @@ from datasets.cache import checked_dataset
 from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
 from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.samples import Split
-from datasets.folders.volumes import Slicing
+from datasets.folders.slicing import Slicing
 from datasets.foreground import without_background
 from engine.build import build_autoencoder, build_criteria
 from engine.evaluate.evaluate import create_batches

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.server import running
-from engine.predict import Output, predict
+from engine.prediction.predict import Output, predict
 from engine.predictor import Predictor
 from tests.app.conftest import free_port
 from tests.conftest import needs_browser, read_csv

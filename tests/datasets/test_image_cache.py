@@ -13,8 +13,8 @@ from datasets import cache as image_cache
 from datasets.cache import keep_images
 from datasets.dataset import AnomalyDataset, EpochSampler, TrainDataset, train_loader
 from datasets.folders.find import find_normal_images, find_split
-from datasets.folders.volumes import Slicing
-from engine.test import test as run_test
+from datasets.folders.slicing import Slicing
+from engine.testing.test import test as run_test
 from engine.train.start import train
 from tests.image_sets import (
     AUTO,

@@ -12,8 +12,8 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from datasets.dataset import create_loader
 from datasets.readers.image import read_image
-from engine.predict import Output, predict
-from engine.test import test as run_test
+from engine.prediction.predict import Output, predict
+from engine.testing.test import test as run_test
 from engine.train.start import train
 from utils.errors import UserError, run_script
 

@@ -8,7 +8,7 @@ import pytest
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import Split, find_split
 from engine.evaluate.calibrate import calibration_for
-from engine.evaluate.calibration import Calibration, calibration_path, fingerprint
+from engine.evaluate.calibration_file import Calibration, calibration_path, fingerprint
 from engine.evaluate.scorer import create_scorer
 from utils.config.load import Config
 from utils.config.schema import TestingConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.test import test as run_test
+from engine.testing.test import test as run_test
 from engine.train.start import train
 from tests.conftest import tiny_in
 from tests.engine.train.test_training import check_same_weights, stopped

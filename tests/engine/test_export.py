@@ -18,7 +18,7 @@ from torch import nn
 from datasets.transforms import resize_image
 from engine.build import build_autoencoder
 from engine.evaluate.calibrate import calibrate_trained
-from engine.evaluate.calibration import fingerprint, load_calibration
+from engine.evaluate.calibration_file import fingerprint, load_calibration
 from engine.export import onnx_file
 from engine.export.check import largest_difference
 from engine.export.network import resize

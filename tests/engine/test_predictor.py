@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.evaluate.calibration import load_calibration
-from engine.predict import Output, predict
+from engine.evaluate.calibration_file import load_calibration
+from engine.prediction.predict import Output, predict
 from engine.predictor import Predictor
 from tests.conftest import read_csv
 from tests.medical_files import write_nifti

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from engine.test import test as run_test
+from engine.testing.test import test as run_test
 from engine.train.start import create_trainer, train
 from tests.conftest import read_csv
 from tests.processes import ROOT, environment, python
@@ -26,7 +26,7 @@ from torch import nn
 nn.Dropout.forward = lambda self, values: values
 from utils.console import setup_logging
 setup_logging().info("this is the first line")
-from engine.test import test
+from engine.testing.test import test
 from engine.train.start import train
 from utils.config.load import load_config
 from utils.errors import run_script

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.predict import Output, predict
+from engine.prediction.predict import Output, predict
 from engine.run_folder import check_same_test, one_trainer_in
-from engine.test import test as run_test
+from engine.testing.test import test as run_test
 from engine.train.start import create_trainer, train
 from tests.conftest import read_csv
 from tests.engine.train.test_training import press_ctrl_c
@@ -258,7 +258,7 @@ def test_a_test_that_is_cut_short_leaves_no_metrics_of_an_older_one(trained, mon
     assert json.loads((folder / "metrics.json").read_text())["num_images"] == 7
     assert (folder / "report.html").is_file()
 
-    monkeypatch.setattr("engine.test_results.roc_figure", press_ctrl_c)
+    monkeypatch.setattr("engine.testing.results.roc_figure", press_ctrl_c)
     with pytest.raises(KeyboardInterrupt):
         run_test(trained("REDUCTION=max"))
     assert (folder / "scores.csv").is_file()

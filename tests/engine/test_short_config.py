@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.predict import Output, predict
-from engine.test import test as run_test
+from engine.prediction.predict import Output, predict
+from engine.testing.test import test as run_test
 from engine.train.start import train
 from tests.config_helpers import SHORT, STAND_INS
 from utils.config.load import ini_text, load_config

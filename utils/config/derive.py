@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils.backbones import BackboneGeometry, UnknownBackboneError, backbone_geometry
 from utils.config.criteria import RESNETS, looks_at_blocks
 from utils.errors import printable
 from utils.run_files import TrainingFiles
+from utils.timm_vits import BackboneGeometry, UnknownBackboneError, backbone_geometry
 
 PUBLISHED_RESIZE = 224
 PUBLISHED_DEPTH = 24

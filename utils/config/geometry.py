@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from utils.backbones import BackboneGeometry, UnknownBackboneError, backbone_geometry
 from utils.config.criteria import NUM_RESNET_STAGES, RESNETS, CriterionSpec, looks_at_blocks
 from utils.config.rules import Contradiction, as_far_as_known, criteria_of, of_encoder
 from utils.config.schema import SectionConfig
+from utils.timm_vits import BackboneGeometry, UnknownBackboneError, backbone_geometry
 from utils.weights import HUB, RANDOM
 
 Found = Iterator[Contradiction]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from utils.config.ini import DEFAULT, SECTIONS, RawConfig
 from utils.config.schema import SCHEMAS, SectionConfig, keys_of
-from utils.config.shared import about
+from utils.config.shared_keys import about
 from utils.config.values import is_quoted
 from utils.errors import Problem
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from utils.config import values
-from utils.config.shared import Role, SectionConfig, about, key
+from utils.config.shared_keys import Role, SectionConfig, about, key
 from utils.hub import HubFile
 
 

@@ -12,7 +12,7 @@ from datasets.folders.inputs import find_inputs
 from datasets.folders.layouts import list_images
 from datasets.folders.samples import Sample, Split
 from datasets.folders.scan import check_headers
-from datasets.folders.volumes import Slicing
+from datasets.folders.slicing import Slicing
 from datasets.readers.formats import stem_of
 from datasets.readers.image import read_image
 from tests.drawn_sets import described, put

@@ -13,7 +13,7 @@ from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.inputs import find_inputs
 from datasets.folders.samples import ANOMALOUS, NORMAL
 from datasets.folders.scan import check_headers
-from datasets.folders.volumes import Slicing
+from datasets.folders.slicing import Slicing
 from datasets.patients import patients_of
 from datasets.volumes.series import group_series
 from datasets.volumes.write import write_segmentation
@@ -260,7 +260,7 @@ def test_headers_of_series_are_read_once(tmp_path, monkeypatch):
     write_series(tmp_path / "good", STACK)
     read = []
     monkeypatch.setattr(
-        "datasets.folders.series.group_series",
+        "datasets.folders.series_samples.group_series",
         lambda paths, **options: group_series(
             (read.append(each) or each for each in paths), **options
         ),

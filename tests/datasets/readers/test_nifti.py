@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_split
 from datasets.folders.scan import check_headers
-from datasets.folders.volumes import Slicing
+from datasets.folders.slicing import Slicing
 from datasets.readers import nifti
 from datasets.readers.base import SliceAxis
 from datasets.readers.image import count_frames, read_image, read_mask, read_size

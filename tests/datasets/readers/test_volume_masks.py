@@ -12,8 +12,8 @@ from datasets.check.findings import check_dataset
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_normal_images, find_split
 from datasets.folders.scan import check_headers
+from datasets.folders.slicing import Slicing
 from datasets.folders.splits import Place
-from datasets.folders.volumes import Slicing
 from datasets.readers import nifti
 from datasets.readers.image import marked_frames, read_image
 from tests.medical_files import write_dicom, write_nifti

@@ -16,7 +16,7 @@ from datasets.folders.find import find_normal_images, find_split
 from datasets.transforms import normalise
 from engine.evaluate.baseline import baseline_for
 from engine.evaluate.scorer import create_scorer
-from engine.test import test as run_test
+from engine.testing.test import test as run_test
 from engine.train.start import train
 from models import encoder
 from models.backbone import block_outputs

@@ -13,7 +13,7 @@ from engine.build import build_autoencoder
 from engine.evaluate.ensemble import calibrated_scorer
 from engine.predictor import Predictor
 from engine.run_folder import check_same_test
-from engine.test import test as run_test
+from engine.testing.test import test as run_test
 from engine.train.start import train
 from models import encoder, perceptual
 from models.backbone import block_outputs

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.evaluate.calibration import Calibration, ColourScale
+from engine.evaluate.calibration_file import Calibration, ColourScale
 from engine.evaluate.scorer import ScoredBatch
-from engine.predict import Output, predict
+from engine.prediction.predict import Output, predict
 from engine.predictor import Predictor
 from tests.conftest import read_csv
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from datasets.folders.find import Sample, Split
-from engine.evaluate.calibration import Calibration, ColourScale
+from engine.evaluate.calibration_file import Calibration, ColourScale
 from engine.evaluate.cases import Case, chosen_cases, worst_first
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.run_metrics import run_metrics

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from engine.evaluate.calibration import ColourScale
+from engine.evaluate.calibration_file import ColourScale
 from engine.evaluate.cases import chosen_cases, worst_first
 from engine.report.charts import chart_svg, histogram_figure, precision_recall_figure, roc_figure
 from engine.report.pictures import map_layer, outline_path, overlay, picture, plot_cases

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from engine.test import test as run_test
+from engine.testing.test import test as run_test
 from tests.engine.report.conftest import COLOURS, CONFIG
 from utils.config.load import load_config
 

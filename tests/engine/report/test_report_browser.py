@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.evaluate.calibration import ColourScale
+from engine.evaluate.calibration_file import ColourScale
 from engine.report.render import VERDICTS
 from tests.conftest import needs_browser
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.evaluate.calibrate import calibrate_trained
-from engine.test import test as run_test
+from engine.testing.test import test as run_test
 from engine.train.start import train
 from tests.processes import python
 from utils.config.load import Config

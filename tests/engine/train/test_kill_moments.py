@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.test import test as run_test
+from engine.testing.test import test as run_test
 from engine.train.start import train
 from tests.engine.conftest import path_of_calibration
 from tests.engine.train.test_training import check_same_training, event_steps, read_table, weights

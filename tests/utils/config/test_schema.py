@@ -9,15 +9,15 @@ from pydantic import create_model
 
 from engine.benchmark.runs import Run, _check_same
 from engine.benchmark.table import test_files as files_of_test
-from engine.evaluate.calibration import fingerprint
+from engine.evaluate.calibration_file import fingerprint
 from engine.run_folder import check_same_test
 from engine.snapshot import check_sections
 from engine.train.state import Progress, load_state, save_state
 from tests.config_helpers import load_text, problems_of, small_ini
+from utils.config.docs_tables import PAGE, with_tables
 from utils.config.load import ini_text, ini_values
 from utils.config.schema import SCHEMAS
-from utils.config.shared import Role, key
-from utils.config.tables import PAGE, with_tables
+from utils.config.shared_keys import Role, key
 from utils.config.values import Count
 from utils.errors import UserError
 from utils.files import write_text

@@ -9,11 +9,11 @@ from PIL import Image
 
 from datasets.folders.find import find_split
 from datasets.folders.inputs import expand_names
-from engine import prediction_results
-from engine.evaluate.calibration import load_calibration
-from engine.predict import Output, predict
+from engine.evaluate.calibration_file import load_calibration
+from engine.prediction import results
+from engine.prediction.predict import Output, predict
 from engine.predictor import Predictor
-from engine.test import test as run_test
+from engine.testing.test import test as run_test
 from engine.train.start import create_trainer
 from tests.conftest import read_csv
 from tests.processes import python
@@ -136,7 +136,7 @@ def test_equal_scores_need_no_order_of_pictures(trained, folder, out, monkeypatc
     def refuse(*_):
         raise UserError("disk full")
 
-    monkeypatch.setattr("engine.prediction_results.write_atomically", refuse)
+    monkeypatch.setattr("engine.prediction.results.write_atomically", refuse)
     monkeypatch.setattr(
         "engine.evaluate.scorer.image_scores", lambda maps, *_: maps[0, :, 0, 0, 0] * 0
     )
@@ -265,7 +265,7 @@ def test_scores_are_kept_where_maps_cannot_be_written(trained, images, out, monk
     def full(path, write):
         raise UserError(f"{path}: cannot be written (No space left on device)")
 
-    monkeypatch.setattr(prediction_results, "write_atomically", full)
+    monkeypatch.setattr(results, "write_atomically", full)
     assert predict(trained(), images[:2], Output(out)) == 2
     rows, errors = (read_csv(out / name) for name in ("scores.csv", "errors.csv"))
     assert [(row["path"], row["map"]) for row in rows] == [(str(each), "") for each in images[:2]]
@@ -279,7 +279,7 @@ def test_an_output_that_cannot_be_written_is_told_before_the_first_score(
     def refuse(path, *_):
         raise UserError(f"{path}: cannot be written (Permission denied)")
 
-    monkeypatch.setattr(prediction_results, "write_csv", refuse)
+    monkeypatch.setattr(results, "write_csv", refuse)
     monkeypatch.delattr(Predictor, "score_readable")
     with pytest.raises(UserError, match=r"errors\.csv: cannot be written"):
         predict(trained(), [folder], Output(out))

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from datasets.cache import checked_dataset
 from datasets.folders.find import NORMAL, Split, find_split
-from datasets.folders.volumes import Slicing
+from datasets.folders.slicing import Slicing
 from datasets.foreground import without_background
 from datasets.patients import patients_of
 from engine.evaluate.baseline import baseline_for
 from engine.evaluate.calibrate import calibration_apart_from, colour_scale
-from engine.evaluate.calibration import Calibration, ColourScale
+from engine.evaluate.calibration_file import Calibration, ColourScale
 from engine.evaluate.ensemble import calibrated_scorer
 from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.volume_metrics import add_volume_metrics
@@ -23,8 +23,8 @@ from engine.metrics.volume_dice import VolumeDice
 from engine.report.runs import BaselineRun, TestRun
 from engine.run_folder import check_results_folder
 from engine.runtime.versions import versions
-from engine.test_results import write_test_results
-from engine.test_summary import summary
+from engine.testing.results import write_test_results
+from engine.testing.summary import summary
 from utils.config.load import Config, as_text
 from utils.config.schema import TestingConfig
 from utils.files import file_digest

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from engine.evaluate.calibration import load_calibration
+from engine.evaluate.calibration_file import load_calibration
 from engine.snapshot import check_snapshot
-from engine.test import test as run_test
+from engine.testing.test import test as run_test
 from engine.train.start import train
 from tests.conftest import read_csv
 from tests.engine.conftest import calibrated, path_of_calibration, scored
@@ -140,7 +140,7 @@ def test_a_checkpoint_in_a_folder_that_may_not_be_written(uncalibrated, monkeypa
     def refuse(*_):
         raise UserError("calibration.json: cannot be written")
 
-    monkeypatch.setattr("engine.evaluate.calibration.write_text", refuse)
+    monkeypatch.setattr("engine.evaluate.calibration_file.write_text", refuse)
     assert run_test(uncalibrated()).threshold is not None
     assert "cannot be written; the threshold is learnt anew next time" in caplog.text
 

@@ -11,13 +11,13 @@ from tqdm import tqdm
 from datasets.dataset import create_loader
 from datasets.folders.inputs import common_folder, find_inputs
 from datasets.folders.samples import Sample
-from datasets.folders.volumes import Slicing
+from datasets.folders.slicing import Slicing
 from datasets.prediction_dataset import PredictionDataset, Unreadable
 from datasets.readers.base import optional_package
 from datasets.readers.formats import shown
 from engine.evaluate.cases import Case
+from engine.prediction.results import PredictionFiles
 from engine.prediction.volume_files import VolumeFiles
-from engine.prediction_results import PredictionFiles
 from engine.predictor import Predictor
 from engine.report.pages import write_prediction_report
 from engine.report.runs import PredictionRun

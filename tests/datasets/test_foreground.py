@@ -9,8 +9,8 @@ import pytest
 
 from datasets.folders.find import find_split
 from datasets.foreground import without_background
-from engine.evaluate.calibration import load_calibration
-from engine.test import test as run_test
+from engine.evaluate.calibration_file import load_calibration
+from engine.testing.test import test as run_test
 from engine.train.start import create_trainer, train
 from tests.conftest import read_csv, tiny_in
 from tests.medical_files import write_nifti

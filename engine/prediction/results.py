@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.folders.samples import Sample
 from datasets.readers.formats import absolute, stem_of
-from engine.evaluate.calibration import ColourScale
+from engine.evaluate.calibration_file import ColourScale
 from engine.predictor import Prediction, Predictor
 from engine.report.pictures import overlay
 from utils.errors import UserError

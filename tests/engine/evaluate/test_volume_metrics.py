@@ -15,10 +15,10 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from datasets.dataset import AnomalyDataset
-from engine.evaluate.calibration import load_calibration
+from engine.evaluate.calibration_file import load_calibration
 from engine.evaluate.scorer import create_scorer
-from engine.test import test as run_test
-from engine.test_summary import summary
+from engine.testing.summary import summary
+from engine.testing.test import test as run_test
 from tests.conftest import read_csv, tiny_in
 from tests.medical_files import write_dicom
 from tests.volume_sets import SHAPE, write_volumes

@@ -1,4 +1,4 @@
-"""Write the tables of docs/config.md from the schema: ``python -m utils.config.tables``."""
+"""Write the tables of docs/config.md from the schema: ``python -m utils.config.docs_tables``."""
 
 import re
 from inspect import get_annotations
@@ -7,7 +7,7 @@ from pathlib import Path
 from utils.config.derive import RULES
 from utils.config.load import as_text
 from utils.config.schema import SCHEMAS, SectionConfig
-from utils.config.shared import Keys, about
+from utils.config.shared_keys import Keys, about
 
 PAGE = Path(__file__).parents[2] / "docs" / "config.md"
 HEAD = "| key | value | where it is left out | meaning | role |\n|---|---|---|---|---|\n"
