@@ -11,7 +11,6 @@ from tempfile import mkdtemp
 from threading import get_ident
 from zipfile import BadZipFile, ZipFile
 
-from datasets.folders.layouts import tell_once
 from datasets.folders.samples import Sample
 from datasets.readers.formats import shown
 from engine.predictor import Predictor
@@ -62,7 +61,6 @@ class _Notes(logging.Handler):
 @contextmanager
 def noted(paths: Sequence[Path]) -> Iterator[list[str]]:
     """What the block is warned of, in the end, without the folders that the paths lie in."""
-    tell_once.cache_clear()  # the same upload is told anew
     notes, root = _Notes(), logging.getLogger()
     told: list[str] = []
     root.addHandler(notes)
@@ -71,7 +69,7 @@ def noted(paths: Sequence[Path]) -> Iterator[list[str]]:
     finally:
         root.removeHandler(notes)
     places = {path.parent for path in paths}
-    for line in notes.lines:
+    for line in dict.fromkeys(notes.lines):
         text = _without_folders(line, places)
         for place in places:
             text = text.removeprefix(f"{place}: ")

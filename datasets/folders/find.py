@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.folders.layouts import ClassFolder, class_folders, tell_once, unread_files
+from datasets.folders.layouts import ClassFolder, class_folders, unread_files
 from datasets.folders.masks import by_stem, paired_masks
 from datasets.folders.samples import (
     ANOMALOUS,
@@ -57,7 +57,7 @@ def _accepted(split: Split) -> Split:
     if split.problems:
         raise UserError("\n".join(split.problems))
     for line in split.unread:
-        tell_once(line)
+        logger.warning("%s", line)
     return split
 
 

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from datasets.folders.samples import ANOMALOUS, NORMAL
@@ -140,7 +139,7 @@ def list_images(
     for path in _files(folder):
         (images if kind_of(path) in kinds else others).append(path)
     if others and tell:
-        tell_once(_line(folder, others, _NO_IMAGES))
+        logger.warning("%s", _line(folder, others, _NO_IMAGES))
     return images
 
 
@@ -176,12 +175,6 @@ def _is_pipe(entry: os.DirEntry[str]) -> bool:
     """Whether it is no file, folder or link: reading it might wait for ever."""
     kinds = entry.is_file(follow_symlinks=False), entry.is_dir(follow_symlinks=False)
     return not any(kinds) and not entry.is_symlink()
-
-
-@cache
-def tell_once(line: str) -> None:
-    """Warn once in a process, however often a folder is listed."""
-    logger.warning("%s", line)
 
 
 def walk_folders(top: Path) -> Iterator[Path]:

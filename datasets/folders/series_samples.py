@@ -1,14 +1,17 @@
 """DICOM files of a folder as volumes, where two or more of them are one."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.folders.layouts import files_below, list_images, tell_once
+from datasets.folders.layouts import files_below, list_images
 from datasets.readers.formats import KINDS, kind_of, shown
 from datasets.readers.image import Source
 from datasets.volumes.series import Series, group_series
+
+logger = logging.getLogger(__name__)
 
 
 def with_series(
@@ -16,7 +19,7 @@ def with_series(
 ) -> list[Source]:
     """Files in their order, those of a DICOM series as one, where its first file stands.
 
-    What is unusual about a series is told once. Each header is read once.
+    Warnings tell what is unusual about a series. Each header is read once.
 
     Args:
         paths: Files of any kind.
@@ -35,23 +38,29 @@ def with_series(
         first = next(iter(files))
         # One picture alone may be an X-ray, several are slices or views.
         if files[first] > 1 or len(files) > 1 or uid in placed:
-            tell_once(
-                f"{shown(first.parent)}: no position: {_count(uid, files)}, such as "
-                f"{shown(first)}; read as pictures, since nothing says where they lie"
+            logger.warning(
+                "%s: no position: %s, such as %s; read as pictures, since nothing says where they "
+                "lie",
+                shown(first.parent),
+                _count(uid, files),
+                shown(first),
             )
     if scattered := grouped.scattered:
-        tell_once(
-            f"{shown(scattered[0].parent)}: each of {len(scattered)} parallel slices, such as "
-            f"{shown(scattered[0])}, has a SeriesInstanceUID of its own; read as pictures"
+        logger.warning(
+            "%s: each of %d parallel slices, such as %s, has a SeriesInstanceUID of its own; read "
+            "as pictures",
+            shown(scattered[0].parent),
+            len(scattered),
+            shown(scattered[0]),
         )
     series_of: dict[Path, list[Series]] = {path: [] for path in grouped.copies}
     for series in grouped.series:
         for finding in series.findings:
-            tell_once(f"{shown(series.name)}: {finding}")
+            logger.warning("%s: %s", shown(series.name), finding)
         for path in files_of(series):
             series_of.setdefault(path, []).append(series)
     for path, kind in grouped.no_images.items():
-        tell_once(f"{shown(path)}: is {kind}, no image: left out")
+        logger.warning("%s: is %s, no image: left out", shown(path), kind)
         series_of[path] = []
     found: dict[Source, None] = {}
     for path in paths:
@@ -77,7 +86,7 @@ def sources_of(folder: Path) -> list[Source]:
     problems: list[tuple[Path, str]] = []
     sources = with_series([*files, *files_below(folder)], problems)
     for path, problem in problems:
-        tell_once(f"{shown(path)}: {problem}")
+        logger.warning("%s: %s", shown(path), problem)
     directly = set(files)
     return [each for each in sources if isinstance(each, Series) or each in directly]
 

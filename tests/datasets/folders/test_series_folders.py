@@ -129,6 +129,7 @@ def test_documents_beside_a_series_are_left_out(tmp_path, caplog):
     plan.save_as(path)
     with pytest.raises(UserError, match=r"plan\.dcm: holds no images to score"):
         find_inputs([path])
+    caplog.clear()
     write_series(tmp_path, STACK)
     assert len(find_inputs([tmp_path])) == 4
     assert caplog.messages == [f"{path}: is RT Plan Storage, no image: left out"]
