@@ -66,7 +66,7 @@ class MappedImages:
 
 def checked_dataset(split: Split, config: SectionConfig) -> AnomalyDataset:
     """A split whose every header was read, its images kept as CACHE_IMAGES says."""
-    folder = Path(config.cache_dir[0]).expanduser() / "images"
+    folder = config.cache_dir[0] / "images"
     dataset = AnomalyDataset.of(split, config)
     return keep_images(dataset, config.cache_images, folder, processes=config.devices)
 

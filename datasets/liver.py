@@ -7,7 +7,6 @@ geometry of their image, so that a marked lesion stays where it shows.
 
 import io
 import warnings
-from collections.abc import Iterator
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from datasets.folders.find import VALIDATION_NAMES
-from datasets.folders.layouts import MASK_FOLDERS, list_images
+from datasets.folders.layouts import MASK_FOLDERS, list_images, walk_folders
 from datasets.readers.formats import IMAGE_SUFFIXES
 from utils.errors import UserError
 from utils.files import write_atomically
@@ -136,8 +135,13 @@ def _check_folders(source: Path, destination: Path) -> None:
 
 def _find_slices(source: Path) -> dict[Path, Path | None]:
     """All images below a folder, sorted by path, with the mask of each."""
-    files = list(_image_files(source))
-    masks = {_slice_key(path): path for path in files if path.parent.name in MASK_FOLDERS}
+    files = [path for folder in walk_folders(source) for path in list_images(folder)]
+    masks: dict[tuple[Path, str], Path] = {}
+    for path in files:
+        if path.parent.name in MASK_FOLDERS:
+            other = masks.setdefault(_slice_key(path), path)
+            if other != path:
+                raise UserError(f"{path}: {other} is also a mask of this image; remove one of them")
     images = [path for path in files if path.parent.name not in MASK_FOLDERS]
     if not images:
         kinds = ", ".join(IMAGE_SUFFIXES)
@@ -148,14 +152,6 @@ def _find_slices(source: Path) -> dict[Path, Path | None]:
             f"{mask}: no image of that name beside it; add the image or delete the mask"
         )
     return slices
-
-
-def _image_files(source: Path) -> Iterator[Path]:
-    folders = [source, *sorted(path for path in source.rglob("*") if path.is_dir())]
-    for folder in folders:
-        # macOS puts a folder of this name, full of what is no image, into its zips.
-        if "__MACOSX" not in folder.parts:
-            yield from list_images(folder)
 
 
 def _slice_key(path: Path) -> tuple[Path, str]:

@@ -16,7 +16,7 @@ from utils.errors import UserError
 
 
 def patients_of(samples: Sequence[Sample], pattern: str | None) -> list[str] | None:
-    """One name per sample; None where not all of them tell whose they are.
+    """One name per sample; None where headers do not tell patients apart.
 
     Args:
         samples: Images.
@@ -37,7 +37,9 @@ def patients_of(samples: Sequence[Sample], pattern: str | None) -> list[str] | N
             if patient is None:
                 return None
             patients[sample.source] = patient
-    return [patients[sample.source] for sample in samples]
+    # Programs that make files anonymous often give all patients one name.
+    one = len(set(patients.values())) == 1 < len(patients)
+    return None if one else [patients[sample.source] for sample in samples]
 
 
 def patient_of(path_stem: str, pattern: str) -> str:

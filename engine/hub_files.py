@@ -35,7 +35,7 @@ def pinned(config: Config, section: str) -> Config:
     )
 
 
-def _cache_dir(config: SectionConfig, name: str, index: int) -> str:
+def _cache_dir(config: SectionConfig, name: str, index: int) -> Path:
     return of_encoder(config.cache_dir, index if name == "model_weights" else 0)
 
 

@@ -10,7 +10,10 @@ from tqdm import tqdm
 
 # Libraries that tell what is no news to our users: of them, errors only. Some set their level
 # where they are imported, whatever it was before.
-_TALKATIVE = ("lightning", "huggingface_hub", "onnxscript", "timm", "highdicom")
+_TALKATIVE = (
+    *("lightning", "huggingface_hub", "onnxscript", "timm", "highdicom"),
+    *("PIL", "pydicom", "nibabel", "tifffile"),
+)
 
 
 class _Handler(logging.Handler):

@@ -1,6 +1,7 @@
 """Errors that a user can fix: said in one line each, without a traceback."""
 
 import faulthandler
+import os
 import re
 import signal
 import sys
@@ -102,6 +103,10 @@ def run_script(
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             said += how_to_go_on
         print(said, file=sys.stderr)
+    except BrokenPipeError:
+        # What reads our output, such as head, has seen enough; at the end it would be flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     sys.exit(code)
 
 

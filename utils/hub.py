@@ -63,7 +63,7 @@ class HubFile:
         return f"{SCHEME}{self.repo}/{self.path}{revision}"
 
 
-def fetch(file: HubFile, *, key: str, cache_dir: str) -> Path:
+def fetch(file: HubFile, *, key: str, cache_dir: Path) -> Path:
     """Download a file, unless the cache has it; a download that broke off is gone on with.
 
     Where the hub cannot be reached, the one that the cache has for the revision is taken.
@@ -76,9 +76,8 @@ def fetch(file: HubFile, *, key: str, cache_dir: str) -> Path:
     Raises:
         UserError: Neither hub nor cache has it, or the cache cannot be written.
     """
-    folder = Path(cache_dir).expanduser()
     found = huggingface_hub.try_to_load_from_cache(
-        file.repo, file.path, cache_dir=folder, revision=file.revision
+        file.repo, file.path, cache_dir=cache_dir, revision=file.revision
     )
     cached = Path(found) if isinstance(found, str) else None
     if cached and _COMMIT.fullmatch(file.revision):
@@ -97,14 +96,14 @@ def fetch(file: HubFile, *, key: str, cache_dir: str) -> Path:
     try:
         return Path(
             huggingface_hub.hf_hub_download(
-                file.repo, file.path, revision=file.revision, cache_dir=folder
+                file.repo, file.path, revision=file.revision, cache_dir=cache_dir
             )
         )
     except Exception as error:
         raise UserError(_complaint(file, error, key=key, cache_dir=cache_dir)) from error
 
 
-def pin(file: HubFile, *, key: str, cache_dir: str) -> HubFile:
+def pin(file: HubFile, *, key: str, cache_dir: Path) -> HubFile:
     """The same file at the commit that its revision stands for now; downloads it."""
     # <cache>/models--<owner>--<repo>/snapshots/<commit>/<path>
     kept = fetch(file, key=key, cache_dir=cache_dir)
@@ -133,7 +132,7 @@ def _in_time(call: Callable[[], Result]) -> Result:
         raise
 
 
-def _complaint(file: HubFile, error: Exception, *, key: str, cache_dir: str) -> str:
+def _complaint(file: HubFile, error: Exception, *, key: str, cache_dir: Path) -> str:
     """What could not be loaded from where, and what would do, in one line."""
     host = constants.ENDPOINT
     page = f"{host}/{file.repo}"

@@ -102,7 +102,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def native_state_dict(
-    name: str, source: str | HubFile, *, key: str, cache_dir: str, seed: int
+    name: str, source: str | HubFile, *, key: str, cache_dir: Path, seed: int
 ) -> dict[str, Tensor]:
     """Weights of a timm model at its native size, in timm's names.
 
@@ -141,16 +141,15 @@ def _random(name: str, seed: int) -> dict[str, Tensor]:
         return timm.create_model(name, num_classes=0).state_dict()
 
 
-def _from_url(name: str, url: str | None, *, key: str, cache_dir: str) -> dict[str, Tensor]:
+def _from_url(name: str, url: str | None, *, key: str, cache_dir: Path) -> dict[str, Tensor]:
     """Weights that timm keeps on no hub, in few cases elsewhere."""
     if not url:
         raise UserError(
             f"{key}: timm has no pretrained weights for '{name}'; set it to a file, or to random"
         )
     try:
-        folder = str(Path(cache_dir).expanduser())
         return timm.create_model(
-            name, pretrained=True, num_classes=0, cache_dir=folder
+            name, pretrained=True, num_classes=0, cache_dir=str(cache_dir)
         ).state_dict()
     except Exception as error:
         raise UserError(

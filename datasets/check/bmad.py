@@ -17,12 +17,15 @@ SPLITS: Mapping[str, Mapping[str, Counts]] = {
 
 
 def recognise(names: tuple[str, ...], counts: Mapping[str, Counts]) -> str | None:
-    """Which set of BMAD this is: by a name such as ``Brain_AD``, else by one split's counts."""
+    """Which set of BMAD this is: by a name such as ``Brain_AD``, else by the counts of one split.
+
+    Numbers of normal images alone, such as 8000, say nothing.
+    """
     plain = [name.lower().removesuffix("_ad") for name in names]
     named = (known for known in SPLITS if known.lower() in plain)
     counted = (
         known
         for known, splits in SPLITS.items()
-        if any(splits.get(split) == found for split, found in counts.items())
+        if any(found[1] and splits.get(split) == found for split, found in counts.items())
     )
     return next(chain(named, counted), None)

@@ -35,7 +35,7 @@ def check_dataset(
         places: The splits.
         names: What a config calls the set, to recognise BMAD's.
         patient_pattern: Tells the patient of a file name, see
-            :func:`datasets.patients.patient_of`; DICOM patients are compared in any case.
+            :func:`datasets.patients.patient_of`; without one, the PatientIDs of DICOM files do.
         slicing: How volumes become images.
     """
     check = _Check(patient_pattern, slicing)
@@ -83,8 +83,10 @@ class _Check:
         self._add_patients(place, split)
         summary = SplitSummary(place)
         self._summaries.append(summary)
+        masks = split.normal_masks
         samples = [
-            replace(each, mask=each.mask or split.mask_of_normal(each)) for each in split.samples
+            replace(each, mask=each.mask or masks.get(each.path) or masks.get(name_of(each.source)))
+            for each in split.samples
         ]
         for sample, seen in zip(samples, scan(samples, observe, place.name), strict=True):
             summary.take(sample, seen)
@@ -171,6 +173,9 @@ class _Check:
 
     def report(self, names: tuple[str, ...]) -> Report:
         """Compare the splits with one another and with BMAD's."""
+        if self._pattern is None and len(self._patients) == 1:
+            # One PatientID in all files, as programs write that make them anonymous, says nothing.
+            self._patients.clear()
         for (_, patient), files in self._patients.items():
             if len(files) > 1:
                 places = ", ".join(f"{name} ({shown(path)})" for name, path in files.items())

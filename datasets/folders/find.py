@@ -1,6 +1,7 @@
 """BMAD's folders and their variants in the wild: folders to lists of samples."""
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from utils.errors import UserError
 logger = logging.getLogger(__name__)
 
 VALIDATION_NAMES = ("valid", "val", "Val", "Valid")
+# What the names of masks end with where they lie beside their images.
+_MASK_MARK = re.compile(r"_mask(_\d+)?$")
 _SPLIT_OF = {"TRAIN_DATA_PATH": "train", "VAL_DATA_PATH": "valid"}
 
 _SUFFIXES = ", ".join((*IMAGE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES))
@@ -85,6 +88,7 @@ def inspect_split(
         masks[each.label] |= paired
         files |= {file for source in (*images, *paired.values()) for file in files_of(source)}
         twins += _twins(each, images, paired)
+        problems += _masks_among(images)
         samples += [
             Sample.of(source, each.label, masks[ANOMALOUS].get(name_of(source)), axis=slicing.axis)
             for source in images
@@ -156,6 +160,19 @@ def _twins(
         yield (
             f"{shown(folder.images)}: {first} and {second} have the same stem{more}; rename or "
             "remove one of each"
+        )
+
+
+def _masks_among(images: Sequence[Source]) -> Iterator[str]:
+    """What to say, in one line, of masks beside their images, such as x_mask.png beside x.png."""
+    stems = by_stem(images)
+    found = [(each, stem) for stem in stems if (each := _MASK_MARK.sub("", stem)) != stem]
+    masks = [stems[stem][0] for image, stem in found if image in stems]
+    if masks:
+        more = f" (and {len(masks) - 1} more)" if len(masks) > 1 else ""
+        yield (
+            f"{shown(name_of(masks[0]))}: looks like the mask of an image beside it{more}; move "
+            "masks to a folder named label beside img, or remove them"
         )
 
 

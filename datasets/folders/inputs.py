@@ -1,19 +1,20 @@
 """What to predict on: files, or the image files of folders."""
 
+import logging
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
+from glob import glob, has_magic
 from itertools import chain
 from pathlib import Path
 
-from datasets.folders.layouts import list_images, walk_folders
+from datasets.folders.layouts import MASK_FOLDERS, list_images, walk_folders
 from datasets.folders.samples import Sample, expand_frames
 from datasets.folders.series_samples import with_series
 from datasets.folders.slicing import AXIAL, Slicing, choose_volume
 from datasets.readers.formats import KINDS, absolute, shown
 from utils.errors import UserError
 
-_MAGIC = re.compile(r"[*?[]")
+logger = logging.getLogger(__name__)
 
 
 def expand_names(names: Sequence[str], stdin: Iterable[str]) -> list[Path]:
@@ -31,12 +32,10 @@ def expand_names(names: Sequence[str], stdin: Iterable[str]) -> list[Path]:
     for name in names:
         if name == "-":
             found = [line.rstrip("\r\n") for line in stdin if line.strip()]
-        elif _MAGIC.search(name) and not os.path.lexists(name):
-            pattern = Path(name).expanduser()
-            start = Path(pattern.anchor)
-            found = sorted(map(str, start.glob(str(pattern.relative_to(start)))))
+        elif has_magic(name) and not os.path.lexists(name):
+            found = sorted(glob(os.path.expanduser(name), recursive=True))  # noqa: PTH111, PTH207
         else:
-            found = [str(Path(name).expanduser())]
+            found = [os.path.expanduser(name)]  # noqa: PTH111, since ~x.png need be nobody's
         if not found:
             raise UserError(f"--input: {shown(Path(name))} names no file")
         paths += map(Path, found)
@@ -57,8 +56,8 @@ def find_inputs(
 
     Args:
         paths: Files of any suffix, and folders, whose files come in the order of their paths.
-        recursive: Whether to search subfolders as well. Links are followed, each folder is entered
-            once.
+        recursive: Whether to search subfolders as well, but for those of masks, such as ``label``.
+            Links are followed, each folder is entered once.
         slicing: How volumes become images.
         problems: Takes paths that do not exist among others that do, and DICOM series that cannot
             be put in order, each with why; the files of the latter stay.
@@ -73,7 +72,7 @@ def find_inputs(
     files: dict[Path, Path] = {}
     missing: list[tuple[Path, str]] = []
     for path in paths:
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110, which raises on long names
             missing.append((path, f"{shown(path)}: no such file or folder"))
             continue
         for file in _files(path, recursive):
@@ -94,6 +93,10 @@ def _files(path: Path, recursive: bool) -> Iterator[Path]:
         return
     found = False
     for each in walk_folders(path) if recursive else [path]:
+        if any(name.casefold() in MASK_FOLDERS for name in each.relative_to(path).parts):
+            if each.name.casefold() in MASK_FOLDERS:
+                logger.warning("%s: skipping this folder of masks", shown(each))
+            continue
         for file in list_images(each, KINDS):
             found = True
             yield file

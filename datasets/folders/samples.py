@@ -109,11 +109,6 @@ class Split:
         assert len(labels) == len(self.samples)
         return labels
 
-    def mask_of_normal(self, sample: Sample) -> Source | None:
-        """The mask of a normal image, which only a check of the data set reads."""
-        found = self.normal_masks.get(sample.path)
-        return found or self.normal_masks.get(name_of(sample.source))
-
     @property
     def summary(self) -> str:
         """Count of the samples and a digest of their names below the folder, and of labels."""

@@ -70,7 +70,7 @@ def with_series(
 
 def _count(uid: str, files: Mapping[Path, int]) -> str:
     if not uid:
-        return f"{len(files)} files without a SeriesInstanceUID"
+        return f"{len(files)} file{'s' * (len(files) > 1)} without a SeriesInstanceUID"
     if len(files) > 1:
         return f"{len(files)} files of one series"
     (frames,) = files.values()

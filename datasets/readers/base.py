@@ -1,6 +1,7 @@
 """What the readers of all file formats have in common."""
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,16 +22,15 @@ class RawImage:
     # Those of the volume that the image is a slice of, or of the image without its padding; None
     # for those of ``values``.
     percentiles: Percentiles | None = None
-    # (H, W) uint8, as the file's own window or look-up table shows it.
-    display: NDArray[np.uint8] | None = None
+    # (H, W) uint8, as the file's own window or look-up table shows it; None where it has neither.
+    display: Callable[[], NDArray[np.uint8] | None] | None = None
     inverted: bool = False  # low intensities are bright
     padding: NDArray[np.bool_] | None = None  # (H, W) bool, where there is no picture; shown black
 
     def windowed(self, window: IntensityWindow) -> NDArray[np.uint8]:
         """The picture that a window makes of it; ``auto`` leaves that to the file."""
-        if self.display is not None and window.kind == "auto":
-            pixels = self.display
-        else:
+        pixels = self.display() if self.display is not None and window.kind == "auto" else None
+        if pixels is None:
             pixels = window.apply(self.values, self.percentiles)
         pixels = 255 - pixels if self.inverted else pixels
         return pixels if self.padding is None else np.where(self.padding, np.uint8(0), pixels)
@@ -82,10 +82,15 @@ def turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def mask_of(colour: NDArray[Any], alpha: NDArray[Any] | None) -> NDArray[Any]:
-    """A mask's values: its colours, or its transparency where that alone says anything."""
-    if alpha is None or (colour != colour[:1, :1]).any() or (alpha == alpha[:1, :1]).all():
+    """A mask's values: its colours where they are not transparent, or its transparency alone."""
+    if alpha is None:
         return colour
-    return alpha
+    if (colour == colour[:1, :1]).all():
+        # One colour says nothing where the transparency says something.
+        return alpha if alpha.min() < alpha.max() or not alpha.any() else colour
+    # Where all is transparent, some program has filled in what it does not know.
+    seen = alpha > 0 if alpha.any() else np.ones_like(alpha, np.bool_)
+    return np.where(seen if colour.ndim == 2 else seen[..., None], colour, 0)
 
 
 def optional_package(module: str, use: str = "reads this format", extra: str = "medical") -> Any:

@@ -48,6 +48,11 @@ class DicomFile(ImageFile):
             )
         self.num_frames = int(self._header.get("NumberOfFrames") or 1)
 
+    @property
+    def is_deep(self) -> bool:
+        """Whether more than 8 bits are stored."""
+        return int(self._header.get("BitsStored") or self._header.BitsAllocated) > 8
+
     def size(self, frame: int) -> tuple[int, int]:
         """(Rows, Columns)."""
         return int(self._header.Rows), int(self._header.Columns)
@@ -66,7 +71,7 @@ class DicomFile(ImageFile):
         return RawImage(
             values,
             percentiles=partial(np.percentile, picture),
-            display=self._displayed(values, header),
+            display=partial(self._displayed, values, header),
             inverted=self._header.PhotometricInterpretation == "MONOCHROME1",
             padding=padding,
         )

@@ -23,7 +23,7 @@ def named_errors(path: Path) -> Iterator[None]:
     with kept_messages() as messages:
         try:
             yield
-        except UserError:
+        except (UserError, MemoryError):
             raise
         except FileNotFoundError as error:
             raise UserError(f"{shown(path)}: no such file") from error

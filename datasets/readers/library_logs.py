@@ -17,6 +17,8 @@ class _Keep(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if (messages := _messages.get(None)) is not None:
             messages.append(record.getMessage())
+        else:
+            logging.getLogger().handle(record)
 
 
 def _show(elsewhere: Callable[..., None], message: Warning | str, *place: Any, **more: Any) -> None:

@@ -37,7 +37,10 @@ class NiftiFile(VolumeFile):
     """A NIfTI file, of which one volume is read."""
 
     def __init__(self, path: Path, axis: SliceAxis, volume: int = 0) -> None:
-        header = optional_package("nibabel").load(path)
+        nibabel = optional_package("nibabel")
+        # It prints what it logs, whatever is done with the log.
+        nibabel.imageglobals.logger.handlers.clear()
+        header = nibabel.load(path)
         stored = tuple(int(length) for length in header.shape)
         _check_shape(path, stored, header.get_data_dtype())
         self.num_volumes = math.prod(stored[3:])
@@ -52,6 +55,13 @@ class NiftiFile(VolumeFile):
             super().__init__((columns, rows, slices), header.affine, axis)
         except ValueError as error:
             raise UserError(f"{shown(path)}: {error}; fix its header") from error
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it is grey of other values than bytes."""
+        stored = self._data
+        is_bytes = (stored.dtype, stored.slope, stored.inter) == (np.uint8, 1, 0)
+        return stored.dtype.fields is None and not is_bytes
 
     def read(self, frame: int) -> RawImage:
         """Scaled intensities; percentiles are those of the volume, so that slices compare."""

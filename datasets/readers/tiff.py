@@ -107,7 +107,9 @@ class TiffFile(ImageFile):
         if not isinstance(page.bitspersample, int):
             raise ValueError("its channels have different depths")
         spare = page.samplesperpixel - _COLOURS[page.photometric]
-        if spare not in (0, 1):
+        # A second channel of grey that is not said to be transparency may be anything.
+        unknown = page.photometric in _GREY and spare and not _has_alpha(page)
+        if spare not in (0, 1) or unknown:
             raise ValueError(f"holds {page.samplesperpixel} channels; save it as grey or RGB")
         end = self._file.filehandle.size
         parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))

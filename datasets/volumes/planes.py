@@ -123,7 +123,9 @@ def read_header(path: Path) -> FileHeader:
     # Headers of others raise anything, and lack anything; reading the picture says what is wrong.
     with suppress(Exception):
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        series, patient = (str(header.get(tag) or "") for tag in ("SeriesInstanceUID", "PatientID"))
+        series, patient = (
+            str(header.get(tag) or "").strip() for tag in ("SeriesInstanceUID", "PatientID")
+        )
         num_frames = int(header.get("NumberOfFrames") or 1) if "Rows" in header else 0
         found = FileHeader(series, patient, _other(header), num_frames)
         if series:

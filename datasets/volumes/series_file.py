@@ -116,24 +116,16 @@ def _read(plane: Plane, how: Callable[[DicomFile, int], Any]) -> Any:
         return how(_opened(plane.path, plane.path.stat().st_mtime_ns), plane.frame or 0)
 
 
-def _raw(file: DicomFile, frame: int) -> RawImage:
-    return file.read(frame)
-
-
 def _marked(plane: Plane) -> NDArray[Any]:
     """What a slice of a mask stores; of several segments the highest."""
     if plane.empty:
         return np.zeros(plane.size, np.uint8)
-    return np.maximum.reduce([_read(each, _stored) for each in (plane, *plane.joined)])
-
-
-def _stored(file: DicomFile, frame: int) -> NDArray[Any]:
-    return file.read_mask(frame)
+    return np.maximum.reduce([_read(each, DicomFile.read_mask) for each in (plane, *plane.joined)])
 
 
 def _picture(plane: Plane, series: Series, window: IntensityWindow) -> NDArray[np.uint8]:
     """(rows, columns), through the window of all slices or the percentiles of the volume."""
-    raw: RawImage = _read(plane, _raw)
+    raw: RawImage = _read(plane, DicomFile.read)
     if raw.values.ndim == 2:
         shared = len({each.window for each in series.planes}) == 1
         raw = replace(
@@ -149,15 +141,16 @@ def _percentiles(series: Series, chosen: Limits) -> NDArray[np.float64]:
     voxels = []
     for plane in series.planes[numbers]:
         try:
-            raw: RawImage = _read(plane, _raw)
+            raw: RawImage = _read(plane, DicomFile.read)
         # Reading that slice for itself says what is wrong with it.
         except UserError:
             continue
         inside = np.isfinite(raw.values) if raw.values.dtype.kind == "f" else True
-        inside = inside if raw.padding is None or raw.padding.all() else inside & ~raw.padding
+        inside = inside if raw.padding is None else inside & ~raw.padding
         inside = np.broadcast_to(inside, raw.values.shape)[tuple(where)]
         voxels.append(raw.values[tuple(where)][inside])
-    return np.percentile(np.concatenate(voxels), chosen)
+    found = np.concatenate(voxels)
+    return np.percentile(found, chosen) if found.size else np.zeros(2)
 
 
 # One: of 512 × 512 × 400 voxels it is 100 MB, and 1 GB while it is made.

@@ -21,6 +21,8 @@ NAME = "QFAE"
 _SCANNER = 1
 # What rounding explains, mm.
 _SAME_PLACE = 0.05
+# NIfTI's codes for other units of length than mm.
+_UNITS = {1: "meter", 3: "micron"}
 # Voxel numbers to mm, and the code of what the mm refer to.
 Form = tuple[NDArray[np.float64], int]
 # Of patient and study; the standard has them there, empty where nothing is known.
@@ -56,8 +58,7 @@ def write_nifti(
     units, forms = "mm", _equal_forms(grid, _SCANNER)
     if source is not None:
         header = nibabel.load(source).header
-        unit = header.get_xyzt_units()[0]
-        units = units if unit == "unknown" else unit
+        units = _UNITS.get(int(header["xyzt_units"]) % 8, "mm")
         forms = _own_forms(header)
         if _agree(header):
             forms = _equal_forms(grid, forms[0][1] or forms[1][1])
@@ -86,8 +87,12 @@ def _equal_forms(grid: Grid, code: int) -> tuple[Form, Form]:
 
 
 def _own_forms(header: Any) -> tuple[Form, Form]:
-    sform, qform = header.get_sform(coded=False), header.get_qform(coded=False)
-    return (sform, int(header["sform_code"])), (qform, int(header["qform_code"]))
+    sform = header.get_sform(coded=False), int(header["sform_code"])
+    try:
+        return sform, (header.get_qform(coded=False), int(header["qform_code"]))
+    except ValueError:
+        # Its quaternion is none, as some programs leave it in the form that they do not set.
+        return sform, (header.get_base_affine(), 0)
 
 
 def _compress(image: Any, file: Any) -> None:
@@ -110,7 +115,7 @@ def write_segmentation(path: Path, mask: NDArray[np.bool_], series: Series, thre
     Raises:
         UserError: highdicom is missing, the file cannot be written, or frames lie in several files.
     """
-    highdicom = optional_package("highdicom")
+    highdicom = optional_package("highdicom", use="writes DICOM SEG")
     pydicom = optional_package("pydicom")
     codes = optional_package("pydicom.sr.codedict").codes
     files = list(dict.fromkeys(plane.path for plane in series.planes))

@@ -236,6 +236,7 @@ def test_empty_and_truncated_files_are_refused(tmp_path, suffix, share):
 MISPLACED = {
     "mask without its image": (["Ungood/label/9.png"], ["label/9.png", "add the image"]),
     "two images for one output": (["Ungood/img/1.jpg"], ["img/1.png", "img/1.jpg", "rename"]),
+    "two masks of one image": (["Ungood/label/1.bmp"], ["label/1.bmp", "label/1.png", "remove"]),
     "two spellings of validation": (["val/good/1.png", "valid/good/1.png"],
                                     ["val/good/1.png", "valid/good/1.png"]),
 }  # fmt: skip

@@ -1,6 +1,9 @@
 """What run_script does for the scripts beside their exit codes."""
 
-from tests.processes import python
+import sys
+from subprocess import PIPE, Popen
+
+from tests.processes import ROOT, python
 
 # Where signals share the kernels' stack, an Intel processor with AMX aborts in the first second.
 PRODUCTS = """
@@ -30,3 +33,12 @@ run_script(main)
 def test_signals_in_the_middle_of_products_break_nothing() -> None:
     run = python("-c", PRODUCTS)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_fault() -> None:
+    code = "from utils.errors import run_script; run_script(lambda: print('x' * 2**20))"
+    with Popen([sys.executable, "-c", code], stdout=PIPE, stderr=PIPE, cwd=ROOT) as run:
+        assert run.stdout
+        assert run.stderr
+        run.stdout.close()
+        assert (run.stderr.read(), run.wait()) == (b"", 1)

@@ -139,7 +139,7 @@ def _weights_file(config: SectionConfig, specs: Sequence[CriterionSpec]) -> Foun
     networks += [name for name in RESNETS if any(name in spec.resnets for spec in specs)]
     if config.perceptual_weights not in (HUB, RANDOM) and len(networks) > 1:
         text = (
-            f"one file cannot serve {' and '.join(networks)}: found {config.perceptual_weights!r}; "
+            f"one file cannot serve {' and '.join(networks)}: found '{config.perceptual_weights}'; "
             "give hub, or criteria of one network"
         )
         yield "PERCEPTUAL_WEIGHTS", text

@@ -64,8 +64,5 @@ def expectation(schema: type[SectionConfig], name: str, values: Mapping[str, str
         hint = " (comments need a line of their own)"
     elif is_quoted(value):
         hint = " (without quotes)"
-    return f"found {_shortened(value)!r}; give {expected}{hint}"
-
-
-def _shortened(value: str, most: int = 80) -> str:
-    return value if len(value) <= most else f"{value[: most - 3]}..."
+    found = value if len(value) <= 80 else f"{value[:77]}..."
+    return f"found {found!r}; give {expected}{hint}"

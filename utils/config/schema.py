@@ -1,7 +1,7 @@
 """The INI keys of [TRAINING] and [TESTING], and how two configs are compared by the keys' roles.
 
 Each key stands once, with type, role, meaning and default: those of both sections in
-shared.py, what their values may be in values.py. Everything that asks which keys
+shared_keys.py, what their values may be in values.py. Everything that asks which keys
 there are, and which count, reads it here.
 """
 

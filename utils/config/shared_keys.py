@@ -5,6 +5,7 @@ without one are derived or required. The docstring of a class is the heading of 
 docs/config.md.
 """
 
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -65,7 +66,7 @@ class RunKeys(Keys):
         "title of reports; a name of a BMAD set, such as `Brain_AD`, tells `check_dataset.py` what "
         "counts to expect",
     )
-    results_path: values.ResultsFolder = key(
+    results_path: values.Folder = key(
         "run", "where results go; made where it is missing; apart from the folders of images"
     )
     device: values.Device = key(
@@ -159,7 +160,7 @@ class EncoderKeys(Keys):
         "run",
         "one, or one for each encoder: where downloaded weights are kept; the first one serves "
         "the perceptual network and `CACHE_IMAGES = disk` too",
-        ("./cache",),
+        (Path("cache"),),
     )
     n_patches: values.EncoderCounts = key(
         "model", "patches along a side; N_PATCHES × PATCH_SIZE must be RESIZE"

@@ -130,7 +130,6 @@ Reduction = Literal["mean", "max", "pixelwise_mean_max", "pixelwise_max_mean", "
 MultiReduction = Literal["mean", "max"]
 VolumeReduction = Literal["max", "mean", "top_k_mean"]
 
-_COUNT = f"a whole number from 1 to {MOST}"
 _REDUCTION = "one of " + ", ".join(get_args(Reduction))
 _CRITERIA = "a comma-separated list of criteria: " + ", ".join(get_args(CriterionName))
 _NUMBERS = f"a comma-separated list of whole numbers from 1 to {WIDEST}"
@@ -155,7 +154,7 @@ def _says(text: str) -> Any:
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**31), _says(f"a whole number from 0 to {2**31 - 1}")]
-Count = Annotated[int, Field(ge=1, le=MOST), _says(_COUNT)]
+Count = Annotated[int, Field(ge=1, le=MOST), _says(f"a whole number from 1 to {MOST}")]
 CountOrZero = Annotated[int, Field(ge=0, le=WIDEST), _says(f"a whole number from 0 to {WIDEST}")]
 Width = Annotated[int, Field(ge=1, le=WIDEST), _says(f"a whole number from 1 to {WIDEST}")]
 Depth = Annotated[int, Field(ge=1, le=DEEPEST), _says(f"a whole number from 1 to {DEEPEST}")]
@@ -182,8 +181,10 @@ Tags = Annotated[
 WeightsSource = Annotated[_Source, _says(_WEIGHTS)]
 WeightsSources = Annotated[tuple[_Source, ...], _List, _Filled, _says(_WEIGHTS)]
 Folder = Annotated[_Path, _says("the path of a folder")]
-Folders = Annotated[tuple[_Text, ...], _List, _Filled, _says("the path of a folder")]
-ResultsFolder = Annotated[_Path, _says("the path of a folder")]
+Folders = Annotated[
+    tuple[Annotated[_Path, BeforeValidator(_uncommented)], ...],
+    *(_List, _Filled, _says("the path of a folder")),
+]
 Checkpoints = Annotated[
     HubFile | Path | tuple[HubFile | Path, ...],
     BeforeValidator(_checkpoints),

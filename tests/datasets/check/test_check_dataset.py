@@ -14,7 +14,7 @@ from datasets.folders.splits import Place, places_of_folder
 from datasets.patients import patient_of
 from tests.config_helpers import small_ini
 from tests.drawn_sets import found, put
-from tests.medical_files import write_nifti
+from tests.medical_files import write_dicom, write_nifti
 from tests.processes import python
 from utils.errors import UserError
 
@@ -54,6 +54,8 @@ FAULTS = {
     "no mask": (add("test/Ungood/img/g.png"), "error", "masks", "test/Ungood/img/g.png: has no m"),
     "mask alone": (add("test/Ungood/label/g.png"), "error", "masks",
                    "test/Ungood/label/g.png: this mask has no image"),
+    "mask beside its image": (add("train/good/p1_a_mask.png"), "error", "masks",
+                              "train/good/p1_a_mask.png: looks like the mask of an image beside"),
     "two owners": (add("test/Ungood/img/p4_f.bmp"), "error", "masks", f"{MASK}: may belong to te"),
     "other size": (add(MASK, levels=(0, 255), shape=(8, 6)), "error", "mask_size",
                    f"{MASK}: is 6 × 8 pixels, its image {IMAGE} is 8 × 6;"),
@@ -137,6 +139,18 @@ def test_patients_in_several_splits(data):
     assert findings[2][2].endswith("(and 2 more)")
 
 
+def test_dicom_patients(data):
+    files = [data / f"{split}/good/x.dcm" for split in ("train", "valid", "test")]
+    for number, path in enumerate(files):
+        write_dicom(path, np.full((6, 8), number + np.arange(8), np.uint8), PatientID="ANONYMOUS")
+    # One name for all says nothing. Files of 8 bits are as deep as the PNGs.
+    assert found(data) == []
+    write_dicom(files[0], np.full((6, 8), 9 + np.arange(8), np.uint8), PatientID="P1")
+    ((*finding, text),) = found(data)
+    assert finding == ["error", "patient_overlap"]
+    assert text.startswith("one patient, by PatientID, is in valid (valid/good/x.dcm), test (")
+
+
 def test_slices_of_volumes_are_compared(data):
     random = np.random.default_rng(0)
     volume, other = (random.integers(0, 900, (6, 5, n), dtype=np.int16) for n in (3, 4))
@@ -157,7 +171,8 @@ def test_slices_of_volumes_are_compared(data):
     [
         (("Brain_AD", ""), {}, "Brain"),
         (("mine", "resc"), {}, "RESC"),
-        ((), {"train": (8000, 0)}, "Chest"),
+        ((), {"train": (8000, 0)}, None),
+        ((), {"train": (8000, 0), "valid": (70, 1420)}, "Chest"),
         ((), {"train": (7, 0), "test": (833, 660)}, "Liver"),
         (("mine",), {"train": (7, 0)}, None),
     ],

@@ -215,6 +215,15 @@ def test_inputs_of_a_folder(tmp_path):
     assert {sample.label for sample in find_inputs([tmp_path])} == {None}
 
 
+def test_masks_are_no_inputs_unless_they_are_named(tmp_path, caplog):
+    put(tmp_path, "Ungood/img/a.png", "Ungood/label/a.png", "ground_truth/Ungood/b.png")
+    assert inputs(tmp_path, True) == ["Ungood/img/a.png"]
+    skipped = [f"{tmp_path}/{each}: skipping this folder of masks"
+               for each in ("Ungood/label", "ground_truth")]  # fmt: skip
+    assert caplog.messages == skipped
+    assert inputs(tmp_path / "Ungood/label", True) == ["a.png"]
+
+
 def test_inputs_follow_links_once(tmp_path):
     put(tmp_path, "elsewhere/a.png", "start/b.png")
     (tmp_path / "start/loop").symlink_to(tmp_path / "start")
@@ -238,6 +247,8 @@ def test_inputs_of_any_name_and_none(tmp_path):
     put(tmp_path, "sub/a.png")
     with pytest.raises(UserError, match=r"gone: no such file or folder"):
         find_inputs([tmp_path / "gone"])
+    with pytest.raises(UserError, match=r"xxx: no such file or folder"):
+        find_inputs([tmp_path / ("x" * 300)])
     with pytest.raises(UserError, match=r"holds no images; subfolders are searched with --recurs"):
         find_inputs([tmp_path])
     (sample,) = find_inputs([(tmp_path / "sub/a.png").rename(tmp_path / "photo.weird")])

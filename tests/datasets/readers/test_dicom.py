@@ -239,3 +239,12 @@ def test_masks_use_stored_values(tmp_path):
         tmp_path / "x.dcm", mask, RescaleIntercept=-1024, PhotometricInterpretation="MONOCHROME1"
     )
     assert read_mask(path).tolist() == [[False, True], [True, False]]
+
+
+def test_a_window_that_is_not_used_need_not_be_readable(tmp_path):
+    window = {"WindowCenter": 40, "WindowWidth": 400, "VOILUTFunction": "LINEAR_EXAKT"}
+    path = write_dicom(tmp_path / "x.dcm", CT, **window)
+    with pytest.raises(UserError, match=r"LINEAR_EXAKT"):
+        read_image(path, AUTO)
+    pixels = read_image(path, IntensityWindow.parse("-160,240"))
+    np.testing.assert_array_equal(pixels, windowed(CT, -160, 240))

@@ -19,6 +19,7 @@ from datasets.readers import nifti
 from datasets.readers.base import SliceAxis
 from datasets.readers.image import count_frames, read_image, read_mask, read_size
 from tests.medical_files import stretched, windowed, write_nifti
+from tests.processes import python
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
@@ -98,6 +99,25 @@ def test_percentiles_of_a_large_volume_are_estimated(tmp_path):
     path = write_nifti(tmp_path / "x.nii", volume)
     found = nifti._percentiles(path, 0, 0, (0.5, 99.5))
     np.testing.assert_allclose(found, np.percentile(volume, (0.5, 99.5)), atol=15)
+
+
+QUIET = """
+import logging, sys
+from pathlib import Path
+import datasets.readers.image as image
+from utils.intensity import IntensityWindow
+image.read_image(Path(sys.argv[1]), IntensityWindow(), 0)
+logging.getLogger("nibabel").warning("said by others")
+"""
+
+
+def test_what_nibabel_says_of_our_files_is_not_printed_and_of_others_is(tmp_path):
+    path = write_nifti(tmp_path / "x.nii", VOLUME)
+    with path.open("r+b") as file:
+        file.seek(80)
+        file.write(np.float32(-1).tobytes())  # pixdim[1]
+    run = python("-c", QUIET, str(path))
+    assert (run.returncode, run.stderr) == (0, "said by others\n")
 
 
 def test_8_bit_volumes_and_colours_stay(tmp_path):

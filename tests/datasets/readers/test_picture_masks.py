@@ -53,6 +53,8 @@ MASKS = {
     "clear-grey.png": save(WHITE, ALPHA),
     "clear-deep.png": lambda path: path.write_bytes(imagecodecs.png_encode(DEEP_ALPHA)),
     "clear-palette.png": save_palette(LEVELS > 0, [9] * 6, transparency=bytes([0, 255])),
+    # Colours that are transparent mark nothing.
+    "clear-paper.png": save(WHITE, WHITE - ALPHA, WHITE - ALPHA, ALPHA),
     "clear.tif": lambda path: tifffile.imwrite(
         path, np.dstack([WHITE, ALPHA]), photometric="minisblack", planarconfig="contig",
         extrasamples=["unassalpha"], metadata=None),
@@ -65,6 +67,12 @@ def test_masks_mark_whatever_is_above_zero(tmp_path, name):
     mask = read_mask(tmp_path / name)
     assert mask.dtype == np.bool_
     np.testing.assert_array_equal(mask, LEVELS > 0)
+
+
+@pytest.mark.parametrize("colour", [BLACK, WHITE])
+def test_one_transparent_colour_marks_nothing(tmp_path, colour):
+    save(colour, colour, colour, BLACK)(tmp_path / "x.png")
+    assert not read_mask(tmp_path / "x.png").any()
 
 
 def test_a_mask_beside_an_oriented_jpeg_is_not_turned(tmp_path):

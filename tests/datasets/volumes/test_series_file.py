@@ -207,3 +207,14 @@ def test_a_damaged_slice_is_named_and_the_others_are_read(tmp_path):
     assert read_image(series, IntensityWindow(), 1).any()
     with pytest.raises(UserError, match=paths[2].name):
         read_image(series, IntensityWindow(), 2)
+
+
+def test_a_slice_of_padding_alone_changes_nothing_about_the_others(tmp_path):
+    stack = np.random.default_rng(1).integers(500, 900, (6, 20, 20)).astype(np.uint16)
+    write_series(tmp_path / "whole", stack, PixelPaddingValue=0)
+    stack[5] = 0
+    write_series(tmp_path / "padded", stack, PixelPaddingValue=0)
+    whole, padded = (slices(series_of(tmp_path / each), "axial") for each in ("whole", "padded"))
+    assert not padded[5].any()
+    for slice_of_whole, slice_of_padded in zip(whole[:5], padded[:5], strict=True):
+        np.testing.assert_allclose(slice_of_padded, slice_of_whole.astype(float), atol=3)

@@ -45,6 +45,21 @@ def test_simpleitk_and_nibabel_read_one_place(tmp_path):
     assert where == pytest.approx([-expected[0], -expected[1], expected[2]], abs=1e-4)
 
 
+def test_a_form_that_is_not_set_may_hold_anything_and_so_may_units(tmp_path):
+    grid = oblique()
+    image = nibabel.Nifti1Image(np.ones(grid.shape, np.int16), grid.affine)
+    image.header["qform_code"], image.header["xyzt_units"] = 0, 255
+    for key in ("quatern_b", "quatern_c", "quatern_d"):
+        image.header[key] = 1
+    source, path = tmp_path / "source.nii", tmp_path / "map.nii.gz"
+    source.write_bytes(image.header.binaryblock + bytes(4) + image.dataobj.tobytes("F"))
+    assert forms_agree(source)
+    write_nifti(path, np.ones(grid.shape, np.float32), grid, source)
+    written = nibabel.load(path)
+    assert np.allclose(written.get_qform(), grid.affine, atol=1e-4)
+    assert np.allclose(written.get_sform(), grid.affine, atol=1e-4)
+
+
 @pytest.mark.parametrize("unit", ["mm", "micron", "meter"])
 @pytest.mark.parametrize("codes", [(1, 1), (2, 1), (4, 1), (1, 2), (0, 1), (1, 0), (0, 0)])
 def test_a_map_lies_over_its_source_in_each_viewer(tmp_path, codes, unit):

@@ -290,6 +290,10 @@ def test_names_as_users_give_them(folder, monkeypatch):
     every = sorted(Path().glob("0*.png"))
     assert expand_names(["0*.png"], []) == every
     assert expand_names(["**/wide.*"], []) == [Path("sub/wide.jpg")]
+    (folder / "._a.png").write_bytes(b"")  # hidden
+    assert [each for each in expand_names(["*.png"], []) if each.name.startswith(".")] == []
+    names = ["~b.png", "s**/wide.jpg", "~$x.docx"]
+    assert expand_names(names, []) == [Path("~b.png"), Path("sub/wide.jpg"), Path("~$x.docx")]
     listed = [f"{every[0]}\n", "\n", f"{every[1]}\r\n"]
     assert expand_names(["-", str(every[0])], listed) == every[:2]
     with pytest.raises(UserError, match=r"--input: nothing\*\.png names no file"):

@@ -82,6 +82,8 @@ VALUES: list[Row] = [
     ("TRAINING.MODEL_WEIGHTS", "hub, random", ("found 2 values", "give 1")),
     ("TRAINING.CACHE_DIR", "a, b, c", ("found 3 values", "give 1")),
     ("TRAINING.CACHE_DIR", "a\n  b", ("an indented line",)),
+    ("TRAINING.CACHE_DIR", "~nobody-of-that-name/x", ("'~nobody-of-that-name/x'",)),
+    ("TRAINING.CACHE_DIR", "cache # downloads", ("comments need a line of their own",)),
     ("TRAINING.PERCEPTUAL_MODEL_NAME", "", ("''", "a timm model tag")),
     ("TRAINING.PERCEPTUAL_WEIGHTS", "", ("''", "hub, random")),
     ("TRAINING.FINAL_PROJ_IN_FEATURES", "", ("is empty while FINAL_PROJ_OUT_FEATURES is not",)),
