@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Look at every file of a data set before training: layout, damage, masks, duplicates, leaks.
+"""Check every file of a data set before training: layout, damage, masks, duplicates, leaks.
 
 python check_dataset.py --data data/Brain
 python check_dataset.py --config configs/brain.ini --json check.json
 python check_dataset.py --data data/mine --write-config configs/mine.ini
 
-Exit code: 0 clean, 1 something must be fixed, 2 a wrong call or config.
+Exit code: 0 clean, 1 something must be fixed, 2 the call or the config is wrong.
 """
 
 import argparse
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, with ``arguments`` instead of those of the process."""
     options = _parser().parse_args(arguments)
 
-    # After parsing, so that --help waits for nothing.
+    # After parsing, so that --help is quick.
     from datasets.check.command import run
 
     return run(options)
@@ -30,19 +30,20 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--config", type=Path, metavar="FILE", help="check the splits it names")
+    source.add_argument("--config", type=Path, metavar="FILE", help="check the splits in a config")
     source.add_argument("--data", type=Path, metavar="DIR", help="check the splits in a folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything found")
     parser.add_argument(
-        "--write-config", type=Path, metavar="FILE", help="write a config for what --data holds"
+        "--write-config", type=Path, metavar="FILE", help="write a config for the data of --data"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a config's key"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of --config"
     )
     parser.add_argument(
         "--patient-pattern",
         metavar="REGEX",
-        help="find patients in several splits; the first group in the file name is the patient",
+        help="report patients that are in several splits; the pattern's first group in a file "
+        "name is the patient",
     )
     return parser
 

@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, with ``arguments`` instead of those of the process."""
     options = _parser().parse_args(arguments)
 
-    # Imported late, so that --help needs no OpenCV.
+    # After parsing, so that --help needs no OpenCV.
     from datasets.liver import preprocess_liver_dataset
 
     count = preprocess_liver_dataset(options.input, options.output, debug=options.debug)
@@ -23,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Cut out, centre and smooth liver slices; their masks move along.",
-        epilog="Files of the same name in the output folder are replaced, others stay.",
+        description="Cut out, centre and smooth liver slices, and move their masks along.",
+        epilog="Files of the same name in the output folder are replaced; others stay.",
     )
     parser.add_argument(
         "--input", type=Path, default=Path("data/Liver"), help="default: %(default)s"

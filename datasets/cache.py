@@ -144,8 +144,8 @@ def _in_memory(dataset: AnomalyDataset, processes: int) -> Tensor:
 def _check_room(mode: Mode, needed: int, available: int | None, of_what: str) -> None:
     if available is not None and needed > available:
         raise UserError(
-            f"CACHE_IMAGES = {mode}: needs {needed / 1e9:.3g} GB {of_what}, and "
-            f"{available / 1e9:.3g} GB are left; make room, or set CACHE_IMAGES = none"
+            f"CACHE_IMAGES = {mode}: needs {needed / 1e9:.3g} GB {of_what}, but only "
+            f"{available / 1e9:.3g} GB is free; free some, or set CACHE_IMAGES = none"
         )
 
 
@@ -162,8 +162,8 @@ def _on_disk(dataset: AnomalyDataset, folder: Path) -> MappedImages:
                     images, what = _build(path, dataset), "kept"
         except OSError as error:
             raise UserError(
-                f"CACHE_IMAGES = disk: {shown(path)}: cannot be written ({error}); give a "
-                "CACHE_DIR with room that may be written, or set CACHE_IMAGES = none"
+                f"CACHE_IMAGES = disk: {shown(path)}: cannot be written ({error}); set CACHE_DIR "
+                "to a writable folder with enough space, or set CACHE_IMAGES = none"
             ) from error
     _log(f"{what} in {shown(path)}", dataset, images.array.shape)
     return images
@@ -176,7 +176,7 @@ def _alone_in(folder: Path) -> AcquireReturnProxy:
     try:
         return lock.acquire(blocking=False)
     except Timeout:
-        logger.info("waiting for another process that reads the same images")
+        logger.info("waiting for another process that is reading the same images")
         return lock.acquire()
 
 
@@ -187,12 +187,12 @@ def _load(path: Path, dataset: AnomalyDataset) -> MappedImages | None:
         images = MappedImages(path)
         shape, dtype = images.array.shape, images.array.dtype
         if shape not in [(count, channels, size, size) for channels in (1, 3)] or dtype != np.uint8:
-            raise ValueError(f"it holds {dtype} of shape {shape}")
+            raise ValueError(f"it contains {dtype} of shape {shape}")
     except FileNotFoundError:
         return None
     # NumPy raises anything on bytes that it did not expect.
     except Exception as error:
-        logger.warning("%s: is damaged (%s); it is made anew", shown(path), error)
+        logger.warning("%s: is damaged (%s); rebuilding it", shown(path), error)
         with suppress(OSError):
             path.unlink()
         return None

@@ -53,7 +53,7 @@ def _others_told() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UnreadableFile(f"{error}; check_dataset.py lists all of them") from error
+        raise UnreadableFile(f"{error}; check_dataset.py lists all such files") from error
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,10 @@ def train_loader(
     """
     if len(sampler) < batch_size:
         split = dataset.dataset.split
-        cut = "of which MAX_SAMPLES_TRAIN leaves " if split.num_left_out else ""
+        cut = " (after MAX_SAMPLES_TRAIN)" if split.num_left_out else ""
         raise UserError(
-            f"TRAIN_DATA_PATH: {split.folder}, {cut}{len(sampler)} images for each process, fewer "
-            f"than BATCH_SIZE_TRAIN = {batch_size}; lower BATCH_SIZE_TRAIN"
+            f"TRAIN_DATA_PATH: {split.folder} has only {len(sampler)} images per process{cut}, "
+            f"but BATCH_SIZE_TRAIN is {batch_size}; lower BATCH_SIZE_TRAIN"
         )
     return create_loader(
         dataset,

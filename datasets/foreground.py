@@ -46,11 +46,12 @@ def without_background(split: Split, config: SectionConfig) -> Split:
     counted = list(scan(split.samples, look, "looking for background"))
     if not any(counted):
         raise UserError(
-            f"MIN_FOREGROUND = {least:g}: no image of {shown(split.folder)} shows as much; lower it"
+            f"MIN_FOREGROUND = {least:g}: no image in {shown(split.folder)} has that much "
+            "foreground; lower it"
         )
     background = tuple(compress(split.samples, (not each for each in counted)))
     logger.info(
-        "MIN_FOREGROUND = %g: %d of %d images of %s are background and do not count",
+        "MIN_FOREGROUND = %g: skipping %d of the %d images in %s: they are background",
         least,
         len(background),
         len(counted),

@@ -109,7 +109,9 @@ def _read_grey(path: Path, flags: int = cv2.IMREAD_GRAYSCALE) -> Grey:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, cv2.error):
         decoded = None
     if decoded is None or decoded.size == 0:
-        raise UserError(f"{path}: empty, corrupt or no image; get the file again or delete it")
+        raise UserError(
+            f"{path}: is empty, damaged or not an image; download it again or delete it"
+        )
     return np.asarray(decoded)
 
 
@@ -118,19 +120,19 @@ def _read_mask(path: Path, image: Path, shape: tuple[int, ...]) -> Grey:
     if mask.shape != shape:
         found, wanted = ("{1}×{0}".format(*each) for each in (mask.shape, shape))
         raise UserError(
-            f"{path}: {found} pixels, its image {image} has {wanted}; "
-            "give the mask that belongs to the image"
+            f"{path}: is {found} pixels but its image {image} is {wanted}; "
+            "replace it by the mask that belongs to the image"
         )
     return mask
 
 
 def _check_folders(source: Path, destination: Path) -> None:
     if not source.is_dir():
-        raise UserError(f"{source}: no such folder; give --input the unpacked data set")
+        raise UserError(f"{source}: no such folder; pass the unpacked data set as --input")
     if destination.exists() and not destination.is_dir():
-        raise UserError(f"{destination}: is a file; give --output a folder")
+        raise UserError(f"{destination}: is a file; pass a folder as --output")
     if destination.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"{destination}: lies in the input folder; give --output another place")
+        raise UserError(f"{destination}: is inside the input folder; choose another --output")
 
 
 def _find_slices(source: Path) -> dict[Path, Path | None]:
@@ -145,11 +147,13 @@ def _find_slices(source: Path) -> dict[Path, Path | None]:
     images = [path for path in files if path.parent.name not in MASK_FOLDERS]
     if not images:
         kinds = ", ".join(IMAGE_SUFFIXES)
-        raise UserError(f"{source}: no images ({kinds}) in it; give --input the unpacked data set")
+        raise UserError(
+            f"{source}: contains no images ({kinds}); pass the unpacked data set as --input"
+        )
     slices = {path: masks.pop(_slice_key(path), None) for path in images}
     for mask in masks.values():
         raise UserError(
-            f"{mask}: no image of that name beside it; add the image or delete the mask"
+            f"{mask}: this mask has no image of the same name; add the image or delete the mask"
         )
     return slices
 

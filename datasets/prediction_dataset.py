@@ -68,7 +68,7 @@ def input_of(image: object, name: str, size: int, window: IntensityWindow) -> In
         return read_input(Sample(path, None), size, window)
     if isinstance(image, Image.Image):
         if (count := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":
-            raise UserError(f"{name}: holds {count} frames; give one, as a copy()")
+            raise UserError(f"{name}: has {count} frames; pass one of them (seek, then copy())")
         try:
             image = intensities_of(ImageOps.exif_transpose(image))
         except (OSError, SyntaxError) as error:
@@ -77,9 +77,9 @@ def input_of(image: object, name: str, size: int, window: IntensityWindow) -> In
         found = type(image).__name__
         if isinstance(image, np.ndarray):
             found = f"an array of {image.dtype}"
-        raise TypeError(f"{name}: is {found}; give a path, a PIL image or an array of numbers")
+        raise TypeError(f"{name}: is {found}; pass a path, a PIL image or an array of numbers")
     if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
-        raise ValueError(f"{name}: has shape {image.shape}; give (H, W) or (H, W, 3)")
+        raise ValueError(f"{name}: has shape {image.shape}; pass (H, W) or (H, W, 3)")
     try:
         pixels = window.apply(image)
     except ValueError as error:

@@ -76,7 +76,7 @@ _PROCESS_GONE = re.compile(
 
 def run_script(
     main: Callable[[], int | None],
-    how_to_go_on: str = "finished files are kept: give the same command again",
+    how_to_go_on: str = "finished files are kept; run the same command again to continue",
 ) -> None:
     """Run a script's ``main`` and leave with its exit code.
 
@@ -120,8 +120,8 @@ def _known_ending(error: BaseException) -> tuple[int, str] | None:
         death = _WORKER_DEATH.search(str(below))
         if death:
             return 2, (
-                f"error: a loader process {death[1].strip()}. Where memory ran out, lower "
-                "NUM_WORKERS or the batch size"
+                f"error: a data-loading process {death[1].strip().removeprefix('is ')}. If memory "
+                "ran out, lower NUM_WORKERS or the batch size"
             )
         below = below.__cause__ or below.__context__
     if isinstance(error, UserError):
@@ -129,12 +129,12 @@ def _known_ending(error: BaseException) -> tuple[int, str] | None:
     # By its name: this module does without torch.
     if type(error).__name__ == "OutOfMemoryError":
         return 1, (
-            "error: the GPU's memory is full; lower BATCH_SIZE_TRAIN and raise ACCUMULATE, in "
-            "testing and prediction lower BATCH_SIZE_TEST"
+            "error: the GPU ran out of memory. In training, lower BATCH_SIZE_TRAIN and raise "
+            "ACCUMULATE; in testing and prediction, lower BATCH_SIZE_TEST"
         )
     if _PROCESS_GONE.search(str(error)):
         return 2, (
-            "error: another process of this run has ended: see what it said; where it was killed, "
-            "memory may be short. Finished epochs of a training are saved: go on with --resume"
+            "error: another process of this run died; its own message says why (if it was killed, "
+            "memory probably ran out). Finished epochs are saved: continue with --resume"
         )
     return None

@@ -36,7 +36,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             temporary.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"{path}: cannot be written ({_cause(error)}); what stood there before is intact"
+            f"{path}: cannot be written ({_cause(error)}); any previous file is unchanged"
         ) from error
 
 

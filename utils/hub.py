@@ -86,12 +86,12 @@ def fetch(file: HubFile, *, key: str, cache_dir: Path) -> Path:
         # Asked first and once: the download itself would try again and again for minutes.
         url = huggingface_hub.hf_hub_url(file.repo, file.path, revision=file.revision)
         if _in_time(lambda: huggingface_hub.get_hf_file_metadata(url)).commit_hash is None:
-            raise ValueError("what answers is no Hugging Face hub")
+            raise ValueError("the server is not a Hugging Face hub")
     except Exception as error:
         # The client raises whatever its transport raises.
         if isinstance(error, _GONE) or cached is None:
             raise UserError(_complaint(file, error, key=key, cache_dir=cache_dir)) from error
-        logger.warning("%s: %s is taken from %s (%s)", key, file, cache_dir, _reason(error))
+        logger.warning("%s: using the copy of %s in %s (%s)", key, file, cache_dir, _reason(error))
         return cached
     try:
         return Path(
@@ -137,7 +137,7 @@ def _complaint(file: HubFile, error: Exception, *, key: str, cache_dir: Path) ->
     host = constants.ENDPOINT
     page = f"{host}/{file.repo}"
     if isinstance(error, errors.GatedRepoError):
-        return f"{key}: {page} is gated: accept its terms there, and set HF_TOKEN to your token"
+        return f"{key}: {page} is gated: accept its terms there and set HF_TOKEN to your token"
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"{key}: {host} has no repository '{file.repo}', or it is private and needs HF_TOKEN"
     if isinstance(error, errors.RevisionNotFoundError):
@@ -145,9 +145,9 @@ def _complaint(file: HubFile, error: Exception, *, key: str, cache_dir: Path) ->
     if isinstance(error, errors.RemoteEntryNotFoundError):
         return f"{key}: {page} has no file '{file.path}'; {_contents(file)}"
     if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
-        return f"CACHE_DIR = {cache_dir}: {file} cannot be kept there ({error.strerror})"
+        return f"CACHE_DIR = {cache_dir}: {file} cannot be saved there ({error.strerror})"
     return (
-        f"{key}: {file} is neither in CACHE_DIR = {cache_dir} nor could it be downloaded "
+        f"{key}: {file} is not in CACHE_DIR = {cache_dir} and could not be downloaded "
         f"({_reason(error)}). On a machine with internet, fetch "
         f"{page}/resolve/{file.revision}/{file.path}, copy it here, and set "
         f"{key} = /path/to/{Path(file.path).name}"
@@ -158,9 +158,9 @@ def _contents(file: HubFile) -> str:
     try:
         names = huggingface_hub.list_repo_files(file.repo, revision=file.revision)
     except Exception as error:
-        return f"what it holds cannot be listed ({_reason(error)})"
+        return f"its files cannot be listed ({_reason(error)})"
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return printable(f"it holds {', '.join(names[:_SHOWN])}") + more
+    return printable(f"it has {', '.join(names[:_SHOWN])}") + more
 
 
 def _reason(error: Exception) -> str:

@@ -41,7 +41,7 @@ class IntensityWindow:
         if not low < high or not np.isfinite([low, high]).all():
             raise ValueError("LOW must be below HIGH")
         if percentiles and not 0 <= low < high <= 100:
-            raise ValueError("percentiles lie from 0 to 100")
+            raise ValueError("percentiles must be between 0 and 100")
         return cls("percentiles" if percentiles else "range", low, high)
 
     def apply(
@@ -61,7 +61,7 @@ class IntensityWindow:
             return values.astype(np.uint8, copy=False)
         exact = values.astype(np.float64)
         if not np.isfinite(exact).all():
-            raise ValueError("holds NaN or infinite intensities")
+            raise ValueError("contains NaN or infinite values")
         if self.kind == "range":
             low, high = self.low, self.high
         else:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 # timm's ViT families share an interface, not a base class.
 TimmViT = Any
+_USE_A_TAG = "use the tag of a plain timm ViT"
 
 
 class UnknownBackboneError(ValueError):
@@ -82,7 +83,7 @@ def create_timm_vit(
     """
     # timm names an architecture before the dot and its weights behind it.
     if not timm.is_model(name.partition(".")[0]):
-        raise UnknownBackboneError(f"timm knows no model '{name}'; {_near_names(name)}")
+        raise UnknownBackboneError(f"timm has no model '{name}'; {_near_names(name)}")
     given: dict[str, Any] = {key: value for key, value in sizes.items() if value is not None}
     weights: dict[str, Any] = {}
     if state_dict is not None:
@@ -107,7 +108,8 @@ def create_timm_vit(
 
 
 def _no_plain_vit(name: str) -> UnknownBackboneError:
-    return UnknownBackboneError(f"'{name}' is no plain vision transformer; {_near_names(name)}")
+    text = f"'{name}' is not a plain vision transformer; {_near_names(name)}"
+    return UnknownBackboneError(text)
 
 
 def _near_names(name: str) -> str:
@@ -117,8 +119,6 @@ def _near_names(name: str) -> str:
         return f"write {within_owner}"
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        return f"near are {', '.join(near)}" if near else "give the tag of a plain ViT of timm"
+        return f"did you mean {', '.join(near)}?" if near else _USE_A_TAG
     known = timm.list_pretrained(f"{architecture}.*")
-    if tag and name not in known:
-        return f"known are {', '.join(known)}"
-    return "give the tag of a plain ViT of timm"
+    return f"available: {', '.join(known)}" if tag and name not in known else _USE_A_TAG

@@ -43,7 +43,7 @@ def read_content(path: Path) -> Any:
         UserError: The file is missing or unreadable, or holds code.
     """
     if not is_file(path):
-        raise UserError(f"{path}: no such file; give the path of a .safetensors or .pth file")
+        raise UserError(f"{path}: no such file; use the path of a .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -52,9 +52,9 @@ def read_content(path: Path) -> Any:
     except Exception as error:
         # A damaged or hostile file makes the readers raise nearly anything.
         raise UserError(
-            f"{path}: cannot be read as tensors ({_reason(error)}); it may be cut short, or hold "
-            "pickled code, which is never run. Get it anew, or save its state dict with "
-            "safetensors"
+            f"{path}: cannot be read as tensors ({_reason(error)}); it may be incomplete, or "
+            "contain pickled code, which is never run. Download it again, or save its state dict "
+            "with safetensors"
         ) from error
 
 
@@ -79,7 +79,7 @@ def _reason(error: Exception) -> str:
     text = str(error)
     foreign = re.search(r"GLOBAL (\S+)", text)
     if foreign:
-        return printable(f"it asks for {foreign[1]}")
+        return printable(f"it needs the Python object {foreign[1]}")
     return printable((text or type(error).__name__).splitlines()[0].partition(". ")[0])
 
 
@@ -97,7 +97,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
         tensors = {str(name): item for name, item in content.items() if isinstance(item, Tensor)}
     if not tensors:
-        raise UserError(f"{path}: holds no state dict (names and tensors)")
+        raise UserError(f"{path}: contains no state dict (names and tensors)")
     return tensors
 
 
@@ -117,7 +117,7 @@ def native_state_dict(
         UserError: The weights cannot be had, or lack tensors of the model.
     """
     if source == RANDOM:
-        logger.warning("%s = random: %s has random weights; results mean nothing", key, name)
+        logger.warning("%s = random: %s has random weights; results are meaningless", key, name)
         return _random(name, seed)
     if source == HUB:
         config: Any = timm.get_pretrained_cfg(name)
@@ -130,7 +130,7 @@ def native_state_dict(
         file = Path(source).expanduser()
         if not is_file(file):
             raise UserError(
-                f"{key}: {source} is no file; give the path of a .safetensors or .pth file"
+                f"{key}: {source} is not a file; use the path of a .safetensors or .pth file"
             )
     return _fitting(name, read_tensors(file), source=source, key=key)
 
@@ -185,8 +185,8 @@ def _fitting(
     )
     if problems:
         raise UserError(
-            f"{key}: {source} does not hold the weights of '{name}' in timm's names or in those "
-            f"of their authors: {problems}"
+            f"{key}: {source} does not contain the weights of '{name}', under timm's names or "
+            f"their authors' own: {problems}"
         )
     return {
         key: tensors[key]
@@ -282,4 +282,4 @@ def _misfit(found: Tensor | None, wanted: Tensor) -> str:
     if found.layout != torch.strided or found.is_meta:
         return f"expected plain numbers, found {found.layout} on {found.device}"
     # Cast first: a number may be finite in the file and too large for the model.
-    return "" if found.to(wanted.dtype).isfinite().all() else "holds NaN or infinity"
+    return "" if found.to(wanted.dtype).isfinite().all() else "contains NaN or infinity"

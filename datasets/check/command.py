@@ -31,10 +31,10 @@ def run(options: argparse.Namespace) -> int:
     setup_logging()
     _check_pattern(options.patient_pattern)
     if options.write_config and not options.data:
-        raise UserError("--write-config: is for the folder of a data set; give --data")
+        raise UserError("--write-config: needs a data set's folder; use it with --data")
     if options.write_config and options.write_config.exists():
         raise UserError(
-            f"--write-config: {shown(options.write_config)} is there already; give another name"
+            f"--write-config: {shown(options.write_config)} already exists; choose another name"
         )
     report = _check_config(options) if options.config else _check_folder(options)
     print(as_text(report))
@@ -62,7 +62,7 @@ def _check_config(options: argparse.Namespace) -> Report:
 
 def _check_folder(options: argparse.Namespace) -> Report:
     if options.set:
-        raise UserError("--set: changes keys of a config; give --config as well, not --data")
+        raise UserError("--set: changes keys of a config; use it with --config, not --data")
     places = places_of_folder(options.data)
     return check_dataset(places, patient_pattern=options.patient_pattern)
 

@@ -13,26 +13,26 @@ _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 10_000, 20, 300
 
 _TEXT = """\
 # {name}: written by check_dataset.py for the images of {data}.
-# What is not written here follows by the rules of docs/config.md; the config.ini beside the results
-# shows every key. configs/brain.ini has the published networks, which need a GPU.
+# docs/config.md says what keys that are left out become; the config.ini beside the results shows
+# every key. configs/brain.ini has the published networks, which need a GPU.
 
 [DEFAULT]
 # The frozen encoder and the frozen network that compares image and reconstruction.
 MODEL_NAME = vit_small_patch14_reg4_dinov2.lvd142m
 PERCEPTUAL_MODEL_NAME = vit_base_patch16_224.mae
-# Their weights are downloaded once. Without internet, name files: MODEL_WEIGHTS and
-# PERCEPTUAL_WEIGHTS = /path/to/model.safetensors (docs/backbones.md).
+# Their weights are downloaded once. Without internet, set MODEL_WEIGHTS and PERCEPTUAL_WEIGHTS to
+# files, such as /path/to/model.safetensors (docs/backbones.md).
 {images}
 [TRAINING]
 # {train}
 TRAIN_DATA_PATH = {train_path}
-# {valid}: the threshold is learnt here.
+# {valid}: the threshold is learnt on these.
 VAL_DATA_PATH = {valid_path}
 # Checkpoints, curves and config.ini go here.
 RESULTS_PATH = results/{name}
-# Images per step; where memory runs out, lower it and raise ACCUMULATE.
+# Images per step; if memory runs out, lower it and raise ACCUMULATE.
 BATCH_SIZE_TRAIN = {batch_size}
-# About {steps} steps in all, at least {fewest} epochs and at most {most}.
+# About {steps} steps in all, but at least {fewest} and at most {most} epochs.
 N_EPOCHS = {epochs}
 
 [TESTING]
@@ -42,19 +42,19 @@ TEST_DATA_PATH = {test_path}
 RESULTS_PATH = results/{name}/test
 {patients}"""
 _NO_TEST = """\
-There is no folder test: these are the validation images again. Metrics on them flatter, and no
-# threshold is applied. Put images of other patients into {} and name it here."""
+There is no test folder: these are the validation images again. Metrics on them are too
+# optimistic, and no threshold is applied. Put images of other patients into {} and name it here."""
 _TESTS_ON_VALIDATION = """\
-There is no folder test: TEST_DATA_PATH names the validation images, and metrics on them flatter.
-Put images of other patients into a folder test, and name it there.
+There is no test folder, so TEST_DATA_PATH names the validation images: metrics on them are too
+optimistic. Put images of other patients into a test folder, and set TEST_DATA_PATH to it.
 """
 _DEEP = """\
-# More than 8 bits: auto takes a DICOM file's own window, else the 0.5th and 99.5th percentile. A
-# fixed range, such as -160,240 for soft tissue in CT, makes equal tissue look equal in all images.
+# More than 8 bits: auto uses a DICOM file's own window, else the 0.5th and 99.5th percentile.
+# With a fixed range, such as -160,240 for soft tissue in CT, tissue looks the same in all images.
 INTENSITY_WINDOW = auto
 """
 _PATIENTS = """\
-# Tells the patient of a file name: intervals are drawn by patient.
+# Finds the patient in a file name: confidence intervals then resample patients.
 PATIENT_PATTERN = {}
 """
 _VOLUMES = """\
@@ -70,13 +70,15 @@ def config_text(path: Path, data: Path, report: Report, patient_pattern: str | N
         UserError: Something must be fixed first, or a split is missing.
     """
     if not report.clean:
-        raise UserError(f"--write-config: {shown(path)} is not written; fix the above first")
+        raise UserError(
+            f"--write-config: {shown(path)} was not written; fix the problems above first"
+        )
     splits = {each.place.name: each for each in report.splits}
     for name in ("train", "valid"):
         if name not in splits:
             raise UserError(
                 f"--write-config: {shown(data)} has no folder {name}; add {name}/good with normal "
-                "images, of other patients than the rest"
+                "images from different patients"
             )
     return _text(path.stem, data, splits, patient_pattern)
 
@@ -86,7 +88,7 @@ def next_commands(path: Path, report: Report) -> str:
     command = f"--config {shlex.quote(str(path))}"
     tested = any(each.place.name == "test" for each in report.splits)
     return (
-        f"{'' if tested else _TESTS_ON_VALIDATION}{shown(path)} is written. Next:\n"
+        f"{'' if tested else _TESTS_ON_VALIDATION}Wrote {shown(path)}. Next:\n"
         f"  python run_training.py {command}\n"
         f"  python run_test.py {command}\n"
         f"  python run_predict.py {command} --input NEW_IMAGES"

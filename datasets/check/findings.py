@@ -65,8 +65,8 @@ class _Check:
         """Look at a split."""
         other = self._folders.setdefault(place.folder.resolve(), place)
         if other is not place:
-            text = f"{place.key}: {shown(place.folder)} is the {other.name} split as well; "
-            self._note("leak", f"{text}give each split a folder of its own")
+            text = f"{place.key}: {shown(place.folder)} is also the {other.name} split; "
+            self._note("leak", f"{text}each split needs its own folder")
             return
         try:
             split = inspect_split(
@@ -104,9 +104,9 @@ class _Check:
             return
         text = f"{shown(Path(sample.name))}: is the same picture as {shown(Path(first.name))}"
         if where is not place:
-            self._note("leak", f"{text}, of the {where.name} split; remove one")
+            self._note("leak", f"{text} in the {where.name} split; remove one")
         elif first.label != sample.label:
-            self._note("label", f"{text}, which is filed otherwise; remove one")
+            self._note("label", f"{text}, which has the other label; remove one")
         else:
             self._note("duplicate", text)
 
@@ -131,7 +131,7 @@ class _Check:
         sources = list(dict.fromkeys(sample.source for sample in split.samples))
         for source, patient in zip(sources, scan(sources, dicom_patient, "patients"), strict=True):
             if patient is not None:
-                key = (patient, "one patient, by PatientID,")
+                key = (patient, "the same PatientID")
                 self._patients[key].setdefault(place.name, name_of(source))
 
     def _sum_up(self, summary: SplitSummary) -> None:
@@ -147,10 +147,11 @@ class _Check:
             self._note("alpha", text)
         if name != "train" and not summary.normal:
             wanted = "the threshold is learnt from them" if name == "valid" else "metrics need them"
-            self._note("no_normal", f"{name}: holds no normal images; {wanted}")
+            self._note("no_normal", f"{name}: contains no normal images; {wanted}")
         if len(summary.mask_levels) > 2:
             levels = ", ".join(f"{level:g}" for level in sorted(summary.mask_levels))
-            self._note("mask_levels", f"{name}: masks hold {levels}; all above 0 count as marked")
+            text = f"{name}: masks contain {levels}; everything above 0 counts as anomalous"
+            self._note("mask_levels", text)
 
     def _compare_depths(self) -> None:
         counts = {True: sum(each.deep for each in self._summaries)}
@@ -166,9 +167,9 @@ class _Check:
         more = "more than " * rarer
         self._note(
             "depth",
-            f"{counts[rarer]} of {sum(counts.values())} images have {more}8 bits, such as "
-            f"{shown(example)}: those of more go through INTENSITY_WINDOW, the others are taken as "
-            "they are; store all alike",
+            f"{counts[rarer]} of {sum(counts.values())} images have {more}8 bits (such as "
+            f"{shown(example)}): those with more go through INTENSITY_WINDOW, the others do not; "
+            "store all at the same depth",
         )
 
     def report(self, names: tuple[str, ...]) -> Report:
@@ -189,7 +190,7 @@ class _Check:
         for summary in self._summaries:
             summary.expected = expected = known.get(summary.place.name)
             if expected and expected != summary.counts:
-                text = "{}: {} normal and {} anomalous images, BMAD has {} and {}: metrics will "
+                text = "{}: {} normal and {} anomalous images, but BMAD has {} and {}: metrics "
                 text = text.format(summary.place.name, *summary.counts, *expected)
-                self._note("counts", text + "not compare")
+                self._note("counts", text + "will not be comparable")
         return Report(dataset, self._summaries, self._findings, bool(self._patients))

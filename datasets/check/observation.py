@@ -80,7 +80,7 @@ def observe(sample: Sample) -> Observation:
         pixels = pixels[..., 0]
     findings, digest = [], None
     if (pixels == pixels[0, 0]).all():
-        findings.append(Finding("blank", f"{name}: all pixels are alike"))
+        findings.append(Finding("blank", f"{name}: all pixels have the same value"))
     else:
         hashed = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
         hashed.update(pixels.tobytes())
@@ -106,19 +106,19 @@ def _look_at_mask(sample: Sample, size: tuple[int, int], findings: list[Finding]
         findings.append(Finding("mask_size", text))
     levels = np.unique(values).tolist()
     if len(levels) > _MANY_LEVELS:
-        text = f"{name}: its mask holds {len(levels)} grey levels, as after JPEG or resizing; all "
-        findings.append(Finding("lossy_mask", text + "above 0 count as marked"))
+        text = f"{name}: its mask has {len(levels)} grey levels, as after JPEG or resizing; "
+        findings.append(Finding("lossy_mask", text + "everything above 0 counts as anomalous"))
         levels = []
     marked = (values.reshape(*values.shape[:2], -1) > 0).any(axis=2)
     if sample.label == NORMAL:
         if marked.any():
-            text = f"{name}: is filed as normal, and its mask marks something; normal images count "
-            findings.append(Finding("marked_normal", text + "as unmarked"))
+            text = f"{name}: is in the normal folder but its mask is not empty; the mask is ignored"
+            findings.append(Finding("marked_normal", text))
     elif not marked.any():
         findings.append(Finding("empty_mask", mask_without_mark(sample)))
     elif marked.all():
-        text = f"{shown(name_of(sample.mask))}: marks everything; draw it anew unless that is meant"
-        findings.append(Finding("full_mask", text))
+        text = f"{shown(name_of(sample.mask))}: marks the whole image; redraw it unless that is "
+        findings.append(Finding("full_mask", text + "intended"))
     return levels
 
 

@@ -16,7 +16,7 @@ from datasets.readers.formats import shown
 _SHOWN = 5
 _HEADINGS: dict[Severity, str] = {
     "error": "must be fixed",
-    "warning": "to be looked at",
+    "warning": "worth a look",
     "note": "good to know",
 }
 _COLUMNS = ("split", "normal", "anomalous", "volumes", "masks", "size", "in BMAD", "folder")
@@ -98,7 +98,7 @@ def as_text(report: Report) -> str:
             lines += ["", f"{heading} ({len(found)})", *_grouped(found)]
     verdict = "clean" if report.clean else "not clean: see above"
     if not report.patients_known:
-        verdict += " (whose images they are was not compared: give --patient-pattern)"
+        verdict += " (patients were not compared between splits: use --patient-pattern)"
     return "\n".join([*lines, "", verdict])
 
 
@@ -137,7 +137,7 @@ def _grouped(findings: list[Finding]) -> list[str]:
     for kind, texts in kinds.items():
         lines += [f"  {kind}: {text}" for text in texts[:_SHOWN]]
         if len(texts) > _SHOWN:
-            lines.append(f"  {kind}: and {len(texts) - _SHOWN} more; --json FILE has all")
+            lines.append(f"  {kind}: and {len(texts) - _SHOWN} more; --json FILE lists all")
     return lines
 
 

@@ -83,13 +83,13 @@ def mask_grids(samples: Sequence[Sample]) -> Iterator[Finding]:
         if differs and here and there:
             of_mask, of_image = _features(here), _features(there)
             parts = [
-                f"{name} {of_mask[name]}, its image {of_image[name]}"
+                f"{name} {of_mask[name]} instead of {of_image[name]}"
                 for name in of_mask
                 if of_mask[name] != of_image[name]
             ]
             yield Finding(
                 "mask_grid",
-                f"{shown(mask)}: lies on another grid than its image {shown(name_of(image))} "
+                f"{shown(mask)}: is on a different grid from its image {shown(name_of(image))} "
                 f"({'; '.join(parts)}); it is resampled to the nearest voxel",
             )
 

@@ -110,9 +110,10 @@ def inspect_split(
 
 def _no_images(folder: Path, key: str, unread: Sequence[str]) -> str:
     beside = f"; {unread[0]}" if unread else ""
+    good = folder / "good"
     return (
-        f"{key}: {shown(folder)} holds no images; expected {shown(folder / 'good')} with "
-        f"{_SUFFIXES} files, in img/ or flat{beside}"
+        f"{key}: {shown(folder)} contains no images; expected {_SUFFIXES} files in "
+        f"{shown(good)} or {shown(good / 'img')}{beside}"
     )
 
 
@@ -140,7 +141,7 @@ def existing_folder(folder: Path, key: str) -> Path:
         if candidate.is_dir():
             return candidate
     raise UserError(
-        f"{key}: {shown(folder)} is no folder; give the path of a split, such as "
+        f"{key}: {shown(folder)} is not a folder; use the path of a split, such as "
         f"data/Brain/{_SPLIT_OF.get(key, 'test')}"
     )
 
@@ -156,10 +157,10 @@ def _twins(
     ]
     if twins:
         first, second, *_ = (shown(Path(each.name)) for each in twins[0])
-        more = f" ({len(twins) - 1} more stems likewise)" if len(twins) > 1 else ""
+        more = f" (and {len(twins) - 1} more such pairs)" if len(twins) > 1 else ""
         yield (
-            f"{shown(folder.images)}: {first} and {second} have the same stem{more}; rename or "
-            "remove one of each"
+            f"{shown(folder.images)}: {first} and {second} differ only in their extension{more}; "
+            "rename or remove one of each"
         )
 
 
@@ -172,7 +173,7 @@ def _masks_among(images: Sequence[Source]) -> Iterator[str]:
         more = f" (and {len(masks) - 1} more)" if len(masks) > 1 else ""
         yield (
             f"{shown(name_of(masks[0]))}: looks like the mask of an image beside it{more}; move "
-            "masks to a folder named label beside img, or remove them"
+            "masks to a label/ folder next to img/, or remove them"
         )
 
 
@@ -180,9 +181,9 @@ def _missing_mask(sample: Sample, masks: Mapping[Path, Source]) -> str:
     path, name = sample.path, f"{stem_of(sample.path)}.png"
     series = sample.series
     if series is not None and (path == series.name or not files_of(series) & masks.keys()):
-        path, name = series.name, f"{stem_of(series.name)}.nii.gz, of the whole volume,"
+        path, name = series.name, f"{stem_of(series.name)}.nii.gz (for the whole volume)"
     return (
-        f"{shown(path)}: has no mask, while other images of {shown(path.parent)} have one; add "
+        f"{shown(path)}: has no mask although other images in {shown(path.parent)} do; add "
         f"{shown(Path(name))} to the label/ folder, or remove all masks"
     )
 
@@ -206,8 +207,8 @@ def _frames(sample: Sample, masks: Mapping[Path, Source], problems: list[str]) -
         return []
     if len(marked) != len(frames):
         problems.append(
-            f"{shown(name_of(sample.mask))}: holds {len(marked)} images, {shown(sample.path)} "
-            f"holds {len(frames)}; redraw the mask on the grid of its image"
+            f"{shown(name_of(sample.mask))}: has {len(marked)} slices but {shown(sample.path)} "
+            f"has {len(frames)}; redraw the mask on its image's grid"
         )
         return []
     if not any(marked):

@@ -37,7 +37,7 @@ def expand_names(names: Sequence[str], stdin: Iterable[str]) -> list[Path]:
         else:
             found = [os.path.expanduser(name)]  # noqa: PTH111, since ~x.png need be nobody's
         if not found:
-            raise UserError(f"--input: {shown(Path(name))} names no file")
+            raise UserError(f"--input: no files found for {shown(Path(name))}")
         paths += map(Path, found)
     return list(dict.fromkeys(paths))
 
@@ -82,7 +82,7 @@ def find_inputs(
     problems += missing
     sources = with_series([*files.values()], problems)
     if not sources:
-        raise UserError(f"{shown(paths[0])}: holds no images to score")
+        raise UserError(f"{shown(paths[0])}: contains no images to score")
     frames = (expand_frames(Sample.of(source, axis=slicing.axis)) for source in sources)
     return choose_volume(chain.from_iterable(frames), slicing.volume)
 
@@ -101,8 +101,8 @@ def _files(path: Path, recursive: bool) -> Iterator[Path]:
             found = True
             yield file
     if not found:
-        hint = "" if recursive else "; subfolders are searched with --recursive"
-        raise UserError(f"{shown(path)}: holds no images{hint}")
+        hint = "" if recursive else "; use --recursive to search subfolders"
+        raise UserError(f"{shown(path)}: contains no images{hint}")
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
@@ -116,4 +116,4 @@ def common_folder(paths: Sequence[Path]) -> Path:
     try:
         return Path(os.path.commonpath(map(absolute, folders)))
     except ValueError as error:
-        raise UserError("--input: names several drives; predict on each of them alone") from error
+        raise UserError("--input: the files are on different drives; run once per drive") from error

@@ -27,11 +27,15 @@ _JUNK = ("dicomdir", "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
 
 # What is not read: one, several, and what to do.
 _UNREAD = (
-    "image is not read",
-    "images are not read",
-    "docs/data.md says where images are looked for",
+    "image is ignored",
+    "images are ignored",
+    "docs/data.md says where images must be",
 )
-_NO_IMAGES = ("file is no image by name", "files are no images by name", "convert or remove them")
+_NO_IMAGES = (
+    "file does not have the name of an image",
+    "files do not have the name of an image",
+    "convert or remove them",
+)
 
 PICTURES: tuple[Kind, ...] = ("picture",)
 _DICOM: tuple[Kind, ...] = ("dicom",)
@@ -71,8 +75,8 @@ def class_folders(split: Path, *, normal_only: bool = False) -> list[ClassFolder
     normal = [shown(Path(each.folder.name)) for each in classes if each.label == NORMAL]
     if len(normal) > 1:
         raise UserError(
-            f"{shown(split)}: {normal[0]} and {normal[1]} may both hold the normal images; keep "
-            "one of them"
+            f"{shown(split)}: {normal[0]} or {normal[1]} could be the folder of normal images; "
+            "keep one of them"
         )
     if normal_only and not any(_holds_images(each.images) for each in classes):
         return [_class_folder(split, NORMAL, None)]
@@ -114,8 +118,8 @@ def _class_folder(folder: Path, label: int, truth: Path | None) -> ClassFolder:
     masks = [inner[name] for name in MASK_FOLDERS if name in inner]
     if len(masks) > 1 and masks[0].name.casefold() not in _BMAD_MASKS:
         raise UserError(
-            f"{shown(folder)}: {shown(Path(masks[0].name))} and {shown(Path(masks[1].name))} may "
-            "both hold the masks; keep one of them, or name it label"
+            f"{shown(folder)}: {shown(Path(masks[0].name))} or {shown(Path(masks[1].name))} could "
+            "be the folder of masks; keep one of them, or rename it to label"
         )
     return ClassFolder(
         folder,

@@ -48,10 +48,10 @@ def _fault(
             f"{shown(folder.images)}, or remove the mask"
         )
     if others:
-        return f"{shown(name_of(others[0]))} is a mask of the same image; remove one"
+        return f"{shown(name_of(others[0]))} is also a mask of this image; remove one of them"
     if len(owners) > 1:
         first, second = (shown(name_of(each)) for each in owners[:2])
-        return f"may belong to {first} or to {second}; give these images different names"
+        return f"could belong to {first} or to {second}; rename one of the images"
     return ""
 
 
@@ -88,8 +88,8 @@ def _without_place(masks: Mapping[Path, Source], owners: Sequence[Source]) -> st
         mask = masks[name_of(owner)]
         if isinstance(owner, Series) and isinstance(mask, Path) and kind_of(mask) != "nifti":
             return (
-                f"does not say where it lies in the series {shown(owner.name)}; give a NIfTI file, "
-                "a DICOM SEG, or a mask for each slice, named as the slice's file"
+                f"has no position in the series {shown(owner.name)}; use a NIfTI file, a DICOM "
+                "SEG, or one mask per slice, named like the slice's file"
             )
     return ""
 

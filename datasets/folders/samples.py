@@ -166,8 +166,8 @@ def mask_of_another_size(sample: Sample, image: Sequence[int], mask: Sequence[in
     """What is wrong where a mask has another (height, width) than its image, in one line."""
     assert sample.mask is not None
     return (
-        f"{shown(name_of(sample.mask))}: is {mask[1]} × {mask[0]} pixels, its image "
-        f"{shown(sample.path)} is {image[1]} × {image[0]}; redraw the mask at the image's size"
+        f"{shown(name_of(sample.mask))}: is {mask[1]} × {mask[0]} pixels but its image "
+        f"{shown(sample.path)} is {image[1]} × {image[0]}; redraw the mask at that size"
     )
 
 
@@ -175,6 +175,6 @@ def mask_without_mark(sample: Sample) -> str:
     """What to say where the mask of an anomalous image is empty, in one line."""
     assert sample.mask is not None
     return (
-        f"{shown(name_of(sample.mask))}: marks nothing, though {shown(sample.path)} is filed as "
-        "anomalous; move the image to good/, or draw the mask"
+        f"{shown(name_of(sample.mask))}: is empty although {shown(sample.path)} is in an anomalous "
+        "folder; move the image to good/, or draw the mask"
     )

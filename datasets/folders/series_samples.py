@@ -39,16 +39,15 @@ def with_series(
         # One picture alone may be an X-ray, several are slices or views.
         if files[first] > 1 or len(files) > 1 or uid in placed:
             logger.warning(
-                "%s: no position: %s, such as %s; read as pictures, since nothing says where they "
-                "lie",
+                "%s: no position: %s (such as %s); reading them as separate images",
                 shown(first.parent),
                 _count(uid, files),
                 shown(first),
             )
     if scattered := grouped.scattered:
         logger.warning(
-            "%s: each of %d parallel slices, such as %s, has a SeriesInstanceUID of its own; read "
-            "as pictures",
+            "%s: %d parallel slices (such as %s) each have their own SeriesInstanceUID; reading "
+            "them as separate images",
             shown(scattered[0].parent),
             len(scattered),
             shown(scattered[0]),
@@ -60,7 +59,7 @@ def with_series(
         for path in files_of(series):
             series_of.setdefault(path, []).append(series)
     for path, kind in grouped.no_images.items():
-        logger.warning("%s: is %s, no image: left out", shown(path), kind)
+        logger.warning("%s: is %s, not an image; skipping it", shown(path), kind)
         series_of[path] = []
     found: dict[Source, None] = {}
     for path in paths:

@@ -45,7 +45,7 @@ def choose_volume(samples: Iterable[Sample], index: int) -> tuple[Sample, ...]:
     several = sorted(path for path, count in counts.items() if count > 1)
     if several:
         logger.warning(
-            "%s: VOLUME_INDEX = %d is read, the others are left out",
+            "%s; reading only volume %d (VOLUME_INDEX)",
             _several(several[0], counts[several[0]], len(several)),
             index,
         )
@@ -56,8 +56,8 @@ def choose_volume(samples: Iterable[Sample], index: int) -> tuple[Sample, ...]:
 
 def _several(example: Path, volumes: int, files: int) -> str:
     if files == 1:
-        return f"{shown(example)} holds {volumes} volumes"
-    return f"{files} files hold several volumes, such as {shown(example)} ({volumes})"
+        return f"{shown(example)} has {volumes} volumes"
+    return f"{files} files have several volumes, such as {shown(example)} ({volumes})"
 
 
 def _count(path: Path) -> int:

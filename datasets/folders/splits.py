@@ -42,13 +42,16 @@ def places_of_folder(folder: Path) -> list[Place]:
         there = [each for each in inner if each.name.casefold() in spellings]
         if len(there) > 1:
             raise UserError(
-                f"--data: {shown(folder)} holds {there[0].name} and {there[-1].name}; keep one of "
-                "them, or name the splits in a config"
+                f"--data: {shown(folder)} has both {there[0].name} and {there[-1].name}; keep one "
+                "of them, or name the splits in a config"
             )
         places += [Place(name, each, "--data") for each in there[:1]]
     if not places and any(each.name.casefold() in NORMAL_NAMES for each in inner):
         places = [Place("test", folder, "--data")]
     if not places:
-        what = "holds none of the folders train, valid, test" if folder.is_dir() else "is no folder"
-        raise UserError(f"--data: {shown(folder)} {what}; give that of a data set, e.g. data/Brain")
+        none = "has none of the folders train, valid and test"
+        what = none if folder.is_dir() else "is not a folder"
+        raise UserError(
+            f"--data: {shown(folder)} {what}; pass a data set's folder, such as data/Brain"
+        )
     return places

@@ -61,7 +61,7 @@ def draw_phantom(rng: np.random.Generator, size: int) -> Phantom:
         ValueError: If ``size`` is too small to show a head.
     """
     if size < MIN_SIZE:
-        raise ValueError(f"size {size} is too small for a head: give {MIN_SIZE} or more")
+        raise ValueError(f"size {size} is too small for a head: use {MIN_SIZE} or more")
     return draw_slice(rng.standard_normal, draw_anatomy(rng), size, rng.standard_normal)
 
 

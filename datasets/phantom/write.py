@@ -77,7 +77,7 @@ def fill_folder(
     """
     if min(sizes.values()) < MIN_SIZE or min(seed, *counts) < 0:
         names = " and ".join(sizes)
-        raise UserError(f"{names} must be {MIN_SIZE} or more, seed and counts 0 or more")
+        raise UserError(f"{names} must be {MIN_SIZE} or more; seed and counts must be 0 or more")
     images = dict(zip(PARTS, counts, strict=True))
     record = {"drawing": DRAWING_VERSION, **sizes, "seed": seed, "images": images}
     if _holds(folder, record):
@@ -94,18 +94,18 @@ def fill_folder(
 
 def _holds(folder: Path, record: dict[str, Any]) -> bool:
     """Whether a folder holds the recorded images; False for none or an empty one."""
-    remedy = "delete it, or give another output folder"
+    remedy = "delete it, or choose another --output"
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     path = folder / RECORD_NAME
     if not path.is_file():
-        raise UserError(f"{folder}: exists and holds no phantoms; {remedy}")
+        raise UserError(f"{folder}: already exists and contains no phantoms; {remedy}")
     if _read_record(path) != record:
-        raise UserError(f"{folder}: holds phantoms of other parameters (see {path}); {remedy}")
+        raise UserError(f"{folder}: contains phantoms with other settings (see {path}); {remedy}")
     for part, count in record["images"].items():
         found = len(list((folder / part / "img").glob("[!.]*")))
         if found != count:
-            raise UserError(f"{folder / part / 'img'}: {found} of {count} images; {remedy}")
+            raise UserError(f"{folder / part / 'img'}: has {found} of {count} images; {remedy}")
     return True
 
 
@@ -144,8 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments,
         prog="python -m datasets.phantom.write",
         output="data/phantom",
-        description="Draw head phantoms with and without lesions, in BMAD's layout: size in "
-        "pixels, the number of images of each folder, and the seed of all.",
+        description="Draw head phantoms with and without lesions, in BMAD's layout. Options set "
+        "the size in pixels, the number of images in each folder, and the seed.",
     )
 
 

@@ -77,8 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments,
         prog="python -m datasets.phantom.write_volumes",
         output="data/phantom_volumes",
-        description="Draw whole heads with and without a lesion, in BMAD's layout: size of a slice "
-        "in pixels, slices of a volume, the number of volumes of each folder, and the seed of all.",
+        description="Draw whole heads with and without a lesion, in BMAD's layout. Options set the "
+        "size of a slice in pixels, the slices per volume, the number of volumes in each folder, "
+        "and the seed.",
     )
 
 

@@ -109,5 +109,5 @@ def optional_package(module: str, use: str = "reads this format", extra: str = "
     except ImportError as error:
         package = module.partition(".")[0]
         raise UserError(
-            f'{package} is not installed, which {use}; run pip install -e ".[{extra}]"'
+            f'{package}, which {use}, is not installed; run pip install -e ".[{extra}]"'
         ) from error

@@ -36,15 +36,15 @@ class DicomFile(ImageFile):
             self._header = pydicom.dcmread(path, stop_before_pixels=True)
         except pydicom.errors.InvalidDicomError as error:
             raise UserError(
-                f"{shown(path)}: cannot be read as DICOM ('DICM' at byte 128 is missing); save the "
-                "file anew or remove it"
+                f"{shown(path)}: cannot be read as DICOM ('DICM' at byte 128 is missing); export "
+                "the file again or remove it"
             ) from error
         if "Rows" not in self._header or "Columns" not in self._header:
             kind = getattr(self._header.get("SOPClassUID"), "name", "DICOM of an unknown kind")
-            raise UserError(f"{shown(path)}: holds no image ({kind}); remove the file")
+            raise UserError(f"{shown(path)}: contains no image ({kind}); remove the file")
         if "TransferSyntaxUID" not in self._header.file_meta:
             raise UserError(
-                f"{shown(path)}: TransferSyntaxUID (0002,0010) is missing; save the file anew"
+                f"{shown(path)}: TransferSyntaxUID (0002,0010) is missing; export the file again"
             )
         self.num_frames = int(self._header.get("NumberOfFrames") or 1)
 
@@ -88,8 +88,8 @@ class DicomFile(ImageFile):
             self._check_decoder(syntax)
         elif None not in (high, bits) and high != bits - 1:
             raise UserError(
-                f"{shown(self._path)}: HighBit (0028,0102) is {high}, which does not fit "
-                f"BitsStored (0028,0101), {bits}; save the file anew"
+                f"{shown(self._path)}: HighBit (0028,0102) is {high}, which does not match "
+                f"BitsStored (0028,0101), which is {bits}; export the file again"
             )
         # By its path a frame's bytes are read alone; what is deflated is read as a whole.
         source = optional_package("pydicom").dcmread(self._path) if syntax.is_deflated else None
@@ -105,7 +105,7 @@ class DicomFile(ImageFile):
             decoder = self._pixels.get_decoder(syntax)
         except NotImplementedError as error:
             raise UserError(
-                f"{shown(self._path)}: is compressed as {syntax.name}, which pydicom does not "
+                f"{shown(self._path)}: is compressed as {syntax.name}, which pydicom cannot "
                 "read; decompress the file"
             ) from error
         if not decoder.is_available:
@@ -113,7 +113,7 @@ class DicomFile(ImageFile):
             plugins = [each.partition("requires ")[2] for each in decoder.missing_dependencies]
             wanted = ", or ".join(plugins).replace("gdcm>", "python-gdcm>")
             raise UserError(
-                f"{shown(self._path)}: is compressed as {syntax.name}; to read it, pip install "
+                f"{shown(self._path)}: is compressed as {syntax.name}; to read it, run pip install "
                 f"{wanted}, or decompress the file"
             )
 
@@ -138,8 +138,8 @@ class DicomFile(ImageFile):
         intercept = header.setdefault("RescaleIntercept", 0).value
         if slope == 0:
             raise UserError(
-                f"{shown(self._path)}: RescaleSlope (0028,1053) is 0, which leaves no picture; "
-                "set it to 1 or remove it"
+                f"{shown(self._path)}: RescaleSlope (0028,1053) is 0, which would make the image "
+                "blank; set it to 1 or remove it"
             )
         if (slope, intercept) == (1, 0):
             return stored

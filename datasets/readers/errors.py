@@ -38,7 +38,7 @@ def named_errors(path: Path) -> Iterator[None]:
 def _reason(error: Exception, messages: Sequence[str]) -> str:
     """An error and what was logged before it, whole, on one line, without Python's objects."""
     if isinstance(error, UnidentifiedImageError):
-        return "its content is no PNG, JPEG, BMP or TIFF"
+        return "it is not a PNG, JPEG, BMP or TIFF file"
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     if "cannot reshape array" in text:
         text = "its pixels are cut short"

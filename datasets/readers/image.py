@@ -88,7 +88,7 @@ def read_mask_values(
     with open_image(path, axis, mask_of=image) as file:
         values = file.read_mask(_frame_of(file, path, frame))
         if not np.isfinite(values).all():
-            raise ValueError("holds NaN or infinite values")
+            raise ValueError("contains NaN or infinite values")
         return values
 
 
@@ -180,14 +180,14 @@ def _open(source: Source, axis: SliceAxis, volume: int, mask_of: Source | None) 
 def _laid_on(mask: Series, image: Source) -> Series:
     if not isinstance(image, Series):
         raise UserError(
-            f"{shown(mask.name)}: is DICOM, and its image {shown(image)} is NIfTI; convert one of "
-            "them, so that both say alike where they lie"
+            f"{shown(mask.name)}: is DICOM but its image {shown(image)} is NIfTI; convert one of "
+            "them so that both use the same format"
         )
     planes = laid_on(mask.planes, image.planes)
     if planes is None:
         raise UserError(
-            f"{shown(mask.name)}: its slices do not lie where those of its image "
-            f"{shown(image.name)} lie; redraw the mask on the grid of its image"
+            f"{shown(mask.name)}: its slices are not at the same positions as those of its image "
+            f"{shown(image.name)}; redraw the mask on its image's grid"
         )
     return replace(mask, planes=planes)
 
@@ -205,15 +205,15 @@ def _frame_of(file: ImageFile, source: Source, frame: int | None) -> int:
     path = name_of(source)
     count = file.num_frames
     if frame is None and count > 1:
-        raise UserError(f"{shown(path)}: holds {count} frames; save them as files of their own")
+        raise UserError(f"{shown(path)}: has {count} frames; save each one as a separate file")
     index = frame or 0
     if not 0 <= index < count:
-        raise UserError(f"{shown(path)}: has no frame {index}, it holds {count}")
+        raise UserError(f"{shown(path)}: has no frame {index}, only {count} in all")
     height, width = file.size(index)
     if height * width == 0:
-        raise UserError(f"{shown(path)}: empty; replace or remove it")
+        raise UserError(f"{shown(path)}: is empty; replace or remove it")
     if height * width > MAX_PIXELS:
         raise UserError(
-            f"{shown(path)}: {width} × {height} pixels are over the limit of {MAX_PIXELS}"
+            f"{shown(path)}: has {width} × {height} pixels, over the limit of {MAX_PIXELS}"
         )
     return index

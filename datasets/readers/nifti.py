@@ -46,7 +46,7 @@ class NiftiFile(VolumeFile):
         self.num_volumes = math.prod(stored[3:])
         if volume >= self.num_volumes:
             raise UserError(
-                f"{shown(path)}: has no volume {volume}, it holds {self.num_volumes}; lower "
+                f"{shown(path)}: has no volume {volume}, only {self.num_volumes} in all; lower "
                 "VOLUME_INDEX"
             )
         self._path, self._volume, self._data = path, volume, header.dataobj
@@ -123,7 +123,7 @@ def _percentiles(path: Path, stamp: int, volume: int, chosen: Limits) -> NDArray
     voxels = file.values(*sampled(file.shape)).astype(np.float64)
     voxels = voxels[np.isfinite(voxels)]
     if not voxels.size:
-        raise ValueError("holds NaN or infinite intensities alone")
+        raise ValueError("contains only NaN or infinite values")
     return np.percentile(voxels, chosen)
 
 
@@ -140,7 +140,7 @@ def _check_shape(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> No
     if len(shape) < 2 or any(length != 1 for length in shape[4:]):
         raise UserError(
             f"{shown(path)}: has {len(shape)} dimensions ({dimensions}) instead of 2 to 4; save "
-            "each volume as a file of its own"
+            "each volume as a separate file"
         )
     if dtype.fields is None and dtype.kind not in "iufb":
-        raise UserError(f"{shown(path)}: holds {dtype} instead of grey values; save it as grey")
+        raise UserError(f"{shown(path)}: contains {dtype} instead of grey values; save it as grey")

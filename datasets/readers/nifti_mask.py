@@ -40,10 +40,9 @@ class NiftiMask(VolumeFile):
         self.on_grid_of_image = _same_grid(self._mask, image)
         if not self.on_grid_of_image and (gap := _gap(self._mask, image)):
             raise UserError(
-                f"{shown(path)}: does not cover its image {shown(name)}, which reaches up to "
+                f"{shown(path)}: does not cover its image {shown(name)}, which extends up to "
                 f"{gap:.4g} mm beyond it: mask {_described(self._mask)}, image "
-                f"{_described(image)}; correct the affine, or redraw the mask on the grid of its "
-                "image"
+                f"{_described(image)}; correct the affine, or redraw the mask on its image's grid"
             )
 
     def values(self, *where: slice) -> NDArray[Any]:
@@ -75,7 +74,7 @@ class NiftiOnSlices(ImageFile):
     def read_mask(self, frame: int) -> NDArray[Any]:
         """Values of a slice, (H, W), turned as the slice is."""
         if self.num_volumes > 1:
-            raise ValueError(f"a mask of {self.num_volumes} volumes instead of one")
+            raise ValueError(f"the mask has {self.num_volumes} volumes; it must have one")
         plane = self._image.plane(frame)
         assert plane is not None
         to_voxels = np.linalg.inv(self._mask.affine)
@@ -83,9 +82,9 @@ class NiftiOnSlices(ImageFile):
         nearest = np.clip(voxels, 0, np.array(self._mask.shape) - 1)
         if np.abs(voxels - nearest).max() > 1:
             raise UserError(
-                f"{shown(self._path)}: does not cover its image {shown(self._name)}, of which "
-                f"slice {frame} reaches beyond it: mask {_described(self._mask)}; correct the "
-                "affine, or redraw the mask"
+                f"{shown(self._path)}: does not cover slice {frame} of its image "
+                f"{shown(self._name)}: mask {_described(self._mask)}; correct the affine, or "
+                "redraw the mask"
             )
         values, _ = _whole(self._path, self._path.stat().st_mtime_ns)
         return self._image.shown(values[tuple(np.moveaxis(nearest.astype(np.intp), 2, 0))])

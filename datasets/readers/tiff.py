@@ -86,7 +86,7 @@ class TiffFile(ImageFile):
             colour = _rgb(page, values)
         if page.photometric == PHOTOMETRIC.MINISWHITE:
             if not _is_unsigned(colour):
-                raise ValueError("a mask in which zero is white must hold unsigned integers")
+                raise ValueError("a mask in which zero is white must use unsigned integers")
             colour = 2**page.bitspersample - 1 - colour
         alpha = values[..., _COLOURS[page.photometric]] if _has_alpha(page) else None
         return mask_of(colour, alpha)
@@ -103,14 +103,14 @@ class TiffFile(ImageFile):
     def _samples(self, page: tifffile.TiffPage) -> NDArray[Any]:
         """(H, W, C) as stored, turned; checked first, since a header may promise anything."""
         if page.photometric not in _COLOURS:
-            raise ValueError("holds neither grey nor RGB nor a palette")
+            raise ValueError("is not grey, RGB or palette")
         if not isinstance(page.bitspersample, int):
             raise ValueError("its channels have different depths")
         spare = page.samplesperpixel - _COLOURS[page.photometric]
         # A second channel of grey that is not said to be transparency may be anything.
         unknown = page.photometric in _GREY and spare and not _has_alpha(page)
         if spare not in (0, 1) or unknown:
-            raise ValueError(f"holds {page.samplesperpixel} channels; save it as grey or RGB")
+            raise ValueError(f"has {page.samplesperpixel} channels; save it as grey or RGB")
         end = self._file.filehandle.size
         parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
         whole = all(size > 0 and start + size <= end for start, size in parts)
@@ -118,7 +118,7 @@ class TiffFile(ImageFile):
             raise ValueError("cut short, or parts of the picture are missing")
         values = page.asarray(squeeze=False, maxworkers=1)  # (planes, depth, H, W, C)
         if values.shape[1] != 1 or values.dtype.kind not in "buif":
-            raise ValueError("holds no picture of real numbers")
+            raise ValueError("its pixels are not real numbers")
         planar = page.planarconfig == PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
         values = np.moveaxis(values[:, 0, ..., 0], 0, -1) if planar else values[0, 0]
         return turned(values, _orientation(page))
@@ -132,9 +132,7 @@ def _full_pages(path: Path, changed: int) -> tuple[int, ...]:
         if not pages or any("TiffPages" in message for message in messages):
             raise ValueError("pages are missing or cut short")
         if len(pages) == 1 and file.series[0].size > file.pages.first.size:
-            raise ValueError(
-                "holds several images behind one header; save them as files of their own"
-            )
+            raise ValueError("has several images behind one header; save each as a separate file")
         kinds = [getattr(file.pages[each], "subfiletype", 0) for each in pages]
         return tuple(each for each in pages if not kinds[each] & _NO_PAGE) or tuple(pages)
 

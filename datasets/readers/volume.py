@@ -61,7 +61,7 @@ class VolumeFile(ImageFile):
         # (3, 2): the axis of RAS that each voxel axis follows, and 1 or -1 for its direction.
         self._turns = optional_package("nibabel.orientations").io_orientation(affine)
         if not np.isfinite(self._turns).all():
-            raise ValueError("its affine names no orientation")
+            raise ValueError("its affine does not define an orientation")
         self._ras = [int(turn) for turn in self._turns[:, 0]]
         flat = [each for each in (2, 1, 0) if shape[each] == 1]
         self.cut = flat[0] if flat else self._ras.index(_AXES[axis])
@@ -92,7 +92,7 @@ class VolumeFile(ImageFile):
     def read_mask(self, frame: int) -> NDArray[Any]:
         """A slice's values, (H, W) or (H, W, 3)."""
         if self.num_volumes > 1:
-            raise ValueError(f"a mask of {self.num_volumes} volumes instead of one")
+            raise ValueError(f"the mask has {self.num_volumes} volumes; it must have one")
         return np.nan_to_num(self._plane(frame), posinf=0, neginf=0)
 
     def plane_of(self, array: NDArray[Voxel], frame: int) -> NDArray[Voxel]:

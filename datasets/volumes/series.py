@@ -17,10 +17,11 @@ from datasets.volumes.planes import KINDS, OF_WHOLE_VOLUMES, SAME_POSITION, Plan
 
 _EVEN, _STRAIGHT = 0.02, 0.1  # what rounding explains: of the distance of slices, of a pixel
 _MOST_PLANES = 20  # for each slice; a grid with more would be of positions that are wrong
+_OTHER_GRID = "different orientation or grid"
 _ROW = 3  # so many parallel slices, each of a series of its own, are of one volume
 # Its file is read as the volume of the others.
 _NOT_SCORED = (
-    "frame {} at {:.2f} mm is part of no volume, while other frames of this file are; it is not "
+    "frame {} at {:.2f} mm belongs to no volume although other frames of this file do; it is not "
     "scored"
 )
 
@@ -114,12 +115,10 @@ def group_series(paths: Iterable[Path], *, masks: bool = False) -> Grouped:
         first, *others = _parallel(planes)
         # A single slice is no volume that could tell it: the first one does.
         single = [stack[0] for stack in others if len(stack) == 1 and stack[0].frame is None]
-        notes = (
-            [f"another orientation or grid: {_count(single)}; scored as pictures"] if single else []
-        )
+        notes = [f"{_OTHER_GRID}: {_count(single)}; scored as separate images"] if single else []
         alone += _add_stack(found, uid, patient, first, notes)
         for stack in others:
-            notes = [f"another orientation or grid: {_count(stack)}"]
+            notes = [f"{_OTHER_GRID}: {_count(stack)}"]
             alone += _add_stack(found, uid, patient, stack, notes)
     found.scattered.extend(_scattered(by_series.values()))
     in_volumes = {plane.path for each in found.series for plane in each.planes}
@@ -170,15 +169,15 @@ def _add_stack(
     ]
     planes = list(kept.values())
     if copies:
-        notes = [*notes, f"doubled position: {_count(copies)} of the same picture, left out"]
+        notes = [*notes, f"duplicates: skipping copies of {_count(copies)}"]
         found.copies.update(plane.path for plane in copies)
     parts, kind = _told_apart(planes)
     if not parts:
         doubled = next(each for each in _by_position(planes) if len(each) > 1)
         text = (
-            f"doubled position: {len(doubled)} slices lie at {doubled[0].height:.2f} mm, such as "
-            f"{shown(doubled[0].path)} and {shown(doubled[1].path)}, and nothing in them tells "
-            "which is of this volume; all are scored as pictures of their own"
+            f"same position: {len(doubled)} slices are at {doubled[0].height:.2f} mm, such as "
+            f"{shown(doubled[0].path)} and {shown(doubled[1].path)}, and nothing in them says "
+            "which belongs to this volume; all slices are scored as separate images"
         )
         found.problems.append((planes[0].path.parent, text))
         return planes
@@ -190,8 +189,8 @@ def _add_stack(
         elif np.ptp(series.heights) / series.distance > _MOST_PLANES * len(part):
             text = (
                 f"wrong positions: {len(part)} slices, {series.distance:.3g} mm apart, reach from "
-                f"{part[0].height:.2f} to {part[-1].height:.2f} mm; all are scored as pictures of "
-                "their own"
+                f"{part[0].height:.2f} to {part[-1].height:.2f} mm; all are scored as separate "
+                "images"
             )
             found.problems.append((part[0].path.parent, text))
             alone += part
@@ -219,7 +218,7 @@ def _told_apart(planes: list[Plane]) -> tuple[list[list[Plane]], list[str]]:
             len(_by_position(part)) == len(part) for part in parts.values()
         ):
             start = f"from {planes[0].height:.2f} mm on"
-            return list(parts.values()), [f"{kind}: {len(parts)} volumes under one series, {start}"]
+            return list(parts.values()), [f"{kind}: {len(parts)} volumes in one series, {start}"]
     return ([planes], []) if most == 1 else ([], [])
 
 
@@ -265,7 +264,7 @@ def _aside(series: Series) -> str:
     if np.abs(series.shifts - leaning).max() > _STRAIGHT:
         moved = np.flatnonzero(np.abs(series.shifts).max(axis=1) > _STRAIGHT)[0]
         start = series.heights[moved]
-        return f"shifted slices: up to {distances.max():.3g} mm aside, from {start:.2f} mm on"
+        return f"shifted slices: up to {distances.max():.3g} mm sideways, from {start:.2f} mm on"
     angle, start = math.degrees(math.atan(distances[-1] / heights[-1])), series.heights[0]
     return f"gantry tilt: the stack leans by {angle:.1f} degrees, from {start:.2f} mm on"
 
@@ -297,4 +296,4 @@ def _folder_of(series: Series) -> Path:
 def _count(planes: Sequence[Plane]) -> str:
     example = shown(planes[0].path)
     many = "1 slice" if len(planes) == 1 else f"{len(planes)} slices"
-    return f"{many} at {planes[0].height:.2f} mm and on, such as {example}"
+    return f"{many}, from {planes[0].height:.2f} mm on, such as {example}"

@@ -159,7 +159,7 @@ def _volume(series: Series, window: IntensityWindow) -> NDArray[np.uint8]:
     """All slices on the straight grid; black where there is none."""
     pictures = np.stack([_picture(plane, series, window) for plane in series.planes])
     if pictures.ndim > 3:
-        raise ValueError("holds colours, which are read along its own slices only")
+        raise ValueError("is in colour; colour series can only be read along their own slices")
     return np.rint(laid_on_grid(pictures.astype(np.float32), series)).astype(np.uint8)
 
 

@@ -121,8 +121,8 @@ def write_segmentation(path: Path, mask: NDArray[np.bool_], series: Series, thre
     files = list(dict.fromkeys(plane.path for plane in series.planes))
     if len(files) > 1 and series.planes[0].frame is not None:
         raise UserError(
-            f"{shown(series.name)}: has no DICOM SEG, which can refer to one enhanced file alone, "
-            f"and its frames lie in {len(files)}; its map is written"
+            f"{shown(series.name)}: no DICOM SEG was written, because its frames are in "
+            f"{len(files)} files and a SEG can refer to only one; its map was written"
         )
     sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
     for source in sources:

@@ -226,7 +226,7 @@ def test_what_is_unusual_is_noted_each_time(callbacks, upload, tmp_path):
     for _ in range(2):
         path = write_nifti(tmp_path / "files/a.nii", np.ones((12, 10, 3, 2), np.uint8))
         *_, view = callbacks.score(upload(path), "session")
-        told = "a.nii holds 2 volumes: VOLUME_INDEX = 0 is read, the others are left out"
+        told = "a.nii has 2 volumes; reading only volume 0 (VOLUME_INDEX)"
         assert view["notes"] == [told]
 
 

@@ -169,7 +169,7 @@ def test_a_volume_has_a_slider_of_its_slices(visit, predictor, volume):
 def test_what_is_unusual_about_a_file_is_on_the_page(visit, image, tmp_path):
     page = visit()
     upload(page, write_nifti(tmp_path / "a.nii", np.ones((14, 10, 4, 2), np.uint8)))
-    expect(part(page, "notes")).to_contain_text("a.nii holds 2 volumes")
+    expect(part(page, "notes")).to_contain_text("a.nii has 2 volumes")
     upload(page, image)
     expect(part(page, "notes")).to_be_hidden()
 

@@ -186,7 +186,7 @@ def test_too_little_memory(source, decoded, monkeypatch, processes, available, s
         monkeypatch.setattr(image_cache, "available_memory", lambda: left)
         return keep_images(dataset_of(source), "ram", source, processes=processes)
 
-    expected = rf"CACHE_IMAGES = ram: {said} of memory, and {available / 1e9:.3g} GB are left"
+    expected = rf"CACHE_IMAGES = ram: {said} of memory, but only {available / 1e9:.3g} GB is free"
     with pytest.raises(UserError, match=expected):
         keep(available)
     # What even grey images have no room for is found before reading.

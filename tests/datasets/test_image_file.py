@@ -86,7 +86,7 @@ def test_of_two_processes_one_builds_and_one_waits(source, builder, decoded, mon
     kept = keep_images(dataset_of(source), "disk", source.parent / "cache")
     process.join(60)
     assert process.exitcode == 0
-    assert said[0] == "waiting for another process that reads the same images"
+    assert said[0] == "waiting for another process that is reading the same images"
     assert decoded == []
     assert len(files_in(source.parent / "cache")) == 1
     assert total_of(kept) == total_of(dataset_of(source))

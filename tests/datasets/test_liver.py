@@ -221,7 +221,7 @@ def test_a_corrupt_image_is_one_line_and_exit_code_2(source, tmp_path):
     bar = r"\s*|liver: .*image/s\]"
     (line,) = (line for line in run.stderr.splitlines() if not re.fullmatch(bar, line))
     assert str(path) in line
-    assert "get the file again" in line
+    assert "download it again" in line
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tiff"])
@@ -229,7 +229,7 @@ def test_a_corrupt_image_is_one_line_and_exit_code_2(source, tmp_path):
 def test_empty_and_truncated_files_are_refused(tmp_path, suffix, share):
     path = write(tmp_path / f"in/train/good/1{suffix}", blob(70, 70, 0, 0))
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    refused(tmp_path / "in", tmp_path / "out", path, "corrupt", "delete")
+    refused(tmp_path / "in", tmp_path / "out", path, "damaged", "delete")
 
 
 # Images that are added to the source, and what is said of them.
@@ -263,7 +263,7 @@ def test_places_that_are_refused(source, tmp_path):
     (empty / "train/readme.txt").write_text("")
     refused(empty, tmp_path / "out", empty, "no images", "--input")
     for output in (".", "out", "test/../test/Ungood"):
-        refused(source, source / output, "--output another place")
+        refused(source, source / output, "choose another --output")
     (tmp_path / "file").write_text("")
     refused(source, tmp_path / "file", tmp_path / "file", "is a file")
     (tmp_path / "out").mkdir()

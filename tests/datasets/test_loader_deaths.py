@@ -59,7 +59,7 @@ def ending(capsys):
 
 def check_told(code, line):
     assert code == 2
-    assert line.startswith("error: a loader process ")
+    assert line.startswith("error: a data-loading process ")
     assert "killed by signal: Killed. " in line or "exited unexpectedly. " in line
     assert line.endswith("lower NUM_WORKERS or the batch size")
 

@@ -111,7 +111,7 @@ def test_several_threads_get_the_same_numbers(predictor, files):
 
 @pytest.mark.parametrize("shape", [(4,), (4, 4, 2), (1, 4, 4, 3), (0, 4)])
 def test_other_shapes_are_refused(predictor, shape):
-    with pytest.raises(ValueError, match=r"image 0: has shape .*; give \(H, W\) or \(H, W, 3\)"):
+    with pytest.raises(ValueError, match=r"image 0: has shape .*; pass \(H, W\) or \(H, W, 3\)"):
         predictor(np.zeros(shape, np.uint8))
 
 
@@ -124,7 +124,7 @@ def test_other_shapes_are_refused(predictor, shape):
     ],
 )
 def test_what_is_no_image_is_refused_at_once(predictor, image, found):
-    expected = f"image {{}}: is {found}; give a path, a PIL image or an array of numbers"
+    expected = f"image {{}}: is {found}; pass a path, a PIL image or an array of numbers"
     with pytest.raises(TypeError, match=expected.format(0)):
         predictor(image)
     with pytest.raises(TypeError, match=expected.format(1)):
@@ -132,7 +132,7 @@ def test_what_is_no_image_is_refused_at_once(predictor, image, found):
 
 
 def test_infinite_values_are_an_error_with_the_place(predictor):
-    with pytest.raises(ValueError, match="image 1: holds NaN or infinite intensities"):
+    with pytest.raises(ValueError, match="image 1: contains NaN or infinite values"):
         predictor([np.zeros((4, 4)), np.full((4, 4), np.inf)])
 
 
@@ -143,7 +143,7 @@ def test_a_picture_that_is_damaged_or_several_is_an_error_with_its_place(predict
     with pytest.raises(UserError, match="image 1: cannot be read"):
         predictor([picture, Image.open(tmp_path / "x.jpg")])
     picture.save(tmp_path / "x.gif", save_all=True, append_images=[picture.rotate(90)])
-    with pytest.raises(UserError, match="image 0: holds 2 frames"):
+    with pytest.raises(UserError, match="image 0: has 2 frames"):
         predictor(Image.open(tmp_path / "x.gif"))
 
 
@@ -200,5 +200,5 @@ def test_the_slices_of_a_volume_come_one_by_one(config, tmp_path):
 def test_a_series_that_cannot_be_put_in_order_says_why(predictor, tmp_path):
     stack = np.zeros((3, 8, 6), np.uint16)
     write_series(tmp_path / "scan", stack, heights=[0, 0, 2])
-    with pytest.raises(UserError, match=r"scan: doubled .* tells which is of this volume$"):
+    with pytest.raises(UserError, match=r"scan: same .* says which belongs to this volume$"):
         predictor.volume(tmp_path / "scan")

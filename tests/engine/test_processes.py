@@ -142,7 +142,7 @@ def test_a_process_that_is_killed_ends_the_job_soon(tiny, tmp_path, first, numbe
     said, _ = process.communicate(timeout=60)
     wait_until(lambda: not is_alive(other), 60)
     assert process.returncode == (-number if first else 2)
-    assert "error: another process of this run has ended" in said
+    assert "error: another process of this run died" in said
     assert "Traceback" not in said
 
 

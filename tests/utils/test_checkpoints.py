@@ -114,10 +114,10 @@ MISFITS: dict[str, tuple[str, Tensor | None, str]] = {
     "misshapen": (QUERIES, torch.ones(1, 143, 48),
                   f"{QUERIES}: expected (1, 144, 48), found (1, 143, 48)"),
     "a scalar": (BIAS, torch.tensor(1.0), f"{BIAS}: expected (192,), found ()"),
-    "NaN": (BIAS, torch.full((192,), math.nan), f"{BIAS}: holds NaN or infinity"),
-    "infinity": (BIAS, torch.full((192,), -math.inf), f"{BIAS}: holds NaN or infinity"),
+    "NaN": (BIAS, torch.full((192,), math.nan), f"{BIAS}: contains NaN or infinity"),
+    "infinity": (BIAS, torch.full((192,), -math.inf), f"{BIAS}: contains NaN or infinity"),
     "too large for fp32": (BIAS, torch.full((192,), 1e300, dtype=torch.float64),
-                           f"{BIAS}: holds NaN or infinity"),
+                           f"{BIAS}: contains NaN or infinity"),
     "integers": (BIAS, torch.ones(192, dtype=torch.int64),
                  f"{BIAS}: expected torch.float32, found torch.int64"),
     "truth values": (BIAS, torch.ones(192) > 0, "found torch.bool"),
@@ -189,7 +189,7 @@ def test_pickled_code_never_runs(tmp_path, config, model, save, place):
 
 def test_code_is_named_and_would_have_run(tmp_path, config):
     file = saved(tmp_path, Payload(tmp_path / "touched"))
-    assert "it asks for posix.system" in refusal(config, file)
+    assert "it needs the Python object posix.system" in refusal(config, file)
     torch.load(file, weights_only=False)
     assert (tmp_path / "touched").exists()
 

@@ -46,7 +46,7 @@ def old(tmp_path):
 @pytest.mark.parametrize("room", [0, 100, 4000])
 def test_a_full_disk_leaves_the_old_file(old, room):
     content = {"x": torch.ones(10_000)}
-    with pytest.raises(UserError, match=r"cannot be written.*is intact") as caught:
+    with pytest.raises(UserError, match=r"cannot be written.*is unchanged") as caught:
         write_atomically(old, lambda file: torch.save(content, FullDisk(file, room)))
     assert str(old) in str(caught.value)
 

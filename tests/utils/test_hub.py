@@ -125,7 +125,7 @@ def test_a_token_opens_a_gated_repository(hub, tmp_path, monkeypatch):
     [
         (
             "hf://them/model/resc/last.pth",
-            f"{REPO} has no file 'resc/last.pth'; it holds {PATH}, README.md, chest/last.pth",
+            f"{REPO} has no file 'resc/last.pth'; it has {PATH}, README.md, chest/last.pth",
         ),
         ("hf://them/other/a.pth", "has no repository 'them/other', or it is private"),
         (f"{ADDRESS}@v9", f"{REPO} has no revision 'v9'"),
@@ -150,7 +150,7 @@ def test_without_network_the_cached_file_is_used(hub, tmp_path, monkeypatch, how
     assert fetched(ADDRESS, tmp_path / "full") == file
     message = refusal(ADDRESS, tmp_path)
     for words in (
-        f"CHECKPOINT_PATH: {ADDRESS} is neither in CACHE_DIR = {tmp_path} nor could it be",
+        f"CHECKPOINT_PATH: {ADDRESS} is not in CACHE_DIR = {tmp_path} and could not be",
         f"fetch {hub.endpoint}/{REPO}/resolve/main/{PATH}",
         "set CHECKPOINT_PATH = /path/to/last.pth",
     ):
@@ -162,7 +162,7 @@ def test_no_room_for_a_file(hub, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     (tmp_path / "file").touch()
-    assert "cannot be kept there (Not a directory)" in refusal(ADDRESS, tmp_path / "file")
+    assert "cannot be saved there (Not a directory)" in refusal(ADDRESS, tmp_path / "file")
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", full)
     message = refusal(ADDRESS, tmp_path)
     assert f"CACHE_DIR = {tmp_path}: {ADDRESS}" in message
@@ -282,5 +282,5 @@ def test_a_training_without_network_says_one_line(tiny, tmp_path, setting):
     key, _, source = setting.partition("=")
     name = "hf://timm/test_vit.r160_in1k/model.safetensors" if source == "hub" else source
     said = str(caught.value)
-    assert said.startswith(f"{key}: {name} is neither in CACHE_DIR = {tmp_path}/cache")
+    assert said.startswith(f"{key}: {name} is not in CACHE_DIR = {tmp_path}/cache")
     assert said.isprintable()

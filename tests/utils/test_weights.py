@@ -115,10 +115,16 @@ def test_the_final_norm_and_the_head_are_of_no_account(tmp_path, name):
 ONES = torch.ones(64)
 MISFITS: dict[str, tuple[Tensor, str]] = {
     "blocks.1.norm1.weight": (torch.ones(65), "expected (64,), found (65,)"),
-    "blocks.2.norm1.weight": (torch.cat([ONES[1:], ONES[:1] * math.nan]), "holds NaN or infinity"),
-    "blocks.3.norm1.weight": (torch.cat([-math.inf * ONES[:1], ONES[1:]]), "holds NaN or infinity"),
+    "blocks.2.norm1.weight": (
+        torch.cat([ONES[1:], ONES[:1] * math.nan]),
+        "contains NaN or infinity",
+    ),
+    "blocks.3.norm1.weight": (
+        torch.cat([-math.inf * ONES[:1], ONES[1:]]),
+        "contains NaN or infinity",
+    ),
     "blocks.4.norm1.weight": (ONES.long(), "expected torch.float32, found torch.int64"),
-    "blocks.5.norm1.weight": (1e300 * ONES.double(), "holds NaN or infinity"),
+    "blocks.5.norm1.weight": (1e300 * ONES.double(), "contains NaN or infinity"),
     "blocks.6.norm1.weight": (ONES, "unknown, found (64,)"),
     "blocks.0.norm2.weight": (ONES.to_sparse(), "expected plain numbers, found torch.sparse_coo"),
 }
@@ -130,7 +136,7 @@ def test_what_does_not_fit_is_named(tmp_path):
     message = refusal(saved(tmp_path, content))
     said = ["blocks.0.attn.qkv.bias: missing, expected (192,)"]
     said += [f"{name}: {words}" for name, (_, words) in MISFITS.items()]
-    for words in ("MODEL_WEIGHTS", "'test_vit' in timm's names", *said):
+    for words in ("MODEL_WEIGHTS", "'test_vit', under timm's names", *said):
         assert words in message
 
 
@@ -207,9 +213,9 @@ def save(content):
 NO_TENSORS = "cannot be read as tensors"
 UNREADABLE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing": ("a.pth", lambda file: None,
-                "is no file; give the path of a .safetensors or .pth file"),
-    "a folder": ("a.pth", Path.mkdir, "is no file"),
-    "too long a name": ("x" * 300, lambda file: None, "is no file"),
+                "is not a file; use the path of a .safetensors or .pth file"),
+    "a folder": ("a.pth", Path.mkdir, "is not a file"),
+    "too long a name": ("x" * 300, lambda file: None, "is not a file"),
     "empty": ("a.pth", written(b""), NO_TENSORS),
     "text": ("a.pth", written(b"<html>404</html>"), NO_TENSORS),
     "zeros": ("a.pth", written(b"\0" * 99), NO_TENSORS),
@@ -218,15 +224,15 @@ UNREADABLE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a web page": ("a.safetensors", written(b"<html>404</html>"), NO_TENSORS),
     "a lie about its header": ("a.safetensors", written(b"\xff" * 7 + b"\x7f{}"), NO_TENSORS),
     "safetensors that is a pickle": ("a.safetensors", save({}), NO_TENSORS),
-    **{f"{share} of {name}": (name, cut_short(share), "cut short")
+    **{f"{share} of {name}": (name, cut_short(share), "may be incomplete")
        for name in ("a.pth", "a.safetensors") for share in (0.1, 0.5, 0.999)},
     "a zip without tensors": (
         "a.pth", lambda file: zipfile.ZipFile(file, "w").writestr("x", "y"), NO_TENSORS),
     "a zip bomb": ("a.pth", bomb, "its archive is compressed"),
     "a whole model": ("a.pth", save(torch.nn.Linear(1, 1)), "pickled code, which is never run"),
-    "a list": ("a.pth", save([torch.ones(1)]), "holds no state dict"),
-    "numbers": ("a.pth", save({"x": 1}), "holds no state dict"),
-    "nothing inside": ("a.pth", save({}), "holds no state dict"),
+    "a list": ("a.pth", save([torch.ones(1)]), "contains no state dict"),
+    "numbers": ("a.pth", save({"x": 1}), "contains no state dict"),
+    "nothing inside": ("a.pth", save({}), "contains no state dict"),
 }  # fmt: skip
 
 
@@ -258,7 +264,7 @@ def test_random_weights_are_seeded_and_leave_the_global_generator_alone(caplog):
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["cls_token"], other["cls_token"])
     assert "MODEL_WEIGHTS = random: test_vit" in caplog.text
-    assert "results mean nothing" in caplog.text
+    assert "results are meaningless" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -151,11 +151,11 @@ class Rule(NamedTuple):
 
 
 _STATES = (
-    "{} of 24 blocks, as ratios of the depth of PERCEPTUAL_MODEL_NAME, rounded down: {} of 12; "
+    "{} of 24 blocks, scaled to the depth of PERCEPTUAL_MODEL_NAME and rounded down: {} of 12; "
     "for `PERCEPTUAL_RESNET*` 1, 2, 3"
 )
-_SIZES = "{}, times RESIZE / 224, each the nearest size that divides RESIZE"
-_BATCH = "64; where RESIZE is above 224, the power of two up to 64 × (224 / RESIZE)²"
+_SIZES = "{}, times RESIZE / 224, each rounded to the nearest divisor of RESIZE"
+_BATCH = "64; if RESIZE is above 224, the largest power of two up to 64 × (224 / RESIZE)²"
 
 # In an order in which each rule finds the keys that it asks for.
 RULES: dict[str, Rule] = {
@@ -163,10 +163,10 @@ RULES: dict[str, Rule] = {
     "num_workers": Rule(
         "the machine's cores, at most 8", lambda known: min(os.cpu_count() or 1, 8)
     ),
-    "resize": Rule("the multiple of the patch size that is nearest to 224", _resize),
+    "resize": Rule("the multiple of the patch size nearest to 224", _resize),
     "patch_size": Rule(
-        "RESIZE / N_PATCHES; where that is not written either, of all sizes that divide RESIZE the "
-        "one nearest to the backbone's own",
+        "RESIZE / N_PATCHES; if that is not set either, the divisor of RESIZE nearest to the "
+        "backbone's own patch size",
         _patch_size,
     ),
     "n_patches": Rule(
@@ -177,19 +177,19 @@ RULES: dict[str, Rule] = {
         "the backbone's", lambda known: tuple(each.num_registers for each in _encoders(known))
     ),
     "use_hidden_state": Rule(
-        "-2, -4 of 24 blocks, as ratios of the backbone's depth: -1, -2 of 12", _use_hidden_state
+        "-2, -4 of 24 blocks, scaled to the backbone's depth: -1, -2 of 12", _use_hidden_state
     ),
     "baseline_hstate": Rule("USE_HIDDEN_STATE", lambda known: known.use_hidden_state),
     "junction_dim": Rule(
-        "FINAL_PROJ_OUT_FEATURES; where that is not written either, 3/4 of the widest encoder, "
-        "as a multiple of 8; the encoder's width where FINAL_PROJ_* is written and empty",
+        "FINAL_PROJ_OUT_FEATURES; if that is not set either, 3/4 of the widest encoder, rounded to "
+        "a multiple of 8; if FINAL_PROJ_* is set and empty, the encoder's width",
         _junction_dim,
     ),
     "final_proj_in_features": Rule(
-        "the encoder's width; empty where all have width JUNCTION_DIM", _projection_inputs
+        "the encoder's width; empty if all have width JUNCTION_DIM", _projection_inputs
     ),
     "final_proj_out_features": Rule(
-        "JUNCTION_DIM; empty where FINAL_PROJ_IN_FEATURES is", _projection_outputs
+        "JUNCTION_DIM; empty if FINAL_PROJ_IN_FEATURES is", _projection_outputs
     ),
     "junction_output_dim": Rule("JUNCTION_DIM", lambda known: known.junction_dim),
     "junction_heads": Rule(
@@ -197,8 +197,7 @@ RULES: dict[str, Rule] = {
         lambda known: _divisor_near(known.junction_dim, known.junction_dim / 96),
     ),
     "decoder_patch_size": Rule(
-        "RESIZE / DECODER_N_PATCHES; where that is not written either, the divisor of RESIZE "
-        "nearest to 8",
+        "RESIZE / DECODER_N_PATCHES; if that is not set either, the divisor of RESIZE nearest to 8",
         _decoder_patch_size,
     ),
     "decoder_n_patches": Rule(

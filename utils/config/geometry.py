@@ -49,7 +49,7 @@ def _states(key: str, name: str, geometry: BackboneGeometry, states: Sequence[in
     most = geometry.depth
     for state in states:
         if not geometry.has_block(state):
-            yield key, f"{name} has no block {state}; give numbers from {-most} to {most - 1}"
+            yield key, f"{name} has no block {state}; use numbers from {-most} to {most - 1}"
 
 
 def _encoder_size(config: SectionConfig, index: int) -> Found:
@@ -62,7 +62,7 @@ def _registers(config: SectionConfig, index: int, geometry: BackboneGeometry) ->
     if found != geometry.num_registers:
         text = (
             f"found {found}; {config.model_name[index]} has {geometry.num_prefix_tokens} prefix "
-            f"tokens, so give {geometry.num_registers}"
+            f"tokens; use {geometry.num_registers}"
         )
         yield "N_REG_TOKENS", text
 
@@ -75,19 +75,20 @@ def _encoder_states(config: SectionConfig, index: int, geometry: BackboneGeometr
 
 
 def _widths(config: SectionConfig, index: int, geometry: BackboneGeometry) -> Found:
+    name = config.model_name[index]
     for key in ("ADDITIONAL_BLOCK_DIM", "FINAL_PROJ_IN_FEATURES"):
         widths = getattr(config, key.lower(), ())
         if widths and of_encoder(widths, index) != geometry.dim:
             found = of_encoder(widths, index)
-            yield key, f"found {found}; {config.model_name[index]} has width {geometry.dim}"
+            yield key, f"found {found}; must be {geometry.dim}, the width of {name}"
 
 
 def _junction_width(config: SectionConfig, index: int, geometry: BackboneGeometry) -> Found:
     projected = config.final_proj_in_features or config.final_proj_out_features
     if not projected and config.junction_dim != geometry.dim:
         text = (
-            f"found {config.junction_dim}; {config.model_name[index]} has width {geometry.dim} and "
-            "FINAL_PROJ_* is empty: give that width, or a projection"
+            f"found {config.junction_dim}, but {config.model_name[index]} has width {geometry.dim} "
+            "and FINAL_PROJ_* is empty: use that width, or set FINAL_PROJ_*"
         )
         yield "JUNCTION_DIM", text
 
@@ -112,8 +113,8 @@ def _stages(spec: CriterionSpec) -> Found:
         if not -most <= stage < most:
             yield (
                 f"PERCEPTUAL_HSTATE_{spec.kind}",
-                f"{spec.resnets[0]} has no stage {stage}; give {-most} to {most - 1}, 0 is the "
-                "stem",
+                f"{spec.resnets[0]} has no stage {stage}; use numbers from {-most} to {most - 1} "
+                "(0 is the stem)",
             )
 
 
@@ -127,8 +128,8 @@ def _shared_blocks(config: SectionConfig, specs: Sequence[CriterionSpec]) -> Fou
             shapes.add(geometry.block_shapes)
     if len(shapes) > 1:
         text = (
-            f"blocks of {name} depend on the number of patches, so that patch sizes cannot share "
-            "them; give a ViT with position embeddings, or one patch size"
+            f"blocks of {name} depend on the number of patches, so patch sizes cannot share them; "
+            "use a ViT with position embeddings, or one patch size"
         )
         yield "PERCEPTUAL_MODEL_NAME", text
 
@@ -139,7 +140,7 @@ def _weights_file(config: SectionConfig, specs: Sequence[CriterionSpec]) -> Foun
     networks += [name for name in RESNETS if any(name in spec.resnets for spec in specs)]
     if config.perceptual_weights not in (HUB, RANDOM) and len(networks) > 1:
         text = (
-            f"one file cannot serve {' and '.join(networks)}: found '{config.perceptual_weights}'; "
-            "give hub, or criteria of one network"
+            f"found '{config.perceptual_weights}', but one file cannot serve "
+            f"{' and '.join(networks)}; use hub, or criteria of one network"
         )
         yield "PERCEPTUAL_WEIGHTS", text

@@ -32,18 +32,18 @@ def _read_text(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        problem = "no such file; give the path of an INI file, e.g. configs/brain.ini"
+        problem = "no such file; use the path of an INI file, such as configs/brain.ini"
     except IsADirectoryError:
-        problem = "is a folder; give the path of an INI file"
+        problem = "is a folder; use the path of an INI file"
     except UnicodeDecodeError as error:
         problem = f"is not UTF-8 text (byte {error.start}); save it as UTF-8"
     except (OSError, ValueError) as error:
-        problem = f"cannot be read ({error}); give the path of a readable INI file"
+        problem = f"cannot be read ({error}); use the path of a readable INI file"
     else:
         if "\0" not in text:
             return text
         line = text.count("\n", 0, text.index("\0")) + 1
-        problem = f"holds a NUL byte in line {line}; save it as UTF-8 text"
+        problem = f"has a NUL byte in line {line}; save it as UTF-8 text"
     raise ConfigError([Problem(str(path), "", "", problem)])
 
 
@@ -64,12 +64,13 @@ def _parse(file: str, text: str) -> configparser.ConfigParser:
         parser.read_string(text)
     except configparser.DuplicateOptionError as error:
         section, key = error.section, error.option
-        problem = f"stands twice (line {error.lineno}); keep one of the two"
+        problem = f"appears twice (again in line {error.lineno}); keep one of the two"
     except configparser.DuplicateSectionError as error:
-        section, problem = error.section, f"stands twice (line {error.lineno}); join the two"
+        section = error.section
+        problem = f"appears twice (again in line {error.lineno}); merge the two"
     except configparser.MissingSectionHeaderError as error:
-        start = f"line {error.lineno} stands before any section"
-        problem = f"{start}; begin with [TRAINING] or [TESTING]"
+        start = f"line {error.lineno} comes before any section"
+        problem = f"{start}; start with [TRAINING] or [TESTING]"
     except configparser.ParsingError as error:
         number = error.errors[0][0]
         line = text.split("\n")[number - 1]
@@ -118,6 +119,6 @@ def config_parser(description: str | None) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override a key of the config; may be given several times",
+        help="override a key of the config; may be used several times",
     )
     return parser

@@ -58,7 +58,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     unknown = unknown_sections(raw)
     problems += unknown + unknown_keys(raw)
     if not raw.sections and not problems:
-        text = "holds no section; add [TRAINING], [TESTING] or both"
+        text = "has no sections; add [TRAINING], [TESTING] or both"
         problems.append(Problem(raw.file, "", "", text))
     known: dict[str, Any] = {}
     for section in [name for name in SECTIONS if name in raw.sections]:
@@ -96,7 +96,7 @@ def _apply_overrides(
             problems.append(Problem(OVERRIDES, section, key, unknown_key(key, wanted)))
         present = [target for target in targets if target in raw.sections]
         if targets and not present:
-            text = f"the file has no section [{targets[0]}] that it could be set in"
+            text = f"the file has no section [{targets[0]}] to set it in"
             problems.append(Problem(OVERRIDES, targets[0], key, text))
         for target in present:
             raw.sections[target][key] = value.strip()

@@ -15,10 +15,10 @@ def unknown_key(key: str, sections: Sequence[str]) -> str:
     """Where a key belongs that these sections do not have, or which one is near."""
     elsewhere = [name for name in SCHEMAS if name not in sections and key in keys_of(name)]
     if elsewhere:
-        return f"belongs in [{elsewhere[0]}]; write it there"
+        return f"belongs in [{elsewhere[0]}]; move it there"
     known = sorted(set().union(*map(keys_of, sections)))
     near = _nearest(key, known)
-    hint = f"the nearest known one is {near}" if near else "docs/config.md lists the known ones"
+    hint = f"did you mean {near}?" if near else "docs/config.md lists all keys"
     return f"unknown key; {hint}"
 
 
@@ -33,7 +33,7 @@ def unknown_sections(raw: RawConfig) -> list[Problem]:
     problems = []
     for name in [name for name in raw.own if name not in known]:
         near = _nearest(name.strip().upper(), known)
-        hint = f"write [{near}]" if near else "known are [DEFAULT], [TRAINING] and [TESTING]"
+        hint = f"did you mean [{near}]?" if near else "use [DEFAULT], [TRAINING] or [TESTING]"
         problems.append(Problem(raw.file, name, "", f"unknown section; {hint}"))
     return problems
 
@@ -56,13 +56,13 @@ def expectation(schema: type[SectionConfig], name: str, values: Mapping[str, str
     field = schema.model_fields[name]
     expected = field.description
     if name.upper() not in values:
-        return f"missing; give {expected}: {about(field).meaning}"
+        return f"missing; set it to {expected}: {about(field).meaning}"
     value, hint = values[name.upper()], ""
     if "\n" in value:
         hint = " (an indented line continues the one above it)"
     elif re.search(r"\s[;#]", value):
-        hint = " (comments need a line of their own)"
+        hint = " (comments need their own line)"
     elif is_quoted(value):
         hint = " (without quotes)"
     found = value if len(value) <= 80 else f"{value[:77]}..."
-    return f"found {found!r}; give {expected}{hint}"
+    return f"found {found!r}; must be {expected}{hint}"

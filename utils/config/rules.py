@@ -87,7 +87,7 @@ def _list_lengths(config: SectionConfig) -> Iterator[Contradiction]:
         length = len(getattr(config, name, config.model_name))
         may_be_empty = name in _FINAL_PROJECTION + _ADDITIONAL_BLOCK
         if length not in (1, encoders) and not (length == 0 and may_be_empty):
-            text = f"found {length} values; give {encoders}, one for each MODEL_NAME"
+            text = f"found {length} values; use {encoders}, one per MODEL_NAME"
             yield name.upper(), text + (", or one for all" if encoders > 1 else "")
 
 
@@ -112,7 +112,7 @@ def _all_or_none(config: SectionConfig, names: Sequence[str]) -> Iterator[Contra
     filled = [name.upper() for name in names if getattr(config, name)]
     for name in names if filled else ():
         if not getattr(config, name):
-            yield name.upper(), f"is empty while {filled[0]} is not; fill all of these or none"
+            yield name.upper(), f"is empty but {filled[0]} is not; set all of them or none"
 
 
 def _encoder_geometry(config: SectionConfig) -> Iterator[Contradiction]:
@@ -160,16 +160,16 @@ def _weights(spec: CriterionSpec) -> Iterator[Contradiction]:
     key, needed = f"CRITERION_{spec.kind}_WEIGHTS", len(spec.names)
     if len(spec.weights) != needed:
         found = len(spec.weights)
-        yield key, f"found {found} weights; give {needed}, one for each CRITERION_{spec.kind}"
+        yield key, f"found {found} weights; use {needed}, one per CRITERION_{spec.kind}"
     if not any(spec.weights):
-        yield key, "all weights are 0; give one above 0"
+        yield key, "all weights are 0; at least one must be above 0"
 
 
 def _metric(spec: CriterionSpec) -> Iterator[Contradiction]:
     vits = [name for name in spec.names if name.startswith("PERCEPTUAL_VIT")]
     if spec.metric in ("L1tot", "content+style") and vits:
         text = (
-            f"{spec.metric} is for PERCEPTUAL_RESNET*, not for {vits[0]}; give cosine, L1, L2, "
+            f"{spec.metric} is for PERCEPTUAL_RESNET*, not for {vits[0]}; use cosine, L1, L2, "
             "L2tot or cosinetot"
         )
         yield f"PERCEPTUAL_METRIC_{spec.kind}", text
@@ -194,9 +194,10 @@ def _downsampling(config: SectionConfig) -> Iterator[Contradiction]:
     for name in ("reduction", "image_reduction", "pixel_reduction"):
         if getattr(config, name, None) == "downsample_8x8" and side < 8:
             text = (
-                f"downsample_8x8 needs maps of 8 × 8 or more; CRITERION_VAL's have {side} × {side}"
+                "downsample_8x8 needs maps of at least 8 × 8, but those of CRITERION_VAL are "
+                f"{side} × {side}; use mean or max"
             )
-            yield name.upper(), f"{text}: give mean or max"
+            yield name.upper(), text
 
 
 def _map_side(config: SectionConfig, criterion: str) -> int:

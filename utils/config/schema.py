@@ -19,11 +19,11 @@ class TrainingConfig(SectionConfig):
     train_data_path: values.Folder = key("data", "normal images, in `good/` or flat")
     val_data_path: values.Folder = key(
         "data",
-        "`good/` and `Ungood/`; chooses `best_ckpt.pth`, the threshold and the colour scale. Where "
-        "it is the test set, `best_ckpt.pth` is not written and the test applies no threshold",
+        "`good/` and `Ungood/`; they choose `best_ckpt.pth`, the threshold and the colour scale. "
+        "If it is the test set, `best_ckpt.pth` is not written and the test applies no threshold",
     )
     model_ckpt_path: values.OptionalCheckpoint = key(
-        "data", "the weights that training starts from; empty: from scratch", None
+        "data", "the weights that training starts from; empty: start from scratch", None
     )
     eval_stepsize: values.Count = key(
         "model", "epochs between validations; the last epoch is always validated", 10
@@ -33,12 +33,12 @@ class TrainingConfig(SectionConfig):
     )
     checkpoint_content: values.CheckpointContent = key(
         "run",
-        "`trained`: what is trained (0.2 GB in the published setting); `full`: the frozen encoder "
-        "too (1.4 GB)",
+        "`trained`: only what is trained (0.2 GB in the published setting); `full`: the frozen "
+        "encoder too (1.4 GB)",
         "trained",
     )
     max_samples_train: values.Count = key(
-        "data", "more training images are left out, after a seeded shuffle", 999_999
+        "data", "use at most this many training images, chosen by a seeded shuffle", 999_999
     )
     max_samples_val: values.Count = key(
         "data", "the same for validation images; volumes are kept whole", 999_999
@@ -56,19 +56,19 @@ class TrainingConfig(SectionConfig):
     perceptual_patch_size_train: values.Sizes = key("model", "patch sizes in the loss")
     batch_size_train: values.Count = key(
         "model",
-        "images per batch, shared evenly by all processes; the last, smaller batch of an epoch is "
-        "dropped",
+        "images per batch, divided evenly among all processes; the last, smaller batch of an epoch "
+        "is dropped",
     )
     accumulate: values.Count = key(
         "model",
-        "batches whose gradients are averaged for one step; left-over batches of an epoch take "
-        "none",
+        "batches whose gradients are averaged for one step; left-over batches of an epoch make no "
+        "step",
         1,
     )
     junction_query_std: values.Positive = key(
         "model",
-        "standard deviation of the learned queries at the start: 0.001 as published; what 1 brings "
-        "is in [metrics.md](metrics.md#what-was-tried-against-the-luck)",
+        "standard deviation of the learned queries at the start: 0.001 as published; for the "
+        "effect of 1, see [metrics.md](metrics.md#what-was-tried-against-the-luck)",
         0.001,
     )
     lr: values.LearningRate = key("model", "peak of the one-cycle schedule (Adam, no weight decay)")
@@ -84,14 +84,15 @@ class TestingConfig(SectionConfig):
 
     checkpoint_path: values.Checkpoints = key(
         "data",
-        "the trained model: our own file or a published one. Several, of one config with several "
-        "seeds, are an ensemble ([metrics.md](metrics.md#several-seeds-as-one-model))",
+        "the trained model: our own file or a published one. Several checkpoints of one config, "
+        "trained with different seeds, form an ensemble "
+        "([metrics.md](metrics.md#several-seeds-as-one-model))",
     )
     test_data_path: values.Folder = key("data", "`good/` and `Ungood/`, with masks or without")
     max_samples_test: values.Count = key(
         "data",
-        "more test images are left out, with a warning, and counted as `num_left_out`; volumes are "
-        "kept whole",
+        "use at most this many test images; a warning and `num_left_out` say how many are left "
+        "out; volumes are kept whole",
         999_999,
     )
     image_reduction: values.OptionalReduction = key(
@@ -102,7 +103,7 @@ class TestingConfig(SectionConfig):
     )
     pixel_reduction: values.OptionalReduction = key(
         "score",
-        "for pixel scores, where only its part over hidden states counts; empty: REDUCTION",
+        "for pixel scores, where only what it does over hidden states is used; empty: REDUCTION",
         None,
     )
     pixel_multi_hstate_reduction: values.OptionalStatesReduction = key(
@@ -110,14 +111,14 @@ class TestingConfig(SectionConfig):
     )
     threshold_quantile: values.Fraction = key(
         "score",
-        "the quantile of normal validation scores that becomes the threshold where validation has "
-        "no anomalous images; elsewhere the threshold is the one of best F1",
+        "the quantile of normal validation scores that becomes the threshold if validation has no "
+        "anomalous images; otherwise the threshold is the one of best F1",
         0.95,
     )
     pixel_quantile: values.Fraction = key(
         "score",
-        "the quantile of normal validation pixels that becomes the threshold of pixels where "
-        "validation has no masks; elsewhere it is the one of best Dice",
+        "the quantile of normal validation pixels that becomes the pixel threshold if validation "
+        "has no masks; otherwise it is the one of best Dice",
         0.999,
     )
     volume_reduction: values.VolumeReductionName = key(
@@ -128,26 +129,27 @@ class TestingConfig(SectionConfig):
     )
     report_images: values.CountOrZero = key(
         "run",
-        "images in the gallery of `report.html`; with 0, volumes have no pictures either",
+        "images in the gallery of `report.html`; with 0, volumes get no pictures either",
         200,
     )
     patient_pattern: values.PatientPattern = key(
         "data",
-        "searched in the file name; its first group is the patient, and intervals are drawn by "
-        "patient; empty: by image",
+        "searched in the file name; its first group is the patient. Confidence intervals then "
+        "resample patients; empty: they resample images",
         None,
     )
     baseline: values.BaselineName = key(
         "data",
-        "`nearest_neighbour`: a test scores its images by their distance to the training images, "
-        "on the same frozen encoders, too ([metrics.md](metrics.md))",
+        "`nearest_neighbour`: a test also scores its images by their distance to the training "
+        "images, on the same frozen encoders ([metrics.md](metrics.md))",
         "none",
     )
     baseline_size: values.Count = key(
-        "data", "patches of training images that are kept for it, drawn at random", 12_000
+        "data", "patches of training images kept for the baseline, drawn at random", 12_000
     )
     baseline_hstate: values.HiddenStates = key(
-        "data", "blocks of the encoders whose outputs, side by side, describe a patch for it"
+        "data",
+        "blocks of the encoders whose outputs, concatenated, describe a patch for the baseline",
     )
 
     @property

@@ -57,38 +57,38 @@ class RunKeys(Keys):
 
     seed: values.Seed = key(
         "data",
-        "decides initial weights, order, augmentation, which images a `MAX_SAMPLES_*` key leaves "
-        "out, and the bootstrap of the intervals",
+        "seed of initial weights, order, augmentation, the images that `MAX_SAMPLES_*` keys "
+        "choose, and the bootstrap of the intervals",
         42,
     )
     experiment_name: values.Name = key(
         "run",
-        "title of reports; a name of a BMAD set, such as `Brain_AD`, tells `check_dataset.py` what "
-        "counts to expect",
+        "title of reports; from the name of a BMAD set, such as `Brain_AD`, `check_dataset.py` "
+        "knows what counts to expect",
     )
     results_path: values.Folder = key(
-        "run", "where results go; made where it is missing; apart from the folders of images"
+        "run", "where results go; created if missing; must not be a folder of images"
     )
     device: values.Device = key(
         "run",
-        "`auto`: a CUDA device where there is one, else MPS (Apple, in fp32), else the CPU",
+        "`auto`: a CUDA device if there is one, else MPS (Apple, in fp32), else the CPU",
         "auto",
     )
     devices: values.Count = key(
-        "run", "processes on each machine, one per GPU; images are shared out among them", 1
+        "run", "processes on each machine, one per GPU; images are divided among them", 1
     )
     num_nodes: values.Count = key("run", "machines", 1)
     precision: values.Precision = key(
         "score",
-        "`auto`: bf16 on a CUDA device that has it, else fp32. In bf16, distances of features "
+        "`auto`: bf16 on a CUDA device that supports it, else fp32. In bf16, distances of features "
         "stay in fp32 ([performance.md](performance.md))",
         "auto",
     )
     compile: values.Flag = key(
         "run",
         "`torch.compile` of encoder, decoder and perceptual network, for one batch size: the last "
-        "batch of a test is filled up. The first steps take minutes; a C++ compiler, on a GPU also "
-        "Triton, is needed",
+        "batch of a test is padded. The first steps take minutes. Needs a C++ compiler, and on a "
+        "GPU also Triton",
         False,
     )
     num_workers: values.Workers = key(
@@ -96,8 +96,7 @@ class RunKeys(Keys):
     )
     object: values.UnusedText = key(
         "run",
-        "accepted for older files; `check_dataset.py` takes it for the name of a set, nothing else "
-        "reads it",
+        "accepted for older files; only `check_dataset.py` reads it, as the name of a data set",
         "",
     )
 
@@ -108,33 +107,32 @@ class ImageKeys(Keys):
     resize: values.ImageSide = key("model", "images become RESIZE × RESIZE pixels")
     batch_size_test: values.Count = key(
         "run",
-        "images per step in validation, test and prediction; the last, smaller batch counts like "
-        "any other",
+        "images per step in validation, test and prediction; the last, smaller batch is used too",
     )
     intensity_window: values.Window = key(
         "model",
-        "which intensities become black and white. `auto`: 8-bit images as they are; others by "
-        "the file's own window, else from their 0.5th to their 99.5th percentile",
+        "which intensities become black and white. `auto`: 8-bit images stay as they are; others "
+        "use the file's own window, else their 0.5th to 99.5th percentile",
         "auto",
     )
     slice_axis: values.SliceAxis = key("model", "how volumes are cut into slices", "axial")
     volume_index: values.CountOrZero = key(
         "model",
-        "which volume of a 4-D NIfTI file is read; a warning tells that the others are left out",
+        "which volume of a 4-D NIfTI file is read; a warning says that the others are not",
         0,
     )
     min_foreground: values.Share = key(
         "score",
-        "in validation, test and prediction, slices of volumes of which a smaller share of pixels "
-        "is above 5 % of white get score and map 0 and are not counted; each is read once more to "
-        "find them in validation and test",
+        "in validation, test and prediction, slices of volumes with a smaller share of pixels "
+        "brighter than 5 % of white get score 0 and an empty map and are not counted; validation "
+        "and test read each slice twice for this",
         0.0,
     )
     cache_images: values.ImageCache = key(
         "run",
         "where decoded, windowed and resized images are kept, so that an epoch reads no files: in "
-        "memory (for each process of `DEVICES`), or in one file for each split under `images/` in "
-        "the first `CACHE_DIR`. No number changes. See below",
+        "memory (for each process of `DEVICES`), or in one file per split under `images/` in the "
+        "first `CACHE_DIR`. Results do not change. See below",
         "none",
     )
 
@@ -150,16 +148,16 @@ class EncoderKeys(Keys):
     model_name: values.Tags = key("model", "the frozen ViTs; tokens of several are concatenated")
     model_weights: values.WeightsSources = key(
         "score",
-        "one, or one for each encoder. `hub` downloads into `CACHE_DIR`; a path names a "
-        ".safetensors or .pth file in timm's names, or as its authors publish it (DINO, DINOv2, "
-        "DINOv3, MAE, CLIP; a TorchScript archive is refused); `random` is seeded, for tests: "
-        "results mean nothing. Not read where the checkpoint holds the encoder",
+        "one, or one per encoder. `hub` downloads into `CACHE_DIR`; a path names a .safetensors or "
+        ".pth file with timm's names, or as its authors publish it (DINO, DINOv2, DINOv3, MAE, "
+        "CLIP; a TorchScript archive is refused); `random` is seeded and for tests: results are "
+        "meaningless. Not read if the checkpoint contains the encoder",
         ("hub",),
     )
     cache_dir: values.Folders = key(
         "run",
-        "one, or one for each encoder: where downloaded weights are kept; the first one serves "
-        "the perceptual network and `CACHE_IMAGES = disk` too",
+        "one, or one per encoder: where downloaded weights are kept; the first one is also used "
+        "for the perceptual network and `CACHE_IMAGES = disk`",
         (Path("cache"),),
     )
     n_patches: values.EncoderCounts = key(
@@ -167,28 +165,30 @@ class EncoderKeys(Keys):
     )
     patch_size: values.EncoderCounts = key(
         "model",
-        "pixels along a side of a patch; embeddings are resampled where it is not the weights' own",
+        "pixels along a side of a patch; where the weights have a different one, embeddings are "
+        "resampled",
     )
     n_reg_tokens: values.EncoderCountsOrZero = key(
-        "model", "register tokens of the ViT: its prefix tokens less the class token"
+        "model", "register tokens of the ViT: its prefix tokens without the class token"
     )
     use_hidden_state: values.HiddenStates = key(
         "model", "blocks whose outputs become tokens, in this order (`-1`: the last block)"
     )
     additional_block_dim: values.OptionalEncoderCounts = key(
         "model",
-        "width of an extra trained transformer block behind each encoder; all three keys or none",
+        "width of an extra trained transformer block after each encoder; set all three or none",
         (),
     )
     additional_block_num_heads: values.OptionalEncoderCounts = key("model", "its heads", ())
     additional_block_mlp_ratio: values.OptionalEncoderRatios = key(
-        "model", "its MLP's width over its own", ()
+        "model", "width of its MLP, divided by the block's width", ()
     )
     final_proj_in_features: values.OptionalEncoderCounts = key(
-        "model", "width of the encoder, input of the trained projection; empty, as both, for none"
+        "model",
+        "width of the encoder, input of the trained projection; leave both keys empty for none",
     )
     final_proj_out_features: values.OptionalEncoderCounts = key(
-        "model", "its output, equal to JUNCTION_DIM"
+        "model", "output width of the projection, equal to JUNCTION_DIM"
     )
 
 
@@ -197,14 +197,14 @@ class QFormerKeys(Keys):
 
     junction_n_blocks: values.Depth = key(
         "model",
-        "blocks; those with an even number, counted from 0, look at the encoder's tokens",
+        "blocks; those with an even number, counted from 0, attend to the encoder's tokens",
         1,
     )
     junction_dim: values.Width = key("model", "width of queries and tokens")
-    junction_output_dim: values.Width = key("model", "width of what the last block puts out")
+    junction_output_dim: values.Width = key("model", "output width of the last block")
     junction_n_queries: values.Count = key("model", "learned queries: DECODER_N_PATCHES²")
-    junction_heads: values.Width = key("model", "attention heads; they divide JUNCTION_DIM")
-    junction_mlp_ratio: values.Ratio = key("model", "the MLP's width over JUNCTION_DIM", 4.0)
+    junction_heads: values.Width = key("model", "attention heads, a divisor of JUNCTION_DIM")
+    junction_mlp_ratio: values.Ratio = key("model", "MLP width, divided by JUNCTION_DIM", 4.0)
 
 
 class DecoderKeys(Keys):
@@ -218,7 +218,7 @@ class DecoderKeys(Keys):
     decoder_n_reg_tokens: values.CountOrZero = key("model", "register tokens", 4)
     decoder_depth: values.Depth = key("model", "transformer blocks")
     decoder_num_heads: values.Width = key("model", "attention heads")
-    decoder_mlp_ratio: values.Ratio = key("model", "the MLPs' width over DECODER_DIM", 4.0)
+    decoder_mlp_ratio: values.Ratio = key("model", "MLP width, divided by DECODER_DIM", 4.0)
     decoder_out_channels: values.Channels = key(
         "model", "1: a grey prediction, repeated to three channels", 3
     )
@@ -242,13 +242,13 @@ class ScoreKeys(Keys):
     perceptual_hstate_val: values.HiddenStates = key("score", "blocks of the perceptual ViT")
     perceptual_patch_size_val: values.Sizes = key(
         "score",
-        "patch sizes that the perceptual ViT is run at; each divides RESIZE. Read by "
+        "patch sizes at which the perceptual ViT runs, divisors of RESIZE; for "
         "`PERCEPTUAL_VIT_mae_multi`",
     )
     perceptual_model_name: values.Tag = key(
         "score", "the frozen perceptual ViT", "vit_large_patch16_224.mae"
     )
-    perceptual_weights: values.WeightsSource = key("score", "its weights, as MODEL_WEIGHTS", "hub")
+    perceptual_weights: values.WeightsSource = key("score", "its weights, see MODEL_WEIGHTS", "hub")
     reduction: values.ReductionName = key(
         "score", "from maps to one image score, see below", "mean"
     )

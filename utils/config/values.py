@@ -133,7 +133,7 @@ VolumeReduction = Literal["max", "mean", "top_k_mean"]
 _REDUCTION = "one of " + ", ".join(get_args(Reduction))
 _CRITERIA = "a comma-separated list of criteria: " + ", ".join(get_args(CriterionName))
 _NUMBERS = f"a comma-separated list of whole numbers from 1 to {WIDEST}"
-_STATES = "a comma-separated list of block numbers, counted from 0 or, negative, from the end"
+_STATES = "a comma-separated list of block numbers, counted from 0, or from -1 backwards"
 _ADDRESS = "hf://owner/repo/path[@revision]"
 _WEIGHTS = f"hub, random, {_ADDRESS}, or the path of a .safetensors or .pth file in timm's names"
 
@@ -162,17 +162,17 @@ Workers = Annotated[int, Field(ge=0, le=512), _says("a whole number from 0 to 51
 ImageSide = Annotated[int, Field(ge=8, le=4096), _says("a whole number from 8 to 4096")]
 Channels = Annotated[Literal[1, 3], BeforeValidator(int), _says("1 or 3")]
 Flag = Annotated[bool, _says("0 or 1")]
-UnusedNumber = Annotated[FiniteFloat, _says("a number: the key is not used")]
+UnusedNumber = Annotated[FiniteFloat, _says("a number (the key is not used)")]
 Ratio = Annotated[float, Field(gt=0, lt=64), _says("a number above 0 and below 64")]
 Fraction = Annotated[float, Field(gt=0, lt=1), _says("a number between 0 and 1")]
-Share = Annotated[float, Field(ge=0, lt=1), _says("a number from 0 up and below 1")]
+Share = Annotated[float, Field(ge=0, lt=1), _says("a number of at least 0 and below 1")]
 Positive = Annotated[float, Field(gt=0, lt=1000), _says("a number above 0 and below 1000")]
 LearningRate = Annotated[
     float, Field(gt=0, lt=10), _says("a number above 0 and below 10, such as 8e-5")
 ]
 
 Name = Annotated[_Line, _says("a name")]
-UnusedText = Annotated[_Line, _says("one line of anything: the key is not used")]
+UnusedText = Annotated[_Line, _says("any one line (the key is not used)")]
 _Tag = Annotated[_Text, AfterValidator(_uncommented)]
 Tag = Annotated[_Tag, _says("a timm model tag")]
 Tags = Annotated[
@@ -188,7 +188,7 @@ Folders = Annotated[
 Checkpoints = Annotated[
     HubFile | Path | tuple[HubFile | Path, ...],
     BeforeValidator(_checkpoints),
-    _says(f"the path of a checkpoint, or {_ADDRESS}; or several different ones, comma-separated"),
+    _says(f"the path of a checkpoint, or {_ADDRESS}; or a comma-separated list without duplicates"),
 ]
 OptionalCheckpoint = Annotated[
     _CheckpointFile | None,
@@ -227,18 +227,18 @@ CheckpointContent = Annotated[Literal["trained", "full"], _Lower, _says("trained
 
 _Widths = Annotated[tuple[Width, ...], _List]
 Sizes = Annotated[_Widths, _Filled, _says(_NUMBERS)]
-EncoderCounts = Annotated[_Widths, _Filled, _says(f"{_NUMBERS}, one for each encoder")]
-OptionalEncoderCounts = Annotated[_Widths, _says(f"empty, or {_NUMBERS}, one for each encoder")]
+EncoderCounts = Annotated[_Widths, _Filled, _says(f"{_NUMBERS}, one per encoder")]
+OptionalEncoderCounts = Annotated[_Widths, _says(f"empty, or {_NUMBERS}, one per encoder")]
 EncoderCountsOrZero = Annotated[
     tuple[CountOrZero, ...],
     _List,
     _Filled,
-    _says(f"a comma-separated list, a whole number from 0 to {WIDEST} for each encoder"),
+    _says(f"a comma-separated list of whole numbers from 0 to {WIDEST}, one per encoder"),
 ]
 OptionalEncoderRatios = Annotated[
     tuple[Ratio, ...],
     _List,
-    _says("empty, or a list of a number above 0 and below 64 for each encoder"),
+    _says("empty, or a comma-separated list of numbers above 0 and below 64, one per encoder"),
 ]
 HiddenStates = Annotated[tuple[int, ...], _List, _Filled, _says(_STATES)]
 Criteria = Annotated[tuple[CriterionName, ...], _List, _Filled, _says(_CRITERIA)]
@@ -246,7 +246,7 @@ CriterionWeights = Annotated[
     tuple[Annotated[float, Field(ge=0, lt=1e9)], ...],
     _List,
     _Filled,
-    _says("numbers from 0, one for each criterion"),
+    _says("a comma-separated list of numbers of 0 or more, one per criterion"),
 ]
 MetricName = Annotated[Metric, _says("one of " + ", ".join(get_args(Metric)))]
 ReductionName = Annotated[Reduction, _says(_REDUCTION)]

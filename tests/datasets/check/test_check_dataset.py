@@ -56,23 +56,23 @@ FAULTS = {
                    "test/Ungood/label/g.png: this mask has no image"),
     "mask beside its image": (add("train/good/p1_a_mask.png"), "error", "masks",
                               "train/good/p1_a_mask.png: looks like the mask of an image beside"),
-    "two owners": (add("test/Ungood/img/p4_f.bmp"), "error", "masks", f"{MASK}: may belong to te"),
+    "two owners": (add("test/Ungood/img/p4_f.bmp"), "error", "masks", f"{MASK}: could belong to "),
     "other size": (add(MASK, levels=(0, 255), shape=(8, 6)), "error", "mask_size",
-                   f"{MASK}: is 6 × 8 pixels, its image {IMAGE} is 8 × 6;"),
-    "empty mask": (add(MASK, levels=[0]), "warning", "empty_mask", f"{MASK}: marks nothing"),
-    "full mask": (add(MASK, levels=(7, 255)), "warning", "full_mask", f"{MASK}: marks everything"),
+                   f"{MASK}: is 6 × 8 pixels but its image {IMAGE} is 8 × 6;"),
+    "empty mask": (add(MASK, levels=[0]), "warning", "empty_mask", f"{MASK}: is empty although"),
+    "full mask": (add(MASK, levels=(7, 255)), "warning", "full_mask", f"{MASK}: marks the whole"),
     "several levels": (add(MASK, levels=(0, 58, 122, 255)), "note", "mask_levels",
-                       "test: masks hold 0, 58, 122, 255;"),
+                       "test: masks contain 0, 58, 122, 255;"),
     "many levels": (add(MASK, levels=range(40)), "warning", "lossy_mask",
-                    f"{IMAGE}: its mask holds 40 grey levels"),
+                    f"{IMAGE}: its mask has 40 grey levels"),
     "marked normal": (add("test/good/label/p4_d.png", levels=(0, 255)), "warning",
-                      "marked_normal", "test/good/p4_d.png: is filed as normal"),
+                      "marked_normal", "test/good/p4_d.png: is in the normal folder"),
     "leak": (copy(NORMAL, "test/good/x.bmp"), "error", "leak",
-             f"test/good/x.bmp: is the same picture as {NORMAL}, of the train split"),
+             f"test/good/x.bmp: is the same picture as {NORMAL} in the train split"),
     "coloured leak": (copy(NORMAL, "test/good/x.png", "RGB"), "error", "leak",
-                      f"test/good/x.png: is the same picture as {NORMAL}, of the train split"),
+                      f"test/good/x.png: is the same picture as {NORMAL} in the train split"),
     "both labels": (copy(IMAGE, "test/good/x.png"), "error", "label",
-                    f"test/good/x.png: is the same picture as {IMAGE}, which is filed otherwise"),
+                    f"test/good/x.png: is the same picture as {IMAGE}, which has the other label"),
     "duplicate": (copy(NORMAL, "train/good/x.png"), "warning", "duplicate",
                   f"train/good/x.png: is the same picture as {NORMAL}"),
     "coloured": (add("train/good/x.png", shape=(6, 8, 3)), "warning", "colour",
@@ -80,13 +80,13 @@ FAULTS = {
     "transparent": (copy(NORMAL, NORMAL, "RGBA"), "note", "alpha",
                     "train: 1 images have transparency"),
     "no normal validation": (lambda data: shutil.rmtree(data / "valid/good"), "warning",
-                             "no_normal", "valid: holds no normal images"),
+                             "no_normal", "valid: contains no normal images"),
     "no normal test": (lambda data: shutil.rmtree(data / "test/good"), "warning",
-                       "no_normal", "test: holds no normal images"),
+                       "no_normal", "test: contains no normal images"),
     "another depth": (copy(NORMAL, "test/good/x.png", "I;16"), "warning", "depth",
-                      "1 of 7 images have more than 8 bits, such as test/good/x.png: those"),
+                      "1 of 7 images have more than 8 bits (such as test/good/x.png): those"),
     "empty split": (lambda data: shutil.rmtree(data / "train/good"), "error", "layout",
-                    "--data: train holds no images"),
+                    "--data: train contains no images"),
 }  # fmt: skip
 
 
@@ -102,8 +102,8 @@ def test_faults(data, fault):
 def test_blank_images_are_no_duplicates(data):
     put(data, "train/good/p8_x.png", "test/good/p9_x.png", levels=[0])
     assert found(data) == [
-        ("warning", "blank", "train/good/p8_x.png: all pixels are alike"),
-        ("warning", "blank", "test/good/p9_x.png: all pixels are alike"),
+        ("warning", "blank", "train/good/p8_x.png: all pixels have the same value"),
+        ("warning", "blank", "test/good/p9_x.png: all pixels have the same value"),
     ]
 
 
@@ -124,7 +124,7 @@ def test_one_folder_for_two_splits_is_a_leak(data):
     places = [Place("valid", data / "test", "VAL"), Place("test", data / "test/../test", "TEST")]
     (finding,) = check_dataset(places).findings
     assert (finding.severity, finding.kind) == ("error", "leak")
-    assert "is the valid split as well" in finding.text
+    assert "is also the valid split" in finding.text
 
 
 def test_patients_in_several_splits(data):
@@ -148,7 +148,7 @@ def test_dicom_patients(data):
     write_dicom(files[0], np.full((6, 8), 9 + np.arange(8), np.uint8), PatientID="P1")
     ((*finding, text),) = found(data)
     assert finding == ["error", "patient_overlap"]
-    assert text.startswith("one patient, by PatientID, is in valid (valid/good/x.dcm), test (")
+    assert text.startswith("the same PatientID is in valid (valid/good/x.dcm), test (")
 
 
 def test_slices_of_volumes_are_compared(data):
@@ -189,7 +189,7 @@ def test_counts_are_compared_with_bmad(data, monkeypatch):
     assert report.clean
     ((finding),) = report.findings
     assert finding.severity == "warning"
-    assert finding.text.startswith("test: 1 normal and 1 anomalous images, BMAD has 5 and 1")
+    assert finding.text.startswith("test: 1 normal and 1 anomalous images, but BMAD has 5 and 1")
 
 
 def run(*arguments):
@@ -201,7 +201,7 @@ def test_the_command_on_a_folder(data, tmp_path, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].split() == ["split", "normal", "anomalous", "masks", "size", "folder"]
     assert shown[1].split()[:4] == ["train", "2", "0", "-"]
-    assert shown[-1] == "clean (whose images they are was not compared: give --patient-pattern)"
+    assert shown[-1] == "clean (patients were not compared between splits: use --patient-pattern)"
     copy(NORMAL, "test/good/x.png")(data)
     assert run("--data", data, "--json", tmp_path / "new/check.json") == 1
     assert "must be fixed (1)" in capsys.readouterr().out
@@ -250,7 +250,7 @@ def test_the_command_on_a_config(data, tmp_path, capsys):
     [
         (["--data", "{data}", "--set", "SEED=1"], "--set: "),
         (["--data", "{data}", "--patient-pattern", "("], "--patient-pattern: "),
-        (["--data", "{data}/nowhere"], "is no folder; give that of a data set"),
+        (["--data", "{data}/nowhere"], "is not a folder; pass a data set's folder"),
         (["--data", "{data}", "--json", "{data}/train/good/p1_a.png/x"], "/x: cannot be written"),
         (["--config", "{data}/nowhere.ini"], "nowhere.ini"),
     ],

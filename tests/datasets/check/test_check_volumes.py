@@ -76,8 +76,8 @@ def test_a_mask_on_another_grid_is_told(volumes):
     write_nifti(mask, values[:, :, ::-1].copy(), AFFINE @ flipped(SHAPE[2]))
     ((severity, kind, text),) = found(volumes)
     assert (severity, kind) == ("note", "mask_grid")
-    assert text.startswith(f"test/Ungood/label/{mask.name}: lies on another grid than its image")
-    assert "orientation RAS, its image RAI" in text
+    assert text.startswith(f"test/Ungood/label/{mask.name}: is on a different grid from its image")
+    assert "orientation RAS instead of RAI" in text
     assert "grid" not in text.partition("(")[2]
 
 
@@ -101,5 +101,5 @@ def test_patients_across_splits_are_told_by_dicom_and_not_named(tmp_path):
             pixels = generator.integers(0, 255, (8, 8)).astype(np.uint8)
             path = tmp_path / split / "good" / f"{number}.dcm"
             write_dicom(path, pixels, PatientID=patient, WindowCenter=128, WindowWidth=256)
-    text = "one patient, by PatientID, is in train (train/good/1.dcm), test (test/good/0.dcm)"
+    text = "the same PatientID is in train (train/good/1.dcm), test (test/good/0.dcm)"
     assert found(tmp_path) == [("error", "patient_overlap", text)]

@@ -24,7 +24,7 @@ def test_the_config_names_what_is_there_and_the_next_commands(data, capsys):
     file = Path("configs/mine.ini")
     assert main(["--data", str(data), "--write-config", str(file)]) == 0
     assert capsys.readouterr().out.splitlines()[-4:] == [
-        "configs/mine.ini is written. Next:",
+        "Wrote configs/mine.ini. Next:",
         "  python run_training.py --config configs/mine.ini",
         "  python run_test.py --config configs/mine.ini",
         "  python run_predict.py --config configs/mine.ini --input NEW_IMAGES",
@@ -32,7 +32,7 @@ def test_the_config_names_what_is_there_and_the_next_commands(data, capsys):
     text = file.read_text(encoding="utf-8")
     num_train = len(list((data / "train").rglob("*.png")))
     assert f"# {num_train} normal images, " in text
-    assert "grey, with masks: the threshold is learnt here." in text
+    assert "grey, with masks: the threshold is learnt on these." in text
     assert "SLICE_AXIS" not in text
     assert "INTENSITY_WINDOW" not in text
     settings = [line for line in text.splitlines() if line and line[0] not in "#["]
@@ -50,13 +50,14 @@ def test_without_a_test_folder_the_validation_images_are_named_with_a_warning(da
     main(["--data", str(data), "--write-config", "mine.ini"])
     assert load_config("mine.ini").testing.test_data_path == data / "valid"
     text = Path("mine.ini").read_text(encoding="utf-8")
-    assert "# There is no folder test" in text
+    assert "# There is no test folder" in text
     assert "Put images of other patients into mine/test and name it here." in text
     assert capsys.readouterr().out.splitlines()[-6:-3] == [
-        "There is no folder test: TEST_DATA_PATH names the validation images, and metrics on them "
-        "flatter.",
-        "Put images of other patients into a folder test, and name it there.",
-        "mine.ini is written. Next:",
+        "There is no test folder, so TEST_DATA_PATH names the validation images: metrics on them "
+        "are too",
+        "optimistic. Put images of other patients into a test folder, and set TEST_DATA_PATH to "
+        "it.",
+        "Wrote mine.ini. Next:",
     ]
 
 
@@ -75,15 +76,15 @@ def test_what_cannot_be_written_is_refused(data, capsys):
     image = next((data / "train").rglob("*.png"))
     content = image.read_bytes()
     image.write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"mine\.ini is not written; fix the above first"):
+    with pytest.raises(UserError, match=r"mine\.ini was not written; fix the problems above first"):
         main(arguments)
     image.write_bytes(content)
     main(arguments)
     capsys.readouterr()
-    with pytest.raises(UserError, match=r"mine\.ini is there already"):
+    with pytest.raises(UserError, match=r"mine\.ini already exists"):
         main(arguments)
     assert capsys.readouterr().out == "", "said before anything is read"
-    with pytest.raises(UserError, match="give --data"):
+    with pytest.raises(UserError, match="use it with --data"):
         main(["--config", "mine.ini", "--write-config", "other.ini"])
 
 

@@ -9,21 +9,22 @@ from tests.drawn_sets import described, found, put, put_masks
 from utils.errors import UserError
 
 KEY = "TEST_DATA_PATH"
+NOT_AN_IMAGE = "have the name of an image"
 
 
 UNREAD = {
     "sub-folders": (["train/good/p7/x.png", "train/good/p7/y.png", "train/good/p8/z.png"],
-                    "train/good: 3 images are not read, such as p7/x.png; "),
-    "beside img": (["test/good/img/x.png"], "test/good: 1 image is not read, such as p4_d.png; "),
+                    "train/good: 3 images are ignored, such as p7/x.png; "),
+    "beside img": (["test/good/img/x.png"], "test/good: 1 image is ignored, such as p4_d.png; "),
     "an unknown class": (["test/crack/x.png", "test/hole/y.png"],
-                         "test: 2 images are not read, such as crack/x.png; "),
-    "beside the classes": (["test/x.png"], "test: 1 image is not read, such as x.png; "),
+                         "test: 2 images are ignored, such as crack/x.png; "),
+    "beside the classes": (["test/x.png"], "test: 1 image is ignored, such as x.png; "),
     "a second mask folder": (["test/Ungood/gt/e.png"],
-                             "test/Ungood: 1 image is not read, such as gt/e.png; "),
+                             "test/Ungood: 1 image is ignored, such as gt/e.png; "),
     "masks of no image": (["train/abnormal/label/x.png"],
-                          "train: 1 image is not read, such as abnormal/label/x.png; "),
+                          "train: 1 image is ignored, such as abnormal/label/x.png; "),
     "two of one stem": (["train/good/p1_a.bmp"],
-                        "train/good: p1_a.bmp and p1_a.png have the same stem; rename "),
+                        "train/good: p1_a.bmp and p1_a.png differ only in their extension; "),
 }  # fmt: skip
 
 
@@ -45,8 +46,8 @@ def test_files_of_unknown_suffix(data):
     for name in ("train/good/x.webp", "train/good/y.gif", "test/Ungood/label/z.npy"):
         (data / name).write_bytes(b"x")
     assert [text for *_, text in found(data)] == [
-        "train/good: 2 files are no images by name, such as x.webp; convert or remove them",
-        "test/Ungood/label: 1 file is no image by name, such as z.npy; convert or remove them",
+        f"train/good: 2 files do not {NOT_AN_IMAGE}, such as x.webp; convert or remove them",
+        f"test/Ungood/label: 1 file does not {NOT_AN_IMAGE}, such as z.npy; convert or remove them",
     ]
 
 
@@ -93,11 +94,11 @@ def test_a_split_of_another_name_is_checked_alone(data):
 
 
 AMBIGUOUS = {
-    "validation": (["val/good/x.png"], "data holds val and valid; keep one"),
+    "validation": (["val/good/x.png"], "data has both val and valid; keep one"),
     "normal images": (["train/NORMAL/x.png"],
-                      "train: NORMAL and good may both hold the normal images"),
+                      "train: NORMAL or good could be the folder of normal images"),
     "masks": (["valid/Defect/b.png", "valid/Defect/mask/b.png", "valid/Defect/gt/b.png"],
-              "valid/Defect: mask and gt may both hold the masks"),
+              "valid/Defect: mask or gt could be the folder of masks"),
 }  # fmt: skip
 
 
@@ -117,7 +118,7 @@ def test_two_folders_for_one_thing_are_ambiguous(data, kind):
 
 def test_a_split_whose_images_all_lie_elsewhere_says_where(tmp_path):
     put(tmp_path, "good/p7/x.png")
-    with pytest.raises(UserError, match=r"holds no images; expected .*: 1 image is not read"):
+    with pytest.raises(UserError, match=r"contains no images; expected .*: 1 image is ignored"):
         find_split(tmp_path, key=KEY)
 
 
@@ -149,7 +150,7 @@ def test_a_defect_without_ground_truth_is_not_guessed(mvtec):
     put(mvtec, "test/odd/000.png")
     ((_, kind, text),) = found(mvtec)
     assert kind == "unread"
-    assert text.startswith("test: 1 image is not read, such as odd/000.png")
+    assert text.startswith("test: 1 image is ignored, such as odd/000.png")
 
 
 def test_validation_in_the_layout_of_mvtec_and_names_in_any_case(mvtec):
@@ -168,9 +169,9 @@ def test_faults_in_the_layout_of_mvtec(mvtec):
     put(mvtec, "test/hole/005.png", "test/hole/more/006.png")
     assert [(kind, text.split(";")[0]) for _, kind, text in found(mvtec)] == [
         ("masks", "ground_truth/crack/007_mask.png: this mask has no image"),
-        ("masks", "test/hole/005.png: has no mask, while other images of test/hole have one"),
-        ("unread", "test/hole: 1 image is not read, such as more/006.png"),
-        ("unread", "ground_truth: 1 image is not read, such as bent/000_mask.png"),
+        ("masks", "test/hole/005.png: has no mask although other images in test/hole do"),
+        ("unread", "test/hole: 1 image is ignored, such as more/006.png"),
+        ("unread", "ground_truth: 1 image is ignored, such as bent/000_mask.png"),
     ]
 
 

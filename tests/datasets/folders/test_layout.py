@@ -60,7 +60,7 @@ def test_spellings_of_validation(tmp_path, there, asked):
 
 def test_no_other_folder_has_spellings(tmp_path):
     put(tmp_path, "Test/good/a.png")
-    with pytest.raises(UserError, match=f"{KEY}: .*/test is no folder"):
+    with pytest.raises(UserError, match=f"{KEY}: .*/test is not a folder"):
         find_split(tmp_path / "test", key=KEY)
 
 
@@ -74,7 +74,9 @@ def test_training_folders(tmp_path, images):
 @pytest.mark.parametrize("find", [find_split, find_normal_images])
 def test_an_empty_folder_names_what_is_expected(tmp_path, find):
     (tmp_path / "good").mkdir()
-    with pytest.raises(UserError, match=r"KEY: .* holds no images; expected .*good.*\.nii\.gz"):
+    with pytest.raises(
+        UserError, match=r"KEY: .* contains no images; expected .*\.nii\.gz files in .*good"
+    ):
         find(tmp_path, key="KEY")
 
 
@@ -93,9 +95,9 @@ MASK_FAULTS = {
                       r"label/c\.png: this mask has no image; add one named c\.\*"),
     "of a normal image": (["good/a.png", "good/label/b.png"], r"label/b\.png: th"),
     "of two images": (["Ungood/a.png", "Ungood/a.jpg", "Ungood/label/a.png"],
-                      r"label/a\.png: may belong to .*a\.jpg or to .*a\.png"),
+                      r"label/a\.png: could belong to .*a\.jpg or to .*a\.png"),
     "twice": (["Ungood/a.png", "Ungood/label/a.png", "Ungood/label/a.bmp"],
-              r"label/a\.bmp: .*label/a\.png is a mask of the same image"),
+              r"label/a\.bmp: .*label/a\.png is also a mask of this image"),
     "of another case": (["Ungood/A.png", "Ungood/label/a.png"], r"label/a\.png: this mask has no"),
 }  # fmt: skip
 
@@ -176,7 +178,7 @@ def test_every_bad_header_is_named(tmp_path):
         check_headers(split)
     first, second = str(caught.value).splitlines()
     assert "Ungood/a.png: cannot be read" in first
-    assert "label/b.png: is 6 × 8 pixels, its image" in second
+    assert "label/b.png: is 6 × 8 pixels but its image" in second
     assert "Ungood/b.png is 8 × 6;" in second
     (tmp_path / "Ungood/label/b.png").unlink()
     put(tmp_path, "Ungood/a.png", "Ungood/label/b.png")
@@ -249,7 +251,7 @@ def test_inputs_of_any_name_and_none(tmp_path):
         find_inputs([tmp_path / "gone"])
     with pytest.raises(UserError, match=r"xxx: no such file or folder"):
         find_inputs([tmp_path / ("x" * 300)])
-    with pytest.raises(UserError, match=r"holds no images; subfolders are searched with --recurs"):
+    with pytest.raises(UserError, match=r"contains no images; use --recursive to search subf"):
         find_inputs([tmp_path])
     (sample,) = find_inputs([(tmp_path / "sub/a.png").rename(tmp_path / "photo.weird")])
     assert read_image(sample.path, AUTO).shape == (6, 8)

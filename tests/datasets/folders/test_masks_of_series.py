@@ -65,7 +65,7 @@ def test_a_mask_in_no_order_is_told(tmp_path):
     for part in ("a", "b"):
         write_series(tmp_path / "Ungood/label/p1" / part, STACK, uid="1.2.3")
     problem, *_ = inspect_split(tmp_path, key=KEY).problems
-    assert problem.startswith(f"{tmp_path}/Ungood/label/p1/a: doubled position: 2 slices lie at ")
+    assert problem.startswith(f"{tmp_path}/Ungood/label/p1/a: same position: 2 slices are at ")
 
 
 @pytest.mark.parametrize("name", ["p1.png", "p1.tif", "p1.dcm"])
@@ -80,7 +80,7 @@ def test_masks_that_do_not_say_where_they_lie_are_refused(tmp_path, name):
     else:
         Image.fromarray(np.ones((8, 6), np.uint8)).save(path)
     (problem,) = inspect_split(tmp_path, key=KEY).problems
-    assert problem.startswith(f"{path}: does not say where it lies in the series {tmp_path}")
+    assert problem.startswith(f"{path}: has no position in the series {tmp_path}")
 
 
 def test_a_segmentation_of_a_nifti_image_is_refused(tmp_path):
@@ -89,4 +89,4 @@ def test_a_segmentation_of_a_nifti_image_is_refused(tmp_path):
     marks = np.ones((*STACK.shape, 1), np.uint8)
     write_segments(tmp_path / "Ungood/label/p1.dcm", files, marks)
     (problem,) = inspect_split(tmp_path, key=KEY).problems
-    assert problem.startswith(f"{tmp_path}/Ungood/label/p1.dcm: is DICOM, and its image ")
+    assert problem.startswith(f"{tmp_path}/Ungood/label/p1.dcm: is DICOM but its image ")

@@ -57,14 +57,18 @@ def test_a_segmentation_beside_its_series_is_no_image(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         samples = find_inputs([tmp_path / "scan"])
     assert len(samples) == 4
-    assert caplog.messages == [f"{tmp_path}/scan/seg.dcm: is a segmentation, no image: left out"]
+    assert caplog.messages == [
+        f"{tmp_path}/scan/seg.dcm: is a segmentation, not an image; skipping it"
+    ]
 
 
 def test_a_dose_beside_its_series_is_no_image(tmp_path, caplog):
     write_series(tmp_path, STACK)
     write_dicom(tmp_path / "dose.dcm", STACK, SeriesInstanceUID=generate_uid(), Modality="RTDOSE")
     assert len(find_inputs([tmp_path])) == 4
-    assert caplog.messages == [f"{tmp_path}/dose.dcm: is a dose distribution, no image: left out"]
+    assert caplog.messages == [
+        f"{tmp_path}/dose.dcm: is a dose distribution, not an image; skipping it"
+    ]
 
 
 def test_a_nifti_of_one_plane_is_a_picture(tmp_path):
@@ -90,7 +94,7 @@ def test_a_series_in_no_order_is_told_and_its_files_are_pictures(tmp_path):
     assert {sample.series for sample in samples} == {None}
     assert len(samples) == 8
     ((_, text),) = problems
-    assert text.startswith("doubled position: 2 slices lie at 0.00 mm")
+    assert text.startswith("same position: 2 slices are at 0.00 mm")
 
 
 def test_slices_without_a_position_are_told_and_are_pictures(tmp_path, caplog):
@@ -103,7 +107,7 @@ def test_slices_without_a_position_are_told_and_are_pictures(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         samples = find_inputs([tmp_path], recursive=True)
     (line,) = caplog.messages
-    assert line.startswith(f"{tmp_path}/scan: no position: 3 files of one series, such as ")
+    assert line.startswith(f"{tmp_path}/scan: no position: 3 files of one series (such as ")
     assert sum(sample.series is None for sample in samples) == 4
 
 
@@ -111,14 +115,14 @@ def test_frames_without_a_position_are_told_and_are_pictures(tmp_path, caplog):
     path = write_dicom(tmp_path / "a.dcm", STACK, SeriesInstanceUID=generate_uid(), Modality="NM")
     assert {sample.series for sample in find_inputs([path])} == {None}
     (line,) = caplog.messages
-    assert line.startswith(f"{tmp_path}: no position: 4 frames of one file, such as {path}")
+    assert line.startswith(f"{tmp_path}: no position: 4 frames of one file (such as {path}")
 
 
 def test_slices_without_a_series_are_told_and_are_pictures(tmp_path, caplog):
     write_series(tmp_path, STACK, SeriesInstanceUID="")
     assert {sample.series for sample in find_inputs([tmp_path])} == {None}
     (line,) = caplog.messages
-    assert "no position: 4 files without a SeriesInstanceUID, such as " in line
+    assert "no position: 4 files without a SeriesInstanceUID (such as " in line
 
 
 def test_documents_beside_a_series_are_left_out(tmp_path, caplog):
@@ -127,12 +131,12 @@ def test_documents_beside_a_series_are_left_out(tmp_path, caplog):
     del plan.Rows, plan.PixelData
     plan.SOPClassUID = RTPlanStorage
     plan.save_as(path)
-    with pytest.raises(UserError, match=r"plan\.dcm: holds no images to score"):
+    with pytest.raises(UserError, match=r"plan\.dcm: contains no images to score"):
         find_inputs([path])
     caplog.clear()
     write_series(tmp_path, STACK)
     assert len(find_inputs([tmp_path])) == 4
-    assert caplog.messages == [f"{path}: is RT Plan Storage, no image: left out"]
+    assert caplog.messages == [f"{path}: is RT Plan Storage, not an image; skipping it"]
 
 
 def test_slices_of_a_series_each_are_told_and_are_pictures(tmp_path, caplog):
@@ -142,8 +146,8 @@ def test_slices_of_a_series_each_are_told_and_are_pictures(tmp_path, caplog):
     shutil.rmtree(tmp_path / "a")
     assert {sample.series for sample in find_inputs([tmp_path])} == {None}
     assert caplog.messages == [
-        f"{tmp_path}: each of 4 parallel slices, such as {tmp_path}/0.dcm, has a "
-        "SeriesInstanceUID of its own; read as pictures"
+        f"{tmp_path}: 4 parallel slices (such as {tmp_path}/0.dcm) each have their own "
+        "SeriesInstanceUID; reading them as separate images"
     ]
 
 
@@ -175,7 +179,7 @@ def test_a_slice_in_no_place_is_told_and_is_a_picture(tmp_path, caplog, keyword,
     assert sum(sample.series is None for sample in samples) == 1
     # pydicom may warn as well.
     (line,) = (each.message for each in caplog.records if each.name.startswith("datasets."))
-    assert line.startswith(f"{tmp_path}: no position: 1 file of a series, such as {first}")
+    assert line.startswith(f"{tmp_path}: no position: 1 file of a series (such as {first}")
 
 
 def test_a_split_holds_series_with_masks_on_their_grids(tmp_path):
@@ -214,7 +218,7 @@ def test_slices_may_have_masks_of_their_own(tmp_path):
     for sample in split.samples:
         assert np.argwhere(sample.read_mask()).tolist() == [[1, 4]]
         assert sample.mask.stem == sample.path.stem
-    with pytest.raises(UserError, match=r"add img.nii.gz, of the whole volume, to the label/"):
+    with pytest.raises(UserError, match=r"add img.nii.gz \(for the whole volume\) to the label/"):
         find_split(tmp_path, key="TEST_DATA_PATH", slicing=Slicing("coronal"))
 
 

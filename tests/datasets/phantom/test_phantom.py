@@ -178,7 +178,7 @@ def test_phantoms_of_other_parameters_are_an_error_and_stay(written, monkeypatch
     before = snapshot(written)
 
     def refused(**change):
-        with pytest.raises(UserError, match=r"other parameters .* delete it, or give another"):
+        with pytest.raises(UserError, match=r"other settings .* delete it, or choose another"):
             write_phantom_dataset(written, **{"size": 32, **SMALL, **change})
 
     for change in ({"seed": 1}, {"size": 40}, {"train": 4}):
@@ -191,7 +191,7 @@ def test_phantoms_of_other_parameters_are_an_error_and_stay(written, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("set/thesis.txt", "holds no phantoms"), ("set", "delete it, or give")]
+    ("name", "said"), [("set/thesis.txt", "contains no phantoms"), ("set", "delete it, or choose")]
 )
 def test_something_else_in_its_place_is_an_error_and_stays(tmp_path, name, said):
     (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -79,7 +79,7 @@ def test_the_same_seed_writes_the_same_files(folder, tmp_path, capsys):
     assert len(files) > 20
     for file in files:
         assert (folder / file).read_bytes() == (tmp_path / "set" / file).read_bytes()
-    with pytest.raises(UserError, match="other parameters"):
+    with pytest.raises(UserError, match="other settings"):
         write_volume_dataset(tmp_path / "set", test_ungood=3, seed=5, **TINY)
 
 

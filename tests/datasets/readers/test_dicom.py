@@ -143,7 +143,7 @@ def test_frames(tmp_path):
     for frame in range(3):
         expected = windowed(STACK[frame], 1000, 1999)
         np.testing.assert_array_equal(read_image(path, AUTO, frame), expected)
-    with pytest.raises(UserError, match=r"x\.dcm: holds 3 frames"):
+    with pytest.raises(UserError, match=r"x\.dcm: has 3 frames"):
         read_image(path, AUTO)
     with pytest.raises(UserError, match=r"x\.dcm: has no frame 3"):
         read_image(path, AUTO, 3)

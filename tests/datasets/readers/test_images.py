@@ -164,8 +164,8 @@ UNREADABLE = {
     "bomb.png": (containing(png_of(20_000, 20_000)), "400000000 pixels"),
     "large.png": (containing(png_of(10_001, 10_000)), "10001 × 10000 pixels"),
     "no-pixels.png": (containing(png_of(0, 4)), "large|empty|cannot be read"),
-    "apng.png": (write_animation("PNG"), "holds 2 frames"),
-    "gif-named.png": (write_animation("GIF"), "holds 2 frames"),
+    "apng.png": (write_animation("PNG"), "has 2 frames"),
+    "gif-named.png": (write_animation("GIF"), "has 2 frames"),
     "nan.tif": (save(np.full((3, 3), np.nan, np.float32)), "NaN"),
     "inf.tif": (save(np.full((3, 3), np.inf, np.float32)), "infinite"),
     "loop.png": (write_loop, "symbolic links"),
@@ -229,7 +229,7 @@ def test_pages_of_a_tiff_are_frames(tmp_path):
             read_mask(path, frame), (page > 0).reshape(*page.shape[:2], -1).any(2)
         )
         assert read_size(path, frame) == page.shape[:2]
-    with pytest.raises(UserError, match=r"stack\.tif: holds 3 frames"):
+    with pytest.raises(UserError, match=r"stack\.tif: has 3 frames"):
         read_image(path, AUTO)
     with pytest.raises(UserError, match=r"stack\.tif: has no frame 3"):
         read_image(path, AUTO, 3)

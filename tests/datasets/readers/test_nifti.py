@@ -174,8 +174,8 @@ def test_one_volume_of_several_is_read_and_the_others_told_of_once(tmp_path, cap
     write_nifti(tmp_path / "good/x.nii", VOLUME)
     split = find_split(tmp_path, key="TEST_DATA_PATH", slicing=Slicing(volume=1))
     assert [record.message for record in caplog.records] == [
-        f"2 files hold several volumes, such as {tmp_path}/Ungood/img/0{suffix} (3): VOLUME_INDEX "
-        "= 1 is read, the others are left out"
+        f"2 files have several volumes, such as {tmp_path}/Ungood/img/0{suffix} (3); reading only "
+        "volume 1 (VOLUME_INDEX)"
     ]
     check_headers(split)
     alone = write_nifti(tmp_path / "alone.nii", volumes[..., 1])
@@ -183,7 +183,7 @@ def test_one_volume_of_several_is_read_and_the_others_told_of_once(tmp_path, cap
         pixels = read_image(sample.path, AUTO, sample.frame, volume=sample.volume)
         np.testing.assert_array_equal(pixels, read_image(alone, AUTO, index))
     assert AnomalyDataset(split, 16, AUTO)[2]["mask"].any()
-    with pytest.raises(UserError, match=r"has no volume 3, it holds 3; lower VOLUME_INDEX"):
+    with pytest.raises(UserError, match=r"has no volume 3, only 3 in all; lower VOLUME_INDEX"):
         check_headers(find_split(tmp_path, key="TEST_DATA_PATH", slicing=Slicing(volume=3)))
 
 

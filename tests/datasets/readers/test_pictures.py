@@ -98,7 +98,7 @@ def test_white_is_zero_of_8_bits_and_its_mask(tmp_path):
     path = write(tmp_path / "mask.tif", deep, photometric="miniswhite")
     np.testing.assert_array_equal(read_mask(path), GREY <= 90)
     path = write(tmp_path / "float.tif", GREY.astype(np.float32), photometric="miniswhite")
-    with pytest.raises(UserError, match="must hold unsigned integers"):
+    with pytest.raises(UserError, match="must use unsigned integers"):
         read_mask(path)
 
 
@@ -166,7 +166,7 @@ def test_a_tiff_cut_short_is_an_error(tmp_path, compression):
 
 def test_a_tiff_of_many_channels_is_refused(tmp_path):
     path = write(tmp_path / "x.tif", np.dstack([GREY] * 5), planarconfig="contig")
-    with pytest.raises(UserError, match="holds 5 channels; save it as grey or RGB"):
+    with pytest.raises(UserError, match="has 5 channels; save it as grey or RGB"):
         read_image(path, AUTO)
 
 
@@ -267,5 +267,5 @@ def test_a_stack_behind_one_header_is_no_single_picture(tmp_path, options):
     file = tmp_path / "stack.tif"
     stack = np.arange(5 * 40 * 56, dtype=np.uint8).reshape(5, 40, 56)
     tifffile.imwrite(file, stack, photometric="minisblack", truncate=True, **options)
-    with pytest.raises(UserError, match="several images behind one header; save them as files"):
+    with pytest.raises(UserError, match="several images behind one header; save each as a"):
         read_image(file, IntensityWindow())

@@ -113,7 +113,7 @@ def test_rounding_of_an_affine_is_no_other_grid(tmp_path):
 def test_a_mask_apart_from_its_image_is_an_error_with_both_grids(tmp_path):
     folder = masked_set(tmp_path, MARKS, image=np.diag([-1, -1, 1, 1]))
     message = (
-        r"label/case\.nii\.gz: does not cover its image .*img/case\.nii\.gz, which reaches up to "
+        r"label/case\.nii\.gz: does not cover its image .*img/case\.nii\.gz, which extends up to "
         r"11\.4 mm beyond it: mask 8 × 10 × 6 voxels with affine \[1 0 0 0; .* image 8 × 10 × 6 "
         r"voxels with affine \[-1 0 0 0; "
     )
@@ -128,7 +128,7 @@ def test_a_mask_apart_from_its_image_is_an_error_with_both_grids(tmp_path):
 BAD_MASKS = {
     "fewer slices": (MARKS[..., :5], "does not cover .* 1 mm beyond"),
     "narrower": (MARKS[:7], "does not cover .* 1 mm beyond"),
-    "several volumes": (np.stack([MARKS, MARKS], axis=3), "a mask of 2 volumes"),
+    "several volumes": (np.stack([MARKS, MARKS], axis=3), "the mask has 2 volumes"),
 }
 
 
@@ -141,7 +141,7 @@ def test_a_mask_that_does_not_fit_is_an_error(tmp_path, mask, reason):
 def test_an_unreadable_mask_is_named_and_an_empty_one_warned_of(tmp_path, caplog):
     folder = masked_set(tmp_path, np.zeros_like(MARKS))
     assert find_split(folder, key=KEY).labels == [0] * 8
-    assert "label/case.nii.gz: marks nothing" in caplog.text
+    assert "label/case.nii.gz: is empty although" in caplog.text
     (folder / "Ungood/label/case.nii.gz").write_bytes(b"")
     with pytest.raises(UserError, match=r"label/case\.nii\.gz: cannot be read"):
         find_split(folder, key=KEY)

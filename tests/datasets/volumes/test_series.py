@@ -83,7 +83,7 @@ def test_echoes_between_one_another_are_volumes_of_their_own(tmp_path):
         write_series(folder, STACK, heights=heights, uid=uid, EchoTime=10 + number)
     found = group_series(files(tmp_path))
     assert [each.distance for each in found.series] == [2, 2]
-    told = "several echoes: 2 volumes under one series, from 0.00 mm on"
+    told = "several echoes: 2 volumes in one series, from 0.00 mm on"
     assert [each.findings for each in found.series] == [(told,), (told,)]
 
 
@@ -95,7 +95,7 @@ def test_a_slice_that_lies_nowhere_near_is_told_and_fills_no_memory(tmp_path):
         (
             tmp_path,
             "wrong positions: 5 slices, 2 mm apart, reach from 0.00 to 1000000.00 mm; all are "
-            "scored as pictures of their own",
+            "scored as separate images",
         )
     ]
 
@@ -114,7 +114,7 @@ def test_a_frame_beside_the_volume_of_its_file_is_told(tmp_path):
     ((where, problem),) = found.problems
     assert where == path
     assert problem.startswith("frame 4 at ")
-    assert problem.endswith("other frames of this file are; it is not scored")
+    assert problem.endswith("other frames of this file do; it is not scored")
 
 
 def test_a_tilted_gantry_is_told(tmp_path):
@@ -128,7 +128,7 @@ def test_slices_of_a_moved_table_are_no_gantry_tilt(tmp_path):
     for height, aside in enumerate([0, 0, 0, 5, 5]):
         write_slice(tmp_path / f"{height}.dcm", STACK[0], (aside, 0, height), series=uid)
     (finding,) = only(tmp_path).findings
-    assert finding == "shifted slices: up to 5 mm aside, from 3.00 mm on"
+    assert finding == "shifted slices: up to 5 mm sideways, from 3.00 mm on"
 
 
 def test_copies_of_a_file_count_once(tmp_path):
@@ -137,7 +137,7 @@ def test_copies_of_a_file_count_once(tmp_path):
     (tmp_path / "b" / "copy.dcm").write_bytes(paths[2].read_bytes())
     series = only(tmp_path)
     assert len(series.planes) == 5
-    assert series.findings[0].startswith("doubled position: 1 slice at 4.00 mm and on")
+    assert series.findings[0].startswith("duplicates: skipping copies of 1 slice, from 4.00 mm on")
     assert len(find_inputs([tmp_path], recursive=True)) == 5
 
 
@@ -186,8 +186,8 @@ def test_a_localizer_in_the_series_is_a_picture_of_its_own(tmp_path):
     ((volume, (told,)),) = [(each, each.findings) for each in found.series]
     assert len(volume.planes) == 5
     assert re.fullmatch(
-        r"another orientation or grid: 1 slice at .* mm and on, such as .*localizer\.dcm; "
-        "scored as pictures",
+        r"different orientation or grid: 1 slice, from .* mm on, such as .*localizer\.dcm; "
+        "scored as separate images",
         told,
     )
     assert localizer in {sample.path for sample in find_inputs([tmp_path])}

@@ -136,7 +136,7 @@ def test_a_mask_is_a_nifti_on_the_grid_or_a_series_of_the_same_slices(tmp_path):
                 expected = [file.read_mask(frame) > 0 for frame in range(count)]
             assert np.array_equal(planes, expected)
     write_series(tmp_path / "elsewhere", as_stack(marked), heights=[1, 3, 5, 7, 9])
-    with pytest.raises(UserError, match="do not lie where those of its image"):
+    with pytest.raises(UserError, match="are not at the same positions as those of its image"):
         read_mask(series_of(tmp_path / "elsewhere"), 0, image=image)
 
 
@@ -167,7 +167,7 @@ def test_a_nifti_mask_marks_slices_on_no_grid_where_they_lie(tmp_path, options, 
 def test_a_nifti_mask_of_half_a_series_on_no_grid_is_refused(tmp_path):
     write_series(tmp_path, as_stack(VOLUME), heights=[0, 2, 4, 8, 10])
     mask = write_nifti(tmp_path / "mask.nii", np.zeros((9, 7, 6), np.uint8))
-    with pytest.raises(UserError, match=r"mask\.nii: does not cover its image"):
+    with pytest.raises(UserError, match=r"mask\.nii: does not cover slice \d+ of its image"):
         read_mask(mask, 0, image=series_of(tmp_path))
 
 

@@ -127,7 +127,7 @@ def test_frames_of_several_files_have_no_segmentation(tmp_path):
     files = [write_enhanced(tmp_path / f"{name}.dcm", stack) for name in "ab"]
     parts = [list(group_series([file]).series[0].planes) for file in files]
     series = replace(group_series(files[:1]).series[0], planes=(*parts[0][:2], *parts[1][2:]))
-    with pytest.raises(UserError, match="can refer to one enhanced file alone, and its frames li"):
+    with pytest.raises(UserError, match="because its frames are in 2 files and a SEG can refer to"):
         write_segmentation(tmp_path / "seg.dcm", np.ones(stack.shape, bool), series, "")
 
 

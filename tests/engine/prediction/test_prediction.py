@@ -296,5 +296,5 @@ def test_names_as_users_give_them(folder, monkeypatch):
     assert expand_names(names, []) == [Path("~b.png"), Path("sub/wide.jpg"), Path("~$x.docx")]
     listed = [f"{every[0]}\n", "\n", f"{every[1]}\r\n"]
     assert expand_names(["-", str(every[0])], listed) == every[:2]
-    with pytest.raises(UserError, match=r"--input: nothing\*\.png names no file"):
+    with pytest.raises(UserError, match=r"--input: no files found for nothing\*\.png"):
         expand_names(["nothing*.png"], [])

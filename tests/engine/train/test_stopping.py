@@ -28,7 +28,7 @@ sys.argv[0] = {script!r}
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 # What Ctrl-C is answered with.
-AGAIN = "stopped by Ctrl-C; finished files are kept: give the same command again"
+AGAIN = "stopped by Ctrl-C; finished files are kept; run the same command again to continue"
 RESUME = (
     "stopped by Ctrl-C; go on with --resume, or, where no epoch is finished, give the same command "
     "again"
@@ -141,8 +141,8 @@ ENDINGS = [
     (
         "raise RuntimeError('[gloo/transport/tcp/pair.cc:534] Connection closed by peer')",
         2,
-        "error: another process of this run has ended: see what it said; where it was killed, "
-        "memory may be short. Finished epochs of a training are saved: go on with --resume\n",
+        "error: another process of this run died; its own message says why (if it was killed, "
+        "memory probably ran out). Finished epochs are saved: continue with --resume\n",
     ),
 ]
 

@@ -33,7 +33,7 @@ PROPERTY = settings(max_examples=40, suppress_health_check=[HealthCheck.function
 def test_no_number(tmp_path, place, value):
     (problem,) = problems_of(tmp_path, small_ini({place: value}))
     assert f"{problem.section}.{problem.key}" == place
-    assert problem.text == f"found {value!r}; give {WORDS[place]}"
+    assert problem.text == f"found {value!r}; must be {WORDS[place]}"
 
 
 @PROPERTY

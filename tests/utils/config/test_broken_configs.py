@@ -14,8 +14,8 @@ REQUIRED = ("TRAIN_DATA_PATH", "VAL_DATA_PATH", "RESULTS_PATH", "MODEL_NAME")
 VALUES: list[Row] = [
     # Numbers; the properties below try their ranges.
     ("TRAINING.SEED", "9" * 5000, ("a whole number from 0",)),
-    ("TRAINING.SEED", "1 ; the answer", ("comments need a line of their own",)),
-    ("TRAINING.SEED", "1\t# the answer", ("comments need a line of their own",)),
+    ("TRAINING.SEED", "1 ; the answer", ("comments need their own line",)),
+    ("TRAINING.SEED", "1\t# the answer", ("comments need their own line",)),
     ("TRAINING.SEED", "1\n  LR = 2", ("an indented line continues the one above it",)),
     ("TRAINING.N_EPOCHS", "2.5", ("'2.5'", "a whole number")),
     ("TRAINING.DECODER_OUT_CHANNELS", "2", ("'2'", "1 or 3")),
@@ -33,7 +33,7 @@ VALUES: list[Row] = [
     ("TRAINING.N_EPOCHS", '"5"', ("a whole number", "without quotes")),
     ("TRAINING.TRAIN_DATA_PATH", '"data/train"', ("the path of a folder", "without quotes")),
     ("TRAINING.RESULTS_PATH", "“results”", ("without quotes",)),
-    ("TRAINING.MODEL_NAME", "test_vit ; small", ("comments need a line of their own",)),
+    ("TRAINING.MODEL_NAME", "test_vit ; small", ("comments need their own line",)),
     ("TRAINING.MODEL_NAME", "timm/test_vit.r160_in1k", ("write test_vit.r160_in1k",)),
     ("TRAINING.MODEL_NAME", "test_vit.nope", ("cannot build 'test_vit.nope': Invalid",)),
     # Choices.
@@ -47,8 +47,8 @@ VALUES: list[Row] = [
     ("TRAINING.DEVICE", "cuda:-1", ("'cuda:-1'",)),
     ("TRAINING.REDUCTION", "median", ("'median'", "pixelwise_mean_max")),
     ("TESTING.VOLUME_REDUCTION", "top_5", ("'top_5'", "max, mean or top_k_mean")),
-    ("TESTING.CHECKPOINT_PATH", "a.pth, ", ("'a.pth,'", "or several different ones, ")),
-    ("TESTING.CHECKPOINT_PATH", "a.pth, b.pth, a.pth", ("or several different ones, ",)),
+    ("TESTING.CHECKPOINT_PATH", "a.pth, ", ("'a.pth,'", "list without duplicates")),
+    ("TESTING.CHECKPOINT_PATH", "a.pth, b.pth, a.pth", ("list without duplicates",)),
     ("TESTING.CHECKPOINT_PATH", "a.pth, hf://a", ("hf://owner/repo/path[@revision]",)),
     ("TESTING.BASELINE", "knn", ("'knn'", "none or nearest_neighbour")),
     ("TESTING.BASELINE_SIZE", "0", ("'0'", "from 1 to")),
@@ -60,17 +60,17 @@ VALUES: list[Row] = [
     ("TRAINING.PERCEPTUAL_METRIC_TRAIN", "cos", ("'cos'", "cosine, L2, L1")),
     ("TESTING.PERCEPTUAL_METRIC_VAL", "", ("''", "cosine")),
     ("TESTING.PERCEPTUAL_METRIC_VAL", "content+style", ("PERCEPTUAL_VIT_mae_multi", "cosine")),
-    ("TESTING.PERCEPTUAL_METRIC_VAL", "L1tot", ("L1tot is for PERCEPTUAL_RESNET", "give cosine")),
+    ("TESTING.PERCEPTUAL_METRIC_VAL", "L1tot", ("L1tot is for PERCEPTUAL_RESNET", "use cosine")),
     ("TRAINING.CRITERION_TRAIN", "PERCEPTUAL_VIT", ("'PERCEPTUAL_VIT'", "MS_SSIM")),
     ("TRAINING.CRITERION_TRAIN", "", ("''", "criteria")),
     ("TRAINING.CRITERION_TRAIN", "MSE,", ("'MSE,'", "criteria")),
     ("TRAINING.CRITERION_TRAIN", "MS_SSIM", ("above 160", "found 96")),
     ("TESTING.CRITERION_VAL", "MS_SSIM", ("above 160", "found 96")),
     # Lists.
-    ("TRAINING.CRITERION_TRAIN_WEIGHTS", "1, 2", ("found 2 weights", "give 1")),
-    ("TRAINING.CRITERION_TRAIN_WEIGHTS", "-1", ("'-1'", "from 0")),
+    ("TRAINING.CRITERION_TRAIN_WEIGHTS", "1, 2", ("found 2 weights", "use 1")),
+    ("TRAINING.CRITERION_TRAIN_WEIGHTS", "-1", ("'-1'", "0 or more")),
     ("TRAINING.CRITERION_TRAIN_WEIGHTS", "0", ("all weights are 0",)),
-    ("TESTING.CRITERION_VAL_WEIGHTS", "inf", ("'inf'", "one for each criterion")),
+    ("TESTING.CRITERION_VAL_WEIGHTS", "inf", ("'inf'", "one per criterion")),
     ("TRAINING.USE_HIDDEN_STATE", "-2 -4", ("'-2 -4'", "comma-separated")),
     ("TRAINING.USE_HIDDEN_STATE", "-2, -4,", ("'-2, -4,'", "comma-separated")),
     ("TRAINING.USE_HIDDEN_STATE", "[-2, -4]", ("'[-2, -4]'", "comma-separated")),
@@ -79,18 +79,18 @@ VALUES: list[Row] = [
     ("TRAINING.MODEL_NAME", "", ("''", "timm")),
     ("TRAINING.MODEL_NAME", ",test_vit", ("',test_vit'", "timm")),
     ("TRAINING.MODEL_NAME", "test_vit\n  N_PATCHES = 6", ("an indented line",)),
-    ("TRAINING.MODEL_WEIGHTS", "hub, random", ("found 2 values", "give 1")),
-    ("TRAINING.CACHE_DIR", "a, b, c", ("found 3 values", "give 1")),
+    ("TRAINING.MODEL_WEIGHTS", "hub, random", ("found 2 values", "use 1")),
+    ("TRAINING.CACHE_DIR", "a, b, c", ("found 3 values", "use 1")),
     ("TRAINING.CACHE_DIR", "a\n  b", ("an indented line",)),
     ("TRAINING.CACHE_DIR", "~nobody-of-that-name/x", ("'~nobody-of-that-name/x'",)),
-    ("TRAINING.CACHE_DIR", "cache # downloads", ("comments need a line of their own",)),
+    ("TRAINING.CACHE_DIR", "cache # downloads", ("comments need their own line",)),
     ("TRAINING.PERCEPTUAL_MODEL_NAME", "", ("''", "a timm model tag")),
     ("TRAINING.PERCEPTUAL_WEIGHTS", "", ("''", "hub, random")),
-    ("TRAINING.FINAL_PROJ_IN_FEATURES", "", ("is empty while FINAL_PROJ_OUT_FEATURES is not",)),
-    ("TRAINING.FINAL_PROJ_IN_FEATURES", "64, 64", ("found 2 values", "give 1")),
+    ("TRAINING.FINAL_PROJ_IN_FEATURES", "", ("is empty but FINAL_PROJ_OUT_FEATURES is not",)),
+    ("TRAINING.FINAL_PROJ_IN_FEATURES", "64, 64", ("found 2 values", "use 1")),
     ("TRAINING.FINAL_PROJ_OUT_FEATURES", "64", ("found 64", "JUNCTION_DIM = 48")),
-    ("TRAINING.PATCH_SIZE", "16, 16", ("found 2 values", "give 1")),
-    ("TRAINING.N_REG_TOKENS", "0, 0", ("found 2 values", "give 1")),
+    ("TRAINING.PATCH_SIZE", "16, 16", ("found 2 values", "use 1")),
+    ("TRAINING.N_REG_TOKENS", "0, 0", ("found 2 values", "use 1")),
     # Geometry.
     ("TRAINING.N_PATCHES", "7", ("7 patches of 16 make 112 pixels", "RESIZE = 96")),
     ("TRAINING.JUNCTION_N_QUERIES", "100", ("found 100", "DECODER_N_PATCHES² = 144")),
@@ -115,18 +115,21 @@ VALUES: list[Row] = [
     ("TESTING.INTENSITY_WINDOW", "-20,\n  80", ("an indented line continues",)),
     # Keys.
     ("TRAINING.SEDE", "1", ("unknown key", "SEED")),
-    ("TRAINING.WEIGHT_DECAY", "1", ("unknown key; docs/config.md lists the known ones",)),
-    ("TRAINING.LEARNING_RATE", "1", ("unknown key; docs/config.md lists the known ones",)),
-    ("TRAINING.BATCH", "1", ("unknown key; docs/config.md lists the known ones",)),
-    ("TRAINING.JUNCTION_NQUERIES", "1", ("the nearest known one is JUNCTION_N_QUERIES",)),
-    ("TESTING.IMAGE_REDUCTON", "max", ("the nearest known one is IMAGE_REDUCTION",)),
-    ("DEFAULT.N_EPOCH", "1", ("the nearest known one is N_EPOCHS",)),
+    ("TRAINING.WEIGHT_DECAY", "1", ("unknown key; docs/config.md lists all keys",)),
+    ("TRAINING.LEARNING_RATE", "1", ("unknown key; docs/config.md lists all keys",)),
+    ("TRAINING.BATCH", "1", ("unknown key; docs/config.md lists all keys",)),
+    ("TRAINING.JUNCTION_NQUERIES", "1", ("did you mean JUNCTION_N_QUERIES?",)),
+    ("TESTING.IMAGE_REDUCTON", "max", ("did you mean IMAGE_REDUCTION?",)),
+    ("DEFAULT.N_EPOCH", "1", ("did you mean N_EPOCHS?",)),
     ("DEFAULT.SCHEDULER_GAMMA", "x", ("'x'", "a number")),
     ("TESTING.LR", "1", ("belongs in [TRAINING]",)),
     ("TRAINING.CHECKPOINT_PATH", "a.pth", ("belongs in [TESTING]",)),
     ("TRAINING.IMAGE_REDUCTION", "max", ("belongs in [TESTING]",)),
-    *((f"TRAINING.{key}", None, ("missing; give ",)) for key in REQUIRED),
-    *((f"TESTING.{key}", None, ("missing; give ",)) for key in ("TEST_DATA_PATH", "RESULTS_PATH")),
+    *((f"TRAINING.{key}", None, ("missing; set it to ",)) for key in REQUIRED),
+    *(
+        (f"TESTING.{key}", None, ("missing; set it to ",))
+        for key in ("TEST_DATA_PATH", "RESULTS_PATH")
+    ),
 ]
 
 
@@ -149,7 +152,10 @@ def test_a_checkpoint_must_be_named_where_there_is_no_training(tmp_path):
     text = small_ini({"TESTING.CHECKPOINT_PATH": None})
     assert problems_of(tmp_path, text) == []
     assert_one_problem(
-        tmp_path, text[text.index("[TESTING]") :], "TESTING.CHECKPOINT_PATH", ("missing; give ",)
+        tmp_path,
+        text[text.index("[TESTING]") :],
+        "TESTING.CHECKPOINT_PATH",
+        ("missing; set it to ",),
     )
 
 

@@ -7,19 +7,20 @@ from tests.processes import python
 from utils.config.load import load_config
 from utils.errors import ConfigError, Problem
 
-NO_SECTION = "stands before any section; begin with [TRAINING] or [TESTING]"
+NO_SECTION = "comes before any section; start with [TRAINING] or [TESTING]"
 # An INI file, and how its one problem ends or what it says.
 FORMS: list[tuple[str | bytes, str]] = [
-    ("", "holds no section"),
-    ("# nothing\n\n", "holds no section"),
-    ("[DEFAULT]\nSEED = 1\n", "holds no section"),
-    ("[TRAIN]\nSEED = 1\n", "write [TRAINING]"),
-    ("[TRAINNG]\nSEED = 1\n", "write [TRAINING]"),
-    ("[testing]\nSEED = 1\n", "write [TESTING]"),
-    ("[ testing ]\nSEED = 1\n", "write [TESTING]"),
-    ("[default]\nSEED = 1\n", "write [DEFAULT]"),
-    ("[default]\nMODEL_NAME = test_vit\n[TESTING]\nTEST_DATA_PATH = data\n", "write [DEFAULT]"),
-    ("[wandb]\nx = 1\n", "unknown section; known are [DEFAULT], [TRAINING] and [TESTING]"),
+    ("", "has no sections"),
+    ("# nothing\n\n", "has no sections"),
+    ("[DEFAULT]\nSEED = 1\n", "has no sections"),
+    ("[TRAIN]\nSEED = 1\n", "did you mean [TRAINING]?"),
+    ("[TRAINNG]\nSEED = 1\n", "did you mean [TRAINING]?"),
+    ("[testing]\nSEED = 1\n", "did you mean [TESTING]?"),
+    ("[ testing ]\nSEED = 1\n", "did you mean [TESTING]?"),
+    ("[default]\nSEED = 1\n", "did you mean [DEFAULT]?"),
+    ("[default]\nMODEL_NAME = test_vit\n[TESTING]\nTEST_DATA_PATH = data\n",
+     "did you mean [DEFAULT]?"),
+    ("[wandb]\nx = 1\n", "unknown section; use [DEFAULT], [TRAINING] or [TESTING]"),
     ("[]\nSEED = 1\n", f"line 1 {NO_SECTION}"),
     ("{'SEED': 1}", f"line 1 {NO_SECTION}"),
     ("# c\nSEED = 0\nLR = 0\n[TRAINING]\nSEED 1\n", f"line 2 {NO_SECTION}"),
@@ -29,17 +30,17 @@ FORMS: list[tuple[str | bytes, str]] = [
        f"line 3 is neither 'KEY = value', a section nor a comment: '{line}'")
       for line in ("SEED 1", "= 7", "[TESTING")),
     ("[TRAINING]\nSEED = 1\nLR = 1\nSEED = 2\n  3\nlr = 2\n",
-     "[TRAINING] SEED: stands twice (line 4); keep one of the two"),
+     "[TRAINING] SEED: appears twice (again in line 4); keep one of the two"),
     *((f"[{name}]\nSEED = 1\n[{name}]\nLR = 3\n[{name}]\n",
-       f"[{name}] stands twice (line 3); join the two")
+       f"[{name}] appears twice (again in line 3); merge the two")
       for name in ("TRAINING", "TESTING", "DEFAULT")),
     (small_ini() + "SEED\n", "is neither 'KEY = value'"),
     (small_ini() + "export SEEDS=1\n", "unknown key; "),
-    (small_ini() + "ſeed = 1\n", "stands twice"),
+    (small_ini() + "ſeed = 1\n", "appears twice"),
     ("[TRAINING]\nEXPERIMENT_NAME = Schädel".encode("latin-1"), "is not UTF-8 text (byte 32)"),
     ("[TRAINING]\nSEED = 1".encode("utf-16"), "is not UTF-8 text (byte 0)"),
-    (b"[TRAINING]\nSEED = 1\x00\n", "holds a NUL byte in line 2"),
-    (b"[TRAINING]\n\x00\x00\x00", "holds a NUL byte in line 2"),
+    (b"[TRAINING]\nSEED = 1\x00\n", "has a NUL byte in line 2"),
+    (b"[TRAINING]\n\x00\x00\x00", "has a NUL byte in line 2"),
 ]  # fmt: skip
 
 
@@ -74,9 +75,9 @@ def test_a_problem_is_one_printable_line():
 OVERRIDES: list[tuple[str, str, str]] = [
     *((override, "", "write KEY=VALUE")
       for override in ("", "SEED", "=1", "TESTING.=1", "DEFAULT.SEED=1", "A.B.SEED=1")),
-    ("SEED=", "SEED", "found ''; give a whole number"),
-    ("TRAINING.SEED=1.5", "TRAINING.SEED", "found '1.5'; give a whole number"),
-    ("SEDE=1", ".SEDE", "unknown key; the nearest known one is SEED"),
+    ("SEED=", "SEED", "found ''; must be a whole number"),
+    ("TRAINING.SEED=1.5", "TRAINING.SEED", "found '1.5'; must be a whole number"),
+    ("SEDE=1", ".SEDE", "unknown key; did you mean SEED?"),
     ("TRAINING.TEST_DATA_PATH=x", "TRAINING.TEST_DATA_PATH", "[TESTING]"),
     ("TESTING.SEED=1", "TESTING.SEED", "the file has no section [TESTING]"),
     ("TEST_DATA_PATH=x", "TESTING.TEST_DATA_PATH", "the file has no section [TESTING]"),

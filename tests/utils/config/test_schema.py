@@ -60,9 +60,9 @@ def test_a_new_key_is_read_and_written(tmp_path, role):
 
 def test_a_new_key_is_in_hints_and_errors(tmp_path, role):
     (problem,) = problems_of(tmp_path, small_ini({"TESTING.NEWKEY": "1"}))
-    assert problem.text == "unknown key; the nearest known one is NEW_KEY"
+    assert problem.text == "unknown key; did you mean NEW_KEY?"
     (problem,) = problems_of(tmp_path, small_ini({"TESTING.NEW_KEY": "x"}))
-    assert problem.text == "found 'x'; give a whole number from 1 to 1000000000"
+    assert problem.text == "found 'x'; must be a whole number from 1 to 1000000000"
 
 
 def test_a_new_key_is_in_the_documentation(role):
