@@ -24,9 +24,8 @@ from datasets.folders.slicing import Slicing
 from datasets.foreground import shows_enough
 from datasets.prediction_dataset import Input, Unreadable, input_of, read_input
 from datasets.readers.formats import shown
-from datasets.transforms import to_bytes
 from engine.evaluate.calibration_file import Calibration
-from engine.evaluate.cases import Case
+from engine.evaluate.cases import Case, score_cases
 from engine.evaluate.ensemble import calibrated_scorer
 from engine.evaluate.scorer import Scorer
 from engine.evaluate.volumes import volume_cells
@@ -280,20 +279,10 @@ class Predictor:
             UserError: A score is not finite.
         """
         images = torch.stack([each.image for each in inputs])
-        names = [each.sample.name for each in inputs]
-        scored = self.scorer.score(images, names)
-        reconstructions = to_bytes(scored.reconstructions)
+        cases = score_cases(self.scorer, images, [each.sample.name for each in inputs])
         predictions = []
-        for position, each in enumerate(inputs):
-            maps = scored.anomaly_maps[position]
-            own_size = resize_maps(maps[None, None, None], each.pixels.shape[:2])
-            anomaly_map = own_size[0, 0, 0].float().cpu().numpy()
-            case = Case(
-                name=names[position],
-                score=float(scored.scores[position]),
-                image=images[position].permute(1, 2, 0).numpy(),
-                reconstruction=reconstructions[position].permute(1, 2, 0).numpy(),
-                anomaly_map=maps.cpu().numpy(),
-            )
+        for each, case in zip(inputs, cases, strict=True):
+            maps = torch.from_numpy(case.anomaly_map)[None, None, None]
+            anomaly_map = resize_maps(maps, each.pixels.shape[:2])[0, 0, 0].numpy()
             predictions.append(Prediction(case, anomaly_map, each.pixels, self.threshold))
         return predictions

@@ -90,6 +90,17 @@ def test_a_list_gives_a_list_and_an_iterator_streams(predictor, files):
     assert first.score == pytest.approx(listed[0].score, rel=1e-5)
 
 
+def test_a_result_that_is_kept_does_not_keep_its_batch(predictor):
+    side = predictor.settings.resize
+    result, _ = predictor([np.zeros((side, side), np.uint8)] * 2)
+    for array in (result.case.image, result.reconstruction, result.anomaly_map):
+        held = array
+        while isinstance(held, np.ndarray) and held.base is not None:
+            held = held.base
+        size = held.untyped_storage().nbytes() if torch.is_tensor(held) else held.nbytes
+        assert size == array.nbytes
+
+
 def test_keys_and_threshold_can_be_overridden(config, files):
     own = Predictor.from_config(config.file, threshold=-1.0, BATCH_SIZE_TEST=2)
     assert own.settings.batch_size_test == 2
