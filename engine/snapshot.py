@@ -45,11 +45,17 @@ def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, sectio
             "--resume",
             *(checkpoint, done, trained.n_epochs),
         )
+    _refuse_weights(config, trained, origin, file, section)
+
+
+def _refuse_weights(
+    config: SectionConfig, trained: TrainingConfig, origin: str, file: str, section: str
+) -> None:
     if trained.checkpoint_content == "full":
         return
     problems = []
     for was, found, same in _weights(config, trained):
-        text = f"found {found!r}; {checkpoint} was trained with {was!r}"
+        text = f"found {found!r}; {origin} {was!r}"
         if same is None:
             logger.warning("MODEL_WEIGHTS: %s; scores are right only if both are the same", text)
         elif not same:
@@ -76,15 +82,15 @@ def check_sections(config: Config) -> None:
     """Compare [TESTING] with [TRAINING], where it is to test the checkpoints of that run.
 
     Raises:
-        ConfigError: With every key that decides what the model computes and differs.
+        ConfigError: As :func:`check_snapshot` does.
     """
     if config.training is None or config.testing is None:
         return
     files = TrainingFiles(config.training.results_path)
     if any(map(files.holds, config.testing.checkpoints)):
-        _refuse_differences(
-            config.testing, config.training, "[TRAINING] has", config.file, "TESTING"
-        )
+        compared = (config.testing, config.training, "[TRAINING] has", config.file, "TESTING")
+        _refuse_differences(*compared)
+        _refuse_weights(*compared)
 
 
 def _refuse_differences(

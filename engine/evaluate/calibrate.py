@@ -146,12 +146,17 @@ def calibrate_trained(config: Config) -> None:
     """Learn threshold and colour scale for the checkpoint that a training run has just written.
 
     Nothing is done where the config has no section [TESTING], or that tests another checkpoint.
+    What is wrong for testing is only a warning: the training has succeeded.
     """
     if config.testing is None or config.training is None:
         return
     last, tested = TrainingFiles(config.training.results_path).last, config.testing.checkpoint_path
     if last.is_file() and isinstance(tested, Path) and tested.resolve() == last.resolve():
         # By the processes that are there.
-        ours = {"devices": config.training.devices, "num_nodes": config.training.num_nodes}
-        testing = config.testing.model_copy(update=ours)
-        calibration_for(config, create_scorer(testing, file=config.file))
+        ours = ("device", "devices", "num_nodes")
+        update = {name: getattr(config.training, name) for name in ours}
+        testing = config.testing.model_copy(update=update)
+        try:
+            calibration_for(config, create_scorer(testing, file=config.file))
+        except UserError as error:
+            logger.warning("no threshold is learnt yet: %s", error)

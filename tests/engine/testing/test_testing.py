@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from engine.evaluate.calibrate import calibrate_trained
 from engine.evaluate.calibration_file import load_calibration
 from engine.snapshot import check_snapshot
 from engine.testing.test import test as run_test
@@ -73,6 +74,18 @@ def test_the_threshold_comes_from_validation_and_is_kept_beside_the_checkpoint(u
         assert row["predicted"] == str(int(float(row["score"]) >= stored.threshold))
     confusion = run.metrics["confusion"]
     assert sum(confusion[name] for name in ("tp", "fp", "tn", "fn")) == 7
+
+
+def test_a_training_learns_its_threshold_where_it_ran(uncalibrated):
+    config = uncalibrated("TESTING.DEVICE=cuda:99")
+    calibrate_trained(config)
+    assert load_calibration(config.testing) is not None
+
+
+def test_what_a_test_lacks_is_no_error_of_the_training(uncalibrated, caplog):
+    calibrate_trained(uncalibrated("TESTING.MODEL_WEIGHTS=gone.pth"))
+    assert "no threshold is learnt yet: " in caplog.text
+    assert "gone.pth" in caplog.text
 
 
 def test_no_threshold_is_learnt_on_the_test_set(uncalibrated):
