@@ -144,8 +144,12 @@ def test_equal_scores_need_no_order_of_pictures(trained, folder, out, monkeypatc
 
 
 def test_results_inside_the_input_are_refused(trained, folder):
-    with pytest.raises(UserError, match="lies inside --input"):
+    with pytest.raises(UserError, match=r"^--output: .* lies inside --input"):
         predict(trained(), [folder], Output(folder / "out"), recursive=True)
+    with pytest.raises(UserError, match=r"^RESULTS_PATH: .* lies inside --input"):
+        predict(trained(f"TESTING.RESULTS_PATH={folder}"), [folder], Output(), recursive=True)
+    # Without subfolders, results in one are no inputs.
+    assert predict(trained(), [folder], Output(folder / "out")) == 1
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])
