@@ -39,7 +39,9 @@ def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, sectio
         f"what it was trained with is in {snapshot}: name it with --config, or give the same --set"
     )
     _refuse_differences(config, trained, origin, file, section, hint)
-    if checkpoint == files.last and (done := files.last_epoch()) < trained.n_epochs:
+    # Without its table, as where only the checkpoints were copied, nothing tells.
+    done = files.last_epoch() or trained.n_epochs
+    if checkpoint == files.last and done < trained.n_epochs:
         logger.warning(
             "%s is of epoch %d of %d: the training is not finished; go on with run_training.py "
             "--resume",

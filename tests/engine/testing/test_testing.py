@@ -111,12 +111,15 @@ def test_each_scoring_of_a_checkpoint_has_its_calibration(uncalibrated):
     assert not second.exists()
 
 
-def test_a_training_that_is_not_finished_is_told(trained, caplog):
+def test_a_training_that_is_not_finished_is_told(trained, tmp_path, caplog):
     config = trained()
     run_test(config)
+    files = TrainingFiles(config.training.results_path)
+    files.config.write_text(files.config.read_text().replace("N_EPOCHS = 1", "N_EPOCHS = 6"))
+    table = files.table.rename(tmp_path / "elsewhere.csv")
+    run_test(config)
     assert "is not finished" not in caplog.text
-    snapshot = config.training.results_path / "config.ini"
-    snapshot.write_text(snapshot.read_text().replace("N_EPOCHS = 1", "N_EPOCHS = 6"))
+    table.rename(files.table)
     run_test(config)
     assert "last_ckpt.pth is of epoch 1 of 6: the training is not finished" in caplog.text
     with pytest.raises(UserError, match=r"CHECKPOINT_PATH: .* is a folder; name a file in it"):
