@@ -153,7 +153,10 @@ class Predictor:
             raise TypeError(f"{', '.join(keys)}: override an INI file; give its path")
         # Processes that share the work would each write all files.
         settings = config.need_testing().model_copy(update={"devices": 1, "num_nodes": 1})
-        scorer, calibration = calibrated_scorer(replace(config, testing=settings))
+        scorer, found = calibrated_scorer(replace(config, testing=settings))
+        calibration = found if isinstance(found, Calibration) else None
+        if calibration is None:
+            logger.warning("no threshold is learnt: %s", found)
         return cls(scorer, settings, calibration, threshold)
 
     @overload

@@ -34,7 +34,7 @@ _LOW_QUANTILE, _HIGH_QUANTILE = 0.5, 0.999
 _HISTOGRAM_BINS = 40
 
 
-def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) -> Calibration | None:
+def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) -> Calibration | str:
     """Score validation images, find thresholds and colour scale, and store them.
 
     The threshold of images is the one of best F1 where the split has both classes, the quantile
@@ -44,12 +44,11 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
     has volumes of both classes.
 
     Returns:
-        The calibration; None, with a warning, where the split has no normal images.
+        The calibration, or why there is none.
     """
     split = dataset.split
     if NORMAL not in split.labels:
-        logger.warning("%s has no normal images: no threshold is learnt", split.folder)
-        return None
+        return f"{split.folder} has no normal images to learn it on"
     normal_pixels, marked_pixels = NormalPixels(split.labels), PixelMetrics()
     scores = evaluate(
         scorer,
@@ -101,26 +100,24 @@ def colour_scale(pixels: NormalPixels, source: str) -> ColourScale:
     return ColourScale(low, high if high > low else low + 1.0, source)
 
 
-def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
+def calibration_for(config: Config, scorer: Scorer) -> Calibration | str:
     """The stored calibration, or a new one from the section [TRAINING]'s validation split.
 
-    A stored one of other images is used only where the split cannot be read. None, with a warning,
-    where neither is to be had.
+    A stored one of other images is used only where the split cannot be read.
+
+    Returns:
+        The calibration, or why there is none.
     """
     testing = config.need_testing()
     stored = load_calibration(testing)
     if config.training is None:
-        if stored is None:
-            logger.warning("no threshold: %s names no VAL_DATA_PATH in [TRAINING]", config.file)
-        return stored
+        return stored or f"{config.file} names no VAL_DATA_PATH in [TRAINING]"
     try:
         split = find_split(
             config.training.val_data_path, key="VAL_DATA_PATH", slicing=Slicing.of(testing)
         )
     except UserError as error:
-        if stored is None:
-            logger.warning("no threshold is learnt: %s", error)
-        return stored
+        return stored or str(error)
     split = split.cut(config.training.max_samples_val, testing.seed, whole_volumes=True)
     if stored is not None and stored.is_of(split):
         return stored
@@ -130,15 +127,13 @@ def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
     return calibrate(scorer, create(split, testing), testing)
 
 
-def calibration_apart_from(folder: Path, calibration: Calibration | None) -> Calibration | None:
-    """A calibration, unless it was learnt on the very images of ``folder``."""
-    if calibration and same_folder(Path(calibration.val_data_path), folder):
-        logger.warning(
-            "no threshold is applied: VAL_DATA_PATH is the test set itself, %s; name a folder of "
-            "other patients in TEST_DATA_PATH",
-            folder,
+def calibration_apart_from(folder: Path, calibration: Calibration) -> Calibration | str:
+    """A calibration, or why it is not used: it was learnt on the very images of ``folder``."""
+    if same_folder(Path(calibration.val_data_path), folder):
+        return (
+            f"VAL_DATA_PATH is the test set itself, {folder}, and results would look too good; "
+            "name a folder of other patients in TEST_DATA_PATH"
         )
-        return None
     return calibration
 
 
@@ -157,6 +152,8 @@ def calibrate_trained(config: Config) -> None:
         update = {name: getattr(config.training, name) for name in ours}
         testing = config.testing.model_copy(update=update)
         try:
-            calibration_for(config, create_scorer(testing, file=config.file))
+            found = calibration_for(config, create_scorer(testing, file=config.file))
         except UserError as error:
-            logger.warning("no threshold is learnt yet: %s", error)
+            found = str(error)
+        if isinstance(found, str):
+            logger.warning("no threshold is learnt yet: %s", found)

@@ -73,7 +73,7 @@ def predict(
     # An output that cannot be written is told before the work.
     files.write_errors()
     if predictor.colours is None:
-        logger.warning("without validation images there are no overlays and no report")
+        logger.warning("nothing was learnt on validation images: no overlays, no report")
     highest: list[Case] = []
     volumes = VolumeFiles(files, predictor, maps=output.maps, dicom_seg=output.dicom_seg)
     _score(predictor, samples, files, volumes, highest)

@@ -47,7 +47,12 @@ def test(config: Config) -> TestRun:
     groups = named or _groups(split)
     dataset = checked_dataset(split, settings)
     scorer, learnt = calibrated_scorer(config)
-    calibration = calibration_apart_from(settings.test_data_path, learnt)
+    if isinstance(learnt, Calibration):
+        learnt = calibration_apart_from(settings.test_data_path, learnt)
+    calibration = learnt if isinstance(learnt, Calibration) else None
+    no_threshold = "" if calibration else str(learnt)
+    if no_threshold:
+        logger.warning("no threshold: %s", no_threshold)
     if settings.baseline != "none":
         scorer = replace(scorer, baseline=baseline_for(config, scorer))
     model, baseline = (_Gathered(split, groups, settings.seed) for _ in range(2))
@@ -75,8 +80,7 @@ def test(config: Config) -> TestRun:
         add_baseline_metrics(metrics, split.labels, groups, *pairs, seed=seed)
     colours = calibration.colours if calibration else model.colours()
     shown = BaselineRun(found.baseline, baseline.colours()) if found.baseline else None
-    pixel_threshold = metrics["pixel_threshold"]
-    run = TestRun(config, split, scores, metrics, threshold, colours, pixel_threshold, shown)
+    run = TestRun(config, split, scores, metrics, colours, shown, no_threshold)
     if scorer.runtime.is_global_zero:
         write_test_results(run, scorer, dataset, files)
         logger.info(summary(metrics, files))
@@ -139,13 +143,23 @@ def _volume_dice(split: Split, calibration: Calibration | None) -> list[VolumeDi
 def _provenance(settings: TestingConfig, calibration: Calibration | None) -> Metrics:
     """What metrics.json says of how the metrics came about."""
     digests = [file_digest(each) for each in checkpoint_files(settings)]
-    noted = ("method", "val_data_path", "num_normal", "num_anomalous", "pixel_method")
     return {
         "volume_threshold": calibration.volume_threshold if calibration else None,
         "pixel_threshold": calibration.pixel_threshold if calibration else None,
-        "calibration": calibration and {name: getattr(calibration, name) for name in noted},
+        "calibration": calibration and _noted(calibration),
         "checkpoint": as_text(settings.checkpoint_path),
         "checkpoint_sha256": digests if len(digests) > 1 else digests[0],
         "seed": settings.seed,
         "versions": versions(),
+    }
+
+
+def _noted(calibration: Calibration) -> Metrics:
+    """How the thresholds were found, and on how many images that were scored."""
+    return {
+        "method": calibration.method,
+        "val_data_path": calibration.val_data_path,
+        "num_normal": sum(calibration.histogram["normal"]),
+        "num_anomalous": sum(calibration.histogram["anomalous"]),
+        "pixel_method": calibration.pixel_method,
     }

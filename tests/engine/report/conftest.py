@@ -49,6 +49,7 @@ def make_run(
     unit="image",
     pixel_threshold=None,
     colours=COLOURS,
+    no_threshold="",
 ) -> TestRun:
     names = names or [f"data/test/{index:03d}.png" for index in range(len(labels))]
     samples = tuple(Sample(Path(n), label) for n, label in zip(names, labels, strict=True))
@@ -62,12 +63,13 @@ def make_run(
         "interval_unit": unit,
         "num_volumes": 0,
         "volume_threshold": None,
+        "pixel_threshold": pixel_threshold,
         "calibration": calibration if threshold is not None else None,
         "checkpoint": "last_ckpt.pth",
         "seed": 0,
         "versions": {"torch": "2.0", "timm": "1.0"},
     }
-    return TestRun(config, split, list(scores), metrics, threshold, colours, pixel_threshold)
+    return TestRun(config, split, list(scores), metrics, colours, no_threshold=no_threshold)
 
 
 def make_case(split: Split, index: int, size: int) -> Case:

@@ -184,8 +184,8 @@ def test_without_masks_pixel_metrics_are_not_defined(written):
 
 
 def test_without_a_threshold_labels_are_the_filter(written):
-    page = Document(written(threshold=None))
-    assert "There is no threshold: data/valid has no normal images" in page.text
+    page = Document(written(threshold=None, no_threshold="data/gone is no folder"))
+    assert "There is no threshold: data/gone is no folder." in page.text
     assert "there is no confusion matrix" in page.text
     groups = [each["value"] for each in page.all("input") if each.get("name") == "group"]
     assert groups == ["", "anomalous", "normal"]

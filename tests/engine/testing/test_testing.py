@@ -88,7 +88,7 @@ def test_what_a_test_lacks_is_no_error_of_the_training(uncalibrated, caplog):
     assert "gone.pth" in caplog.text
 
 
-def test_no_threshold_is_learnt_on_the_test_set(uncalibrated):
+def test_no_threshold_is_learnt_on_the_test_set(uncalibrated, caplog):
     config = uncalibrated()
     shared = config.testing.test_data_path
     run = run_test(uncalibrated(f"VAL_DATA_PATH={shared}"))
@@ -96,6 +96,21 @@ def test_no_threshold_is_learnt_on_the_test_set(uncalibrated):
     assert run.metrics["confusion"] is None
     rows = read_csv(config.testing.results_path / "scores.csv")
     assert {row["predicted"] for row in rows} == {""}
+    assert "VAL_DATA_PATH is the test set itself" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [("gone", "gone is no folder"), ("lesions", "lesions has no normal images")],
+)
+def test_report_and_screen_say_why_there_is_no_threshold(
+    uncalibrated, phantoms, tmp_path, caplog, folder, reason
+):
+    shutil.copytree(phantoms / "valid" / "Ungood", tmp_path / "lesions" / "Ungood")
+    run = run_test(uncalibrated(f"VAL_DATA_PATH={tmp_path / folder}"))
+    report = (run.config.testing.results_path / "report.html").read_text()
+    assert reason in caplog.text
+    assert reason in report
 
 
 def test_each_scoring_of_a_checkpoint_has_its_calibration(uncalibrated):
