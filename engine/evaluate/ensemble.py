@@ -39,6 +39,12 @@ def _balanced(scorer: Scorer, config: Config) -> Scorer:
                 f"normal validation images, and there are none: {calibration}; set VAL_DATA_PATH "
                 "in [TRAINING], or name one checkpoint"
             )
+        if calibration.colours.low <= 0:
+            raise UserError(
+                f"CHECKPOINT_PATH: {checkpoint}: over half of the normal validation pixels score "
+                "0, so its maps have no scale to be averaged on; leave it out, or set another "
+                "CRITERION_VAL"
+            )
         medians.append(calibration.colours.low)
     weights = [fmean(medians) / (len(medians) * median) for median in medians]
     return replace(scorer, weights=tuple(weights))

@@ -163,6 +163,18 @@ def test_without_normal_validation_images_there_is_no_scale(tiny, seeds, tmp_pat
         run_test(config)
 
 
+@pytest.mark.parametrize("median", [0.0, -6e-8])
+def test_maps_without_a_scale_are_no_ensemble(tiny, seeds, median):
+    config = tiny(named(*seeds))
+    calibrated_scorer(config)
+    learnt = seeds[1].with_suffix(".calibration.json")
+    content = json.loads(learnt.read_text())
+    content["colours"]["low"] = median
+    learnt.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"CHECKPOINT_PATH: .*seed1.*last_ckpt\.pth: over half"):
+        calibrated_scorer(config)
+
+
 def test_run_predict_takes_several_checkpoints(tiny, seeds, tmp_path, monkeypatch):
     config = tiny(named(*seeds))
     image = find_split(config.testing.test_data_path, key="x").samples[0].path
