@@ -148,12 +148,12 @@ def _result_files(
     """Where results go; those of another prediction are there only where they may be replaced."""
     folder = output.folder or config.need_testing().results_path / "predictions"
     key = "--output" if output.folder else "RESULTS_PATH"
+    check_results_folder(config, folder, key=key)
     inside = (folder.resolve(), *(folder.resolve().parents if recursive else ()))
     if any(source.is_dir() and source.resolve() in inside for source in sources):
         raise UserError(
             f"{key}: {shown(folder)} lies inside --input: its pictures would become inputs"
         )
-    check_results_folder(config, folder, key=key)
     of_test = TestFiles(folder)
     # One that was cut short has no metrics yet.
     if of_test.metrics.exists() or of_test.histogram.exists():
