@@ -73,5 +73,7 @@ def beside_checkpoint(config: TestingConfig, suffix: str) -> Path:
     if others:
         checkpoint = config.results_path / "ensemble.pth"
     if isinstance(checkpoint, HubFile):
-        checkpoint = config.results_path / Path(checkpoint.path).name
+        # Two of an ensemble may differ in their folders only.
+        name = f"{checkpoint.repo}/{checkpoint.path}".replace("/", "-")
+        checkpoint = config.results_path / name
     return checkpoint.with_suffix(suffix)

@@ -82,7 +82,8 @@ class VolumePrediction:
 
     Attributes:
         score: VOLUME_REDUCTION of ``slices``.
-        predicted: Whether its worst slice is called anomalous; None without a threshold.
+        predicted: Whether it is called anomalous: by its own threshold where one was learnt, else
+            by its worst slice; None without a threshold.
         slices: Slice → score, from the lowest, hindmost or leftmost one, 0, on; without those of
             background (MIN_FOREGROUND).
         anomaly_map: (X, Y, Z) float32 on the grid of the source; 0 in slices that do not count.
@@ -220,9 +221,10 @@ class Predictor:
         slicing = Slicing.of(self.settings)
         samples = find_inputs(paths, recursive=True, slicing=slicing, problems=problems)
         for path, problem in problems:
-            # Its end tells what becomes of them in a prediction.
-            text = f"{shown(path)}: {problem.rpartition(';')[0]}"
-            if not any(sample.series for sample in samples):
+            place = f"{shown(path)}: "
+            # The end of a series' problem tells what becomes of its files in a prediction.
+            text = place + problem.rsplit(";", 1)[0].removeprefix(place)
+            if not (path.exists() and any(sample.series for sample in samples)):
                 raise UserError(text)
             logger.warning("%s", text)
         return samples

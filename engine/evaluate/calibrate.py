@@ -23,7 +23,7 @@ from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import Scorer, create_scorer
 from engine.evaluate.thresholds import find_pixel_threshold, find_threshold, find_volume_threshold
 from engine.metrics.collectors import NormalPixels, PixelMetrics
-from utils.config.load import Config
+from utils.config.load import Config, as_text
 from utils.config.schema import TestingConfig
 from utils.errors import UserError
 from utils.run_files import TrainingFiles, same_folder
@@ -77,7 +77,8 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
         histogram=_histogram(labels, np.asarray(scores)),
     )
     if scorer.runtime.is_global_zero:
-        logger.info("threshold %.6g (%s of %s)", threshold, method, split.folder)
+        tested = as_text(config.checkpoint_path)  # of an ensemble, each has a threshold
+        logger.info("threshold %.6g for %s (%s of %s)", threshold, tested, method, split.folder)
         store_calibration(calibration, config)
     return calibration
 

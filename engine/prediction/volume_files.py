@@ -148,8 +148,9 @@ class VolumeFiles:
             raise
         # highdicom demands what many files lack, and raises anything.
         except Exception as error:
+            kept = ", its map is" if self._maps else ""
             raise UserError(
-                f"{shown(series.name)}: no DICOM SEG is written ({error}), its map is"
+                f"{shown(series.name)}: no DICOM SEG is written ({error}){kept}"
             ) from error
 
     def _note_error(self, error: UserError) -> None:

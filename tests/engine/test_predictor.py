@@ -1,5 +1,6 @@
 """Prediction from Python: every kind of input, and the numbers of the script."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import nibabel
@@ -164,6 +165,12 @@ def test_a_file_that_is_no_image_is_an_error_with_its_name(predictor, tmp_path):
         predictor(tmp_path / "x.png")
     with pytest.raises(UserError, match=r"y\.png: no such file"):
         predictor([tmp_path / "y.png"])
+    gone = tmp_path / "y.png"
+    with pytest.raises(UserError, match=rf"^{re.escape(str(gone))}: no such file or folder$"):
+        predictor.samples([tmp_path / "x.png", gone])
+    write_series(tmp_path / "scan", np.zeros((3, 8, 6), np.uint16))
+    with pytest.raises(UserError, match=r"y\.png: no such file or folder$"):
+        predictor.samples([tmp_path / "scan", gone])
 
 
 def test_a_volume_has_the_map_and_scores_of_the_script(predictor, config, tmp_path):
