@@ -28,7 +28,7 @@ from engine.evaluate.calibration_file import Calibration
 from engine.evaluate.cases import Case, score_cases
 from engine.evaluate.ensemble import calibrated_scorer
 from engine.evaluate.scorer import Scorer
-from engine.evaluate.volumes import volume_cells
+from engine.evaluate.volumes import VolumeRule
 from engine.prediction.volume_map import VolumeMap
 from models.criteria import resize_maps
 from utils.config.load import Config, as_text, load_config
@@ -131,6 +131,11 @@ class Predictor:
         if calibration and threshold is None:
             self.threshold = calibration.threshold
             self.volume_threshold = calibration.volume_threshold
+
+    @property
+    def volume_rule(self) -> VolumeRule:
+        """How volumes are scored and called."""
+        return VolumeRule(self.settings.volume_reduction, self.volume_threshold, self.threshold)
 
     @classmethod
     def from_config(
@@ -248,15 +253,10 @@ class Predictor:
         for each, prediction in chain([first], pairs):
             if prediction is not None:
                 volume.add(each.sample, prediction.score, prediction.anomaly_map)
-        score, called, *_ = volume_cells(
-            list(volume.scores.values()),
-            self.settings.volume_reduction,
-            volume_threshold=self.volume_threshold,
-            threshold=self.threshold,
-        )
+        cells = self.volume_rule.cells(list(volume.scores.values()))
         return VolumePrediction(
-            score=score,
-            predicted=None if called is None else bool(called),
+            score=cells.score,
+            predicted=None if cells.predicted is None else bool(cells.predicted),
             slices=volume.scores,
             anomaly_map=volume.on_grid(),
             affine=volume.grid.affine,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datasets.folders.find import Split
 from engine.evaluate.calibration_file import Calibration, ColourScale
 from engine.evaluate.cases import Case
+from engine.evaluate.volumes import VolumeRule
 from engine.metrics.run_metrics import Metrics
 from engine.report.volumes import ScoredVolume
 from utils.config.load import Config
@@ -37,6 +38,12 @@ class TestRun:
     def threshold(self) -> float | None:
         """Learnt on validation images, None where there is none."""
         return self.metrics["threshold"]
+
+    @property
+    def volume_rule(self) -> VolumeRule:
+        """How volumes are scored and called."""
+        reduction = self.config.need_testing().volume_reduction
+        return VolumeRule(reduction, self.metrics["volume_threshold"], self.threshold)
 
     @property
     def pixel_threshold(self) -> float | None:

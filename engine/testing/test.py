@@ -17,7 +17,9 @@ from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.volume_metrics import add_volume_metrics
 from engine.evaluate.volumes import volumes_of
 from engine.hub_files import checkpoint_files
+from engine.metrics.bootstrap import Replicates, score_replicates
 from engine.metrics.collectors import Collector, NormalPixels, PixelMetrics
+from engine.metrics.curves import image_metrics
 from engine.metrics.run_metrics import Metrics, add_baseline_metrics, run_metrics
 from engine.metrics.volume_dice import VolumeDice
 from engine.report.runs import BaselineRun, TestRun
@@ -55,7 +57,8 @@ def test(config: Config) -> TestRun:
         logger.warning("no threshold: %s", no_threshold)
     if settings.baseline != "none":
         scorer = replace(scorer, baseline=baseline_for(config, scorer))
-    model, baseline = (_Gathered(split, groups, settings.seed) for _ in range(2))
+    model = _Gathered(split, groups, settings.seed)
+    baseline = _Gathered(split, groups, settings.seed) if scorer.baseline else None
     dice = _volume_dice(split, calibration)
     found = evaluate(
         scorer,
@@ -63,23 +66,23 @@ def test(config: Config) -> TestRun:
         create_batches(scorer.runtime, dataset, settings),
         description="test",
         collectors=[*model.collectors, *dice],
-        baseline_collectors=baseline.collectors,
+        baseline_collectors=baseline.collectors if baseline else (),
     )
     scores = found.model
     threshold = calibration.threshold if calibration else None
-    metrics = run_metrics(
-        split, scores, model.pixel, groups=groups, threshold=threshold, seed=settings.seed
-    )
+    drawn = model.replicates(scores)
+    metrics = run_metrics(split, scores, model.pixel, drawn, groups=groups, threshold=threshold)
     overlap = {name: value for each in dice for name, value in each.compute().items()}
     reduction, seed = settings.volume_reduction, settings.seed
     add_volume_metrics(metrics, split, scores, patients, overlap, reduction=reduction, seed=seed)
     metrics["interval_unit"] = "patient" if named else "volume" if volumes_of(split) else "image"
     metrics |= _provenance(settings, calibration)
-    if found.baseline:
-        pairs = (scores, model.pixel), (found.baseline, baseline.pixel)
-        add_baseline_metrics(metrics, split.labels, groups, *pairs, seed=seed)
+    shown = None
+    if baseline and found.baseline:
+        values = image_metrics(split.labels, found.baseline) | baseline.pixel.compute()
+        add_baseline_metrics(metrics, values, drawn, baseline.replicates(found.baseline))
+        shown = BaselineRun(found.baseline, baseline.colours())
     colours = calibration.colours if calibration else model.colours()
-    shown = BaselineRun(found.baseline, baseline.colours()) if found.baseline else None
     run = TestRun(config, split, scores, metrics, colours, shown, no_threshold)
     if scorer.runtime.is_global_zero:
         write_test_results(run, scorer, dataset, files)
@@ -92,9 +95,15 @@ class _Gathered:
 
     def __init__(self, split: Split, groups: Sequence[str], seed: int) -> None:
         self.pixel = PixelMetrics(groups, seed=seed, replicates=PIXEL_REPLICATES)
-        self._split, self._normal_pixels = split, NormalPixels(split.labels)
+        self._split, self._groups, self._seed = split, groups, seed
+        self._normal_pixels = NormalPixels(split.labels)
         masked = [self.pixel] if split.has_masks else []
         self.collectors: list[Collector] = [self._normal_pixels, *masked]
+
+    def replicates(self, scores: Sequence[float]) -> Replicates:
+        """Those of the bootstrap, of images and of pixels."""
+        of_images = score_replicates(self._split.labels, scores, self._groups, seed=self._seed)
+        return of_images | self.pixel.replicates()
 
     def colours(self) -> ColourScale:
         """A scale for maps that validation images taught nothing about."""

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser
 from datasets.folders.find import Sample, Split
 from engine.evaluate.calibration_file import Calibration, ColourScale
 from engine.evaluate.cases import Case, chosen_cases, worst_first
+from engine.metrics.bootstrap import score_replicates
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.run_metrics import run_metrics
 from engine.report.cards import GALLERY_PART
@@ -56,7 +57,8 @@ def make_run(
     split = Split(Path("data/test"), samples, masks, num_left_out=2)
     config = load_config(CONFIG, ("TRAINING.VAL_DATA_PATH=data/valid", *overrides))
     groups = [str(index // 2) for index in range(len(labels))]
-    metrics = run_metrics(split, scores, PixelMetrics(), groups=groups, threshold=threshold, seed=0)
+    drawn = score_replicates(labels, scores, groups)
+    metrics = run_metrics(split, scores, PixelMetrics(), drawn, groups=groups, threshold=threshold)
     calibration = {"method": "best F1", "val_data_path": "data/valid"}
     calibration |= {"num_normal": 39, "num_anomalous": 44}
     metrics |= {
