@@ -95,8 +95,6 @@ def _histogram(labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
 def colour_scale(pixels: NormalPixels, source: str) -> ColourScale:
     """The scale of the pixel scores of normal images."""
     low, high = pixels.quantile(_LOW_QUANTILE), pixels.quantile(_HIGH_QUANTILE)
-    assert low is not None
-    assert high is not None
     # A constant map has no scale of its own: any width shows it as it is, without contrast.
     return ColourScale(low, high if high > low else low + 1.0, source)
 
