@@ -44,11 +44,8 @@ def summary(metrics: Metrics, files: TestFiles) -> str:
             lines.append(f"{title:32}{value:>8}  {bounds}")
     volumes = [files.volumes] if metrics["num_volumes"] else []
     tables = (files.report, files.scores, *volumes, files.metrics)
-    lines += [
-        _threshold(metrics),
-        "",
-        *map(str, (*tables, files.cases, files.roc, files.histogram)),
-    ]
+    pictures = (files.cases, files.roc, files.histogram)
+    lines += [_threshold(metrics), "", *map(str, (*tables, *pictures))]
     return "\n".join(line.rstrip() for line in lines)
 
 

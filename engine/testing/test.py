@@ -52,9 +52,8 @@ def test(config: Config) -> TestRun:
     if isinstance(learnt, Calibration):
         learnt = calibration_apart_from(settings.test_data_path, learnt)
     calibration = learnt if isinstance(learnt, Calibration) else None
-    no_threshold = "" if calibration else str(learnt)
-    if no_threshold:
-        logger.warning("no threshold: %s", no_threshold)
+    if calibration is None:
+        logger.warning("no threshold: %s", learnt)
     if settings.baseline != "none":
         scorer = replace(scorer, baseline=baseline_for(config, scorer))
     model = _Gathered(split, groups, settings.seed)
@@ -83,7 +82,9 @@ def test(config: Config) -> TestRun:
         add_baseline_metrics(metrics, values, drawn, baseline.replicates(found.baseline))
         shown = BaselineRun(found.baseline, baseline.colours())
     colours = calibration.colours if calibration else model.colours()
-    run = TestRun(config, split, scores, metrics, colours, shown, no_threshold)
+    run = TestRun(
+        config, split, scores, metrics, colours, shown, "" if calibration else str(learnt)
+    )
     if scorer.runtime.is_global_zero:
         write_test_results(run, scorer, dataset, files)
         logger.info(summary(metrics, files))
