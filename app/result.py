@@ -54,6 +54,7 @@ class Result:
             predictor: That scored it.
         """
         each, prediction = self.slices[number]
+        scores, volume = [found and found.score for _, found in self.slices], self.volume
         height, width = each.pixels.shape[:2]
         calibration = predictor.calibration
         histogram = calibration.histogram if calibration else None
@@ -64,8 +65,13 @@ class Result:
             "size": f"{width} × {height} pixels",
             "shape": width / height,
             "image": png(shrunk(each.pixels, _LONGEST_SIDE)),
-            "slice": self._slice(number) if self.volume else None,
-            "volume": self._volume(self.volume, predictor) if self.volume else None,
+            "slice": volume and {"number": number, "scores": scores},
+            "volume": volume
+            and {
+                "score": volume.score,
+                "threshold": predictor.volume_threshold,
+                "worst": volume.worst_slice,
+            },
             "map": {"path": str(self.map_file), "name": self.map_file.name},
             "threshold": predictor.threshold,
             "pixel_threshold": predictor.pixel_threshold,
@@ -86,18 +92,6 @@ class Result:
                 "size": [values.shape[1], values.shape[0]],
                 "range": [low, high],
             },
-        }
-
-    def _slice(self, number: int) -> View:
-        scores = [each.score if each else None for _, each in self.slices]
-        return {"number": number, "scores": scores}
-
-    @staticmethod
-    def _volume(volume: VolumePrediction, predictor: Predictor) -> View:
-        return {
-            "score": volume.score,
-            "threshold": predictor.volume_threshold,
-            "worst": volume.worst_slice,
         }
 
     @cached_property

@@ -99,25 +99,20 @@ def examples_of(predictor: Predictor) -> list[tuple[str, Path]]:
 
 @contextmanager
 def _own_folder() -> Iterator[str]:
-    """Where Gradio writes; at the end nothing of it is left, and Gradio is told another one."""
+    """A folder that Gradio writes to, removed at the end; Gradio sends no statistics."""
     above = os.environ.get("GRADIO_TEMP_DIR") or gettempdir()
+    unproxied = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     with TemporaryDirectory(prefix="qfae-", dir=above) as folder:
-        os.environ |= _environment(folder)
+        os.environ |= {
+            "GRADIO_TEMP_DIR": folder,
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            # It asks its own server whether it has started: no proxy would answer that.
+            "no_proxy": ",".join(filter(None, [unproxied, "127.0.0.1", "localhost"])),
+        }
         try:
             yield folder
         finally:
             os.environ["GRADIO_TEMP_DIR"] = above
-
-
-def _environment(folder: str) -> dict[str, str]:
-    """What Gradio reads from it: where uploads go, and that nobody is told anything."""
-    unproxied = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    return {
-        "GRADIO_TEMP_DIR": folder,
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        # It asks its own server whether it has started: through a proxy nobody would answer.
-        "no_proxy": ",".join(filter(None, [unproxied, "127.0.0.1", "localhost"])),
-    }
 
 
 def _is_own_machine(host: str) -> bool:

@@ -27,26 +27,20 @@ def pinned(config: Config, section: str) -> Config:
         for index, source in enumerate(_as_tuple(getattr(used, name, None)))
         if isinstance(source, HubFile)
     }
-    training, testing = config.training, config.testing
-    return replace(
-        config,
-        training=training and training.model_copy(update=_changes(training, pins)),
-        testing=testing and testing.model_copy(update=_changes(testing, pins)),
-    )
+
+    def swapped(value: Any) -> Any:
+        return tuple(map(swapped, value)) if isinstance(value, tuple) else pins.get(value, value)
+
+    def changed(section: Any) -> Any:
+        names = [name for name in _KEYS if hasattr(section, name)]
+        update = {name: swapped(getattr(section, name)) for name in names}
+        return section and section.model_copy(update=update)
+
+    return replace(config, training=changed(config.training), testing=changed(config.testing))
 
 
 def _cache_dir(config: SectionConfig, name: str, index: int) -> Path:
     return of_encoder(config.cache_dir, index if name == "model_weights" else 0)
-
-
-def _changes(config: SectionConfig, pins: dict[HubFile, HubFile]) -> dict[str, Any]:
-    values = {name: getattr(config, name) for name in _KEYS if hasattr(config, name)}
-    return {
-        name: tuple(pins.get(each, each) for each in value)
-        if isinstance(value, tuple)
-        else pins.get(value, value)
-        for name, value in values.items()
-    }
 
 
 def _as_tuple(value: object) -> tuple[object, ...]:
@@ -73,5 +67,7 @@ def beside_checkpoint(config: TestingConfig, suffix: str) -> Path:
     if others:
         checkpoint = config.results_path / "ensemble.pth"
     if isinstance(checkpoint, HubFile):
-        checkpoint = config.results_path / Path(checkpoint.path).name
+        # Two of an ensemble may differ in their folders only.
+        name = f"{checkpoint.repo}/{checkpoint.path}".replace("/", "-")
+        checkpoint = config.results_path / name
     return checkpoint.with_suffix(suffix)

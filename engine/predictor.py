@@ -24,12 +24,11 @@ from datasets.folders.slicing import Slicing
 from datasets.foreground import shows_enough
 from datasets.prediction_dataset import Input, Unreadable, input_of, read_input
 from datasets.readers.formats import shown
-from datasets.transforms import to_bytes
 from engine.evaluate.calibration_file import Calibration
-from engine.evaluate.cases import Case
+from engine.evaluate.cases import Case, score_cases
 from engine.evaluate.ensemble import calibrated_scorer
 from engine.evaluate.scorer import Scorer
-from engine.evaluate.volumes import volume_cells
+from engine.evaluate.volumes import VolumeRule
 from engine.prediction.volume_map import VolumeMap
 from models.criteria import resize_maps
 from utils.config.load import Config, as_text, load_config
@@ -83,7 +82,8 @@ class VolumePrediction:
 
     Attributes:
         score: VOLUME_REDUCTION of ``slices``.
-        predicted: Whether its worst slice is called anomalous; None without a threshold.
+        predicted: Whether it is called anomalous: by its own threshold where one was learnt, else
+            by its worst slice; None without a threshold.
         slices: Slice → score, from the lowest, hindmost or leftmost one, 0, on; without those of
             background (MIN_FOREGROUND).
         anomaly_map: (X, Y, Z) float32 on the grid of the source; 0 in slices that do not count.
@@ -132,6 +132,11 @@ class Predictor:
             self.threshold = calibration.threshold
             self.volume_threshold = calibration.volume_threshold
 
+    @property
+    def volume_rule(self) -> VolumeRule:
+        """How volumes are scored and called."""
+        return VolumeRule(self.settings.volume_reduction, self.volume_threshold, self.threshold)
+
     @classmethod
     def from_config(
         cls, config: Config | Path | str, *, threshold: float | None = None, **keys: object
@@ -154,7 +159,10 @@ class Predictor:
             raise TypeError(f"{', '.join(keys)}: override an INI file; give its path")
         # Processes that share the work would each write all files.
         settings = config.need_testing().model_copy(update={"devices": 1, "num_nodes": 1})
-        scorer, calibration = calibrated_scorer(replace(config, testing=settings))
+        scorer, found = calibrated_scorer(replace(config, testing=settings))
+        calibration = found if isinstance(found, Calibration) else None
+        if calibration is None:
+            logger.warning("no threshold is learnt: %s", found)
         return cls(scorer, settings, calibration, threshold)
 
     @overload
@@ -218,9 +226,10 @@ class Predictor:
         slicing = Slicing.of(self.settings)
         samples = find_inputs(paths, recursive=True, slicing=slicing, problems=problems)
         for path, problem in problems:
-            # Its end tells what becomes of them in a prediction.
-            text = f"{shown(path)}: {problem.rpartition(';')[0]}"
-            if not any(sample.series for sample in samples):
+            place = f"{shown(path)}: "
+            # The end of a series' problem tells what becomes of its files in a prediction.
+            text = place + problem.rsplit(";", 1)[0].removeprefix(place)
+            if not (path.exists() and any(sample.series for sample in samples)):
                 raise UserError(text)
             logger.warning("%s", text)
         return samples
@@ -244,15 +253,10 @@ class Predictor:
         for each, prediction in chain([first], pairs):
             if prediction is not None:
                 volume.add(each.sample, prediction.score, prediction.anomaly_map)
-        score, called, *_ = volume_cells(
-            list(volume.scores.values()),
-            self.settings.volume_reduction,
-            volume_threshold=self.volume_threshold,
-            threshold=self.threshold,
-        )
+        cells = self.volume_rule.cells(list(volume.scores.values()))
         return VolumePrediction(
-            score=score,
-            predicted=None if called is None else bool(called),
+            score=cells.score,
+            predicted=None if cells.predicted is None else bool(cells.predicted),
             slices=volume.scores,
             anomaly_map=volume.on_grid(),
             affine=volume.grid.affine,
@@ -280,20 +284,10 @@ class Predictor:
             UserError: A score is not finite.
         """
         images = torch.stack([each.image for each in inputs])
-        names = [each.sample.name for each in inputs]
-        scored = self.scorer.score(images, names)
-        reconstructions = to_bytes(scored.reconstructions)
+        cases = score_cases(self.scorer, images, [each.sample.name for each in inputs])
         predictions = []
-        for position, each in enumerate(inputs):
-            maps = scored.anomaly_maps[position]
-            own_size = resize_maps(maps[None, None, None], each.pixels.shape[:2])
-            anomaly_map = own_size[0, 0, 0].float().cpu().numpy()
-            case = Case(
-                name=names[position],
-                score=float(scored.scores[position]),
-                image=images[position].permute(1, 2, 0).numpy(),
-                reconstruction=reconstructions[position].permute(1, 2, 0).numpy(),
-                anomaly_map=maps.cpu().numpy(),
-            )
+        for each, case in zip(inputs, cases, strict=True):
+            maps = torch.from_numpy(case.anomaly_map)[None, None, None]
+            anomaly_map = resize_maps(maps, each.pixels.shape[:2])[0, 0, 0].numpy()
             predictions.append(Prediction(case, anomaly_map, each.pixels, self.threshold))
         return predictions

@@ -39,17 +39,25 @@ def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, sectio
         f"what it was trained with is in {snapshot}: name it with --config, or give the same --set"
     )
     _refuse_differences(config, trained, origin, file, section, hint)
-    if checkpoint == files.last and (done := files.last_epoch()) < trained.n_epochs:
+    # Without its table, as where only the checkpoints were copied, nothing tells.
+    done = files.last_epoch() or trained.n_epochs
+    if checkpoint == files.last and done < trained.n_epochs:
         logger.warning(
             "%s is of epoch %d of %d: the training is not finished; go on with run_training.py "
             "--resume",
             *(checkpoint, done, trained.n_epochs),
         )
+    _refuse_weights(config, trained, origin, file, section)
+
+
+def _refuse_weights(
+    config: SectionConfig, trained: TrainingConfig, origin: str, file: str, section: str
+) -> None:
     if trained.checkpoint_content == "full":
         return
     problems = []
     for was, found, same in _weights(config, trained):
-        text = f"found {found!r}; {checkpoint} was trained with {was!r}"
+        text = f"found {found!r}; {origin} {was!r}"
         if same is None:
             logger.warning("MODEL_WEIGHTS: %s; scores are right only if both are the same", text)
         elif not same:
@@ -76,15 +84,15 @@ def check_sections(config: Config) -> None:
     """Compare [TESTING] with [TRAINING], where it is to test the checkpoints of that run.
 
     Raises:
-        ConfigError: With every key that decides what the model computes and differs.
+        ConfigError: As :func:`check_snapshot` does.
     """
     if config.training is None or config.testing is None:
         return
     files = TrainingFiles(config.training.results_path)
     if any(map(files.holds, config.testing.checkpoints)):
-        _refuse_differences(
-            config.testing, config.training, "[TRAINING] has", config.file, "TESTING"
-        )
+        compared = (config.testing, config.training, "[TRAINING] has", config.file, "TESTING")
+        _refuse_differences(*compared)
+        _refuse_weights(*compared)
 
 
 def _refuse_differences(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from models.decoder import PixelDecoder
 from models.encoder import Encoder, HiddenStates
 from models.qformer import QFormer
-
-FROZEN_PREFIX = ".model."
 
 
 class QFormerAutoencoder(nn.Module):
@@ -28,7 +26,7 @@ class QFormerAutoencoder(nn.Module):
         self, encoders: Sequence[Encoder], junction: QFormer, decoder: PixelDecoder
     ) -> None:
         super().__init__()
-        self.encoders = nn.ModuleList(encoders)
+        self.encoders: Any = nn.ModuleList(encoders)
         self.junction = junction
         self.decoder = decoder
 
@@ -39,7 +37,7 @@ class QFormerAutoencoder(nn.Module):
     def project(self, states: Sequence[HiddenStates]) -> Tensor:
         """(B, N, D), the tokens of all encoders after their trained projections."""
         pairs = zip(self.encoders, states, strict=True)
-        return torch.cat([cast(Encoder, encoder).project(each) for encoder, each in pairs], dim=1)
+        return torch.cat([encoder.project(each) for encoder, each in pairs], dim=1)
 
     def reconstruct(self, states: Sequence[HiddenStates]) -> Tensor:
         """From what the frozen encoders put out: (B, 3, H, W), normalised."""
@@ -52,7 +50,7 @@ class QFormerAutoencoder(nn.Module):
     def patch_tokens(self, states: Sequence[HiddenStates]) -> list[Tensor]:
         """For each encoder (B, patches, D), see :meth:`models.encoder.Encoder.patch_tokens`."""
         pairs = zip(self.encoders, states, strict=True)
-        return [cast(Encoder, encoder).patch_tokens(each) for encoder, each in pairs]
+        return [encoder.patch_tokens(each) for encoder, each in pairs]
 
     def trained_parameters(self) -> Iterator[nn.Parameter]:
         """What the optimizer sees; the frozen encoders and the position embedding are left out."""
@@ -61,13 +59,13 @@ class QFormerAutoencoder(nn.Module):
     def drop_unused_blocks(self) -> None:
         """Free blocks of the frozen encoders that are never run; the whole state dict is gone."""
         for encoder in self.encoders:
-            cast(Encoder, encoder).drop_unused_blocks()
+            encoder.drop_unused_blocks()
 
     def share_encoders(self, other: QFormerAutoencoder) -> bool:
         """Take another model's frozen encoders in place of equal ones; False where they differ."""
         pairs = list(zip(self.encoders, other.encoders, strict=True))
         for own, given in pairs:
-            weights, expected = (cast(Encoder, each).model.state_dict() for each in (own, given))
+            weights, expected = own.model.state_dict(), given.model.state_dict()
             if any(not torch.equal(weights[name], each) for name, each in expected.items()):
                 return False
         for own, given in pairs:
@@ -83,4 +81,4 @@ class QFormerAutoencoder(nn.Module):
 
 def is_frozen_name(name: str) -> bool:
     """Whether a state-dict name belongs to a frozen encoder, ``encoders.{i}.model.*``."""
-    return name.startswith("encoders.") and FROZEN_PREFIX in name
+    return name.startswith("encoders.") and ".model." in name

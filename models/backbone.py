@@ -32,16 +32,13 @@ def create_backbone(
         UnknownBackboneError: timm cannot build it so.
     """
     if state_dict is not None and depth is not None:
-        behind = [key for key in state_dict if _block_of(key) >= depth]
-        state_dict = {key: state_dict[key] for key in state_dict.keys() - behind}
+        state_dict = {
+            key: tensor
+            for key, tensor in state_dict.items()
+            if not (block := re.match(r"blocks\.(\d+)\.", key)) or int(block[1]) < depth
+        }
     model = create_timm_vit(name, state_dict, img_size=img_size, patch_size=patch_size, depth=depth)
     return model.requires_grad_(False).eval()
-
-
-def _block_of(key: str) -> int:
-    """Index of the block that a name of the state dict belongs to; -1 for none."""
-    found = re.match(r"blocks\.(\d+)\.", key)
-    return int(found[1]) if found else -1
 
 
 def block_outputs(

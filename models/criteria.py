@@ -176,8 +176,6 @@ class WeightedCriteria(Criterion):
 
     def compare(self, images: Tensor, reconstructions: Sequence[Tensor]) -> list[Tensor]:
         """The maps of several reconstructions; features of the images are computed once."""
-        if len(reconstructions) == 1:
-            return [self(images, reconstructions[0])]
         pairs = zip(cast(Sequence[Criterion], self.criteria), self.weights, strict=True)
         found = [
             [weight * maps for maps in criterion.compare(images, reconstructions)]

@@ -11,7 +11,8 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 def _cosine(features: Tensor, other: Tensor) -> Tensor:
-    return 1 - F.cosine_similarity(features, other, dim=1)
+    # Equal features may round to a similarity above 1.
+    return (1 - F.cosine_similarity(features, other, dim=1)).clamp_min(0)
 
 
 def _squared(features: Tensor, other: Tensor) -> Tensor:

@@ -114,13 +114,14 @@ def _make(run: Run) -> None:
         UserError: The config is wrong, or not the one that the finished run was made with; or a
             script failed.
     """
-    load_config(run.config)  # alone first, so that what is wrong in the file is said only once
+    # Without our own changes first, so that what is wrong in the file is said only once.
+    given = load_config(run.config, run.overrides)
+    given.need_training()
+    given.need_testing()
     config = load_config(run.config, run.changes)
-    config.need_training()
-    config.need_testing()
     if test_files(run.files.folder).metrics.is_file():
-        # What was made names files of the hub by their commits.
-        config = pinned(config, "TRAINING")
+        # As run_test.py did before it wrote its config.ini.
+        config = pinned(config, "TESTING")
         _check_same(run, (config.need_training(), config.need_testing()))
         print(f"{run.name}: done before", flush=True)
         return

@@ -109,7 +109,8 @@ def _draw(scorer: Scorer, dataset: AnomalyDataset, settings: TestingConfig) -> l
         drawn.append((order < settings.baseline_size).view(len(dataset), patches))
     kept: list[list[Tensor]] = [[] for _ in drawn]
     batches = create_batches(scorer.runtime, dataset, settings)
-    for batch in tqdm(batches, "baseline", unit="batch", leave=False, disable=None):
+    hidden = None if scorer.runtime.is_global_zero else True
+    for batch in tqdm(batches, "baseline", unit="batch", leave=False, disable=hidden):
         indices = batch["index"].cpu()
         tokens = scorer.patch_tokens(batch["image"])
         for each, of_image, found in zip(tokens, drawn, kept, strict=True):

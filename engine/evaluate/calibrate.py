@@ -23,7 +23,7 @@ from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.scorer import Scorer, create_scorer
 from engine.evaluate.thresholds import find_pixel_threshold, find_threshold, find_volume_threshold
 from engine.metrics.collectors import NormalPixels, PixelMetrics
-from utils.config.load import Config
+from utils.config.load import Config, as_text
 from utils.config.schema import TestingConfig
 from utils.errors import UserError
 from utils.run_files import TrainingFiles, same_folder
@@ -34,7 +34,7 @@ _LOW_QUANTILE, _HIGH_QUANTILE = 0.5, 0.999
 _HISTOGRAM_BINS = 40
 
 
-def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) -> Calibration | None:
+def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) -> Calibration | str:
     """Score validation images, find thresholds and colour scale, and store them.
 
     The threshold of images is the one of best F1 where the split has both classes, the quantile
@@ -44,12 +44,11 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
     has volumes of both classes.
 
     Returns:
-        The calibration; None, with a warning, where the split has no normal images.
+        The calibration, or why there is none.
     """
     split = dataset.split
     if NORMAL not in split.labels:
-        logger.warning("%s has no normal images: no threshold is learnt", split.folder)
-        return None
+        return f"{split.folder} has no normal images to learn it on"
     normal_pixels, marked_pixels = NormalPixels(split.labels), PixelMetrics()
     scores = evaluate(
         scorer,
@@ -78,7 +77,8 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
         histogram=_histogram(labels, np.asarray(scores)),
     )
     if scorer.runtime.is_global_zero:
-        logger.info("threshold %.6g (%s of %s)", threshold, method, split.folder)
+        tested = as_text(config.checkpoint_path)  # of an ensemble, each has a threshold
+        logger.info("threshold %.6g for %s (%s of %s)", threshold, tested, method, split.folder)
         store_calibration(calibration, config)
     return calibration
 
@@ -95,32 +95,28 @@ def _histogram(labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
 def colour_scale(pixels: NormalPixels, source: str) -> ColourScale:
     """The scale of the pixel scores of normal images."""
     low, high = pixels.quantile(_LOW_QUANTILE), pixels.quantile(_HIGH_QUANTILE)
-    assert low is not None
-    assert high is not None
     # A constant map has no scale of its own: any width shows it as it is, without contrast.
     return ColourScale(low, high if high > low else low + 1.0, source)
 
 
-def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
+def calibration_for(config: Config, scorer: Scorer) -> Calibration | str:
     """The stored calibration, or a new one from the section [TRAINING]'s validation split.
 
-    A stored one of other images is used only where the split cannot be read. None, with a warning,
-    where neither is to be had.
+    A stored one of other images is used only where the split cannot be read.
+
+    Returns:
+        The calibration, or why there is none.
     """
     testing = config.need_testing()
     stored = load_calibration(testing)
     if config.training is None:
-        if stored is None:
-            logger.warning("no threshold: %s names no VAL_DATA_PATH in [TRAINING]", config.file)
-        return stored
+        return stored or f"{config.file} names no VAL_DATA_PATH in [TRAINING]"
     try:
         split = find_split(
             config.training.val_data_path, key="VAL_DATA_PATH", slicing=Slicing.of(testing)
         )
     except UserError as error:
-        if stored is None:
-            logger.warning("no threshold is learnt: %s", error)
-        return stored
+        return stored or str(error)
     split = split.cut(config.training.max_samples_val, testing.seed, whole_volumes=True)
     if stored is not None and stored.is_of(split):
         return stored
@@ -130,15 +126,13 @@ def calibration_for(config: Config, scorer: Scorer) -> Calibration | None:
     return calibrate(scorer, create(split, testing), testing)
 
 
-def calibration_apart_from(folder: Path, calibration: Calibration | None) -> Calibration | None:
-    """A calibration, unless it was learnt on the very images of ``folder``."""
-    if calibration and same_folder(Path(calibration.val_data_path), folder):
-        logger.warning(
-            "no threshold is applied: VAL_DATA_PATH is the test set itself, %s; name a folder of "
-            "other patients in TEST_DATA_PATH",
-            folder,
+def calibration_apart_from(folder: Path, calibration: Calibration) -> Calibration | str:
+    """A calibration, or why it is not used: it was learnt on the very images of ``folder``."""
+    if same_folder(Path(calibration.val_data_path), folder):
+        return (
+            f"VAL_DATA_PATH is the test set itself, {folder}, and results would look too good; "
+            "name a folder of other patients in TEST_DATA_PATH"
         )
-        return None
     return calibration
 
 
@@ -146,12 +140,19 @@ def calibrate_trained(config: Config) -> None:
     """Learn threshold and colour scale for the checkpoint that a training run has just written.
 
     Nothing is done where the config has no section [TESTING], or that tests another checkpoint.
+    What is wrong for testing is only a warning: the training has succeeded.
     """
     if config.testing is None or config.training is None:
         return
     last, tested = TrainingFiles(config.training.results_path).last, config.testing.checkpoint_path
     if last.is_file() and isinstance(tested, Path) and tested.resolve() == last.resolve():
         # By the processes that are there.
-        ours = {"devices": config.training.devices, "num_nodes": config.training.num_nodes}
-        testing = config.testing.model_copy(update=ours)
-        calibration_for(config, create_scorer(testing, file=config.file))
+        ours = ("device", "devices", "num_nodes")
+        update = {name: getattr(config.training, name) for name in ours}
+        testing = config.testing.model_copy(update=update)
+        try:
+            found = calibration_for(config, create_scorer(testing, file=config.file))
+        except UserError as error:
+            found = str(error)
+        if isinstance(found, str):
+            logger.warning("no threshold is learnt yet: %s", found)

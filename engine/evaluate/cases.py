@@ -2,11 +2,12 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import ANOMALOUS, NORMAL
@@ -86,6 +87,27 @@ def _best(order: Sequence[int], labels: Sequence[int], count: int) -> list[int]:
     return best[:count]
 
 
+def score_cases(scorer: Scorer, images: Tensor, names: Sequence[str]) -> list[Case]:
+    """Score a batch, see :meth:`engine.evaluate.scorer.Scorer.score`."""
+    scored = scorer.score(images, names)
+    reconstructions = to_bytes(scored.reconstructions).permute(0, 2, 3, 1).numpy()
+    pixels = images.permute(0, 2, 3, 1).numpy()
+    maps = scored.anomaly_maps.cpu().numpy()
+    baseline = scored.baseline.anomaly_maps.cpu().numpy() if scored.baseline else None
+    # Copies, since a view of a batch keeps the whole batch in memory.
+    return [
+        Case(
+            name=name,
+            score=score,
+            image=pixels[index].copy(),
+            reconstruction=reconstructions[index].copy(),
+            anomaly_map=maps[index].copy(),
+            baseline_map=None if baseline is None else baseline[index].copy(),
+        )
+        for index, (name, score) in enumerate(zip(names, scored.scores.tolist(), strict=True))
+    ]
+
+
 def render_cases(
     scorer: Scorer, dataset: AnomalyDataset, indices: Sequence[int], *, batch_size: int
 ) -> Iterator[tuple[int, Case]]:
@@ -95,19 +117,7 @@ def render_cases(
         chosen = indices[start : start + batch_size]
         items = [dataset[index] for index in chosen]
         images = torch.stack([item["image"] for item in items])
-        names = [split.samples[index].name for index in chosen]
-        scored = scorer.score(images, names)
-        reconstructions = to_bytes(scored.reconstructions)
-        baseline = scored.baseline.anomaly_maps.cpu().numpy() if scored.baseline else None
-        for position, index in enumerate(chosen):
-            case = Case(
-                name=names[position],
-                score=float(scored.scores[position]),
-                image=images[position].permute(1, 2, 0).numpy(),
-                reconstruction=reconstructions[position].permute(1, 2, 0).numpy(),
-                anomaly_map=scored.anomaly_maps[position].cpu().numpy(),
-                label=split.labels[index],
-                mask=items[position]["mask"].numpy() if split.has_masks else None,
-                baseline_map=None if baseline is None else baseline[position],
-            )
-            yield index, case
+        cases = score_cases(scorer, images, [split.samples[index].name for index in chosen])
+        for index, item, case in zip(chosen, items, cases, strict=True):
+            mask = item["mask"].numpy() if split.has_masks else None
+            yield index, replace(case, label=split.labels[index], mask=mask)

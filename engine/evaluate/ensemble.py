@@ -10,8 +10,11 @@ from utils.config.load import Config
 from utils.errors import UserError
 
 
-def calibrated_scorer(config: Config) -> tuple[Scorer, Calibration | None]:
-    """The model of [TESTING], or its ensemble, on the device, with its calibration."""
+def calibrated_scorer(config: Config) -> tuple[Scorer, Calibration | str]:
+    """The model of [TESTING], or its ensemble, on the device, with its calibration.
+
+    Instead of a calibration, why there is none.
+    """
     settings = config.need_testing()
     scorer = create_scorer(settings, file=config.file)
     if len(settings.checkpoints) > 1:
@@ -30,11 +33,17 @@ def _balanced(scorer: Scorer, config: Config) -> Scorer:
         own = settings.model_copy(update={"checkpoint_path": checkpoint})
         alone = replace(scorer, models=(model,), weights=(1.0,))
         calibration = calibration_for(replace(config, testing=own), alone)
-        if calibration is None:
+        if isinstance(calibration, str):
             raise UserError(
-                "CHECKPOINT_PATH: names several checkpoints, whose maps are averaged on the scale "
-                "of normal validation images, and there are none; name them as VAL_DATA_PATH in "
-                "[TRAINING], or give one checkpoint"
+                "CHECKPOINT_PATH: the maps of several checkpoints are averaged on the scale of "
+                f"normal validation images, and there are none: {calibration}; set VAL_DATA_PATH "
+                "in [TRAINING], or name one checkpoint"
+            )
+        if calibration.colours.low <= 0:
+            raise UserError(
+                f"CHECKPOINT_PATH: {checkpoint}: over half of the normal validation pixels score "
+                "0, so its maps have no scale to be averaged on; leave it out, or set another "
+                "CRITERION_VAL"
             )
         medians.append(calibration.colours.low)
     weights = [fmean(medians) / (len(medians) * median) for median in medians]

@@ -7,7 +7,7 @@ import numpy as np
 from datasets.folders.find import NORMAL, Split
 from engine.evaluate.volumes import volumes_of
 from engine.metrics.collectors import NormalPixels, PixelMetrics
-from engine.metrics.curves import best_f1, image_metrics
+from engine.metrics.curves import best_f1
 from engine.metrics.histogram import SortedScores
 from utils.config.values import VolumeReduction
 
@@ -17,9 +17,7 @@ def find_threshold(labels: np.ndarray, scores: np.ndarray, quantile: float) -> t
     normal = scores[labels == NORMAL]
     if len(normal) == len(scores):
         return float(np.quantile(normal, quantile)), f"{quantile:g} quantile"
-    best = image_metrics(labels, scores)["image_f1_threshold"]
-    assert best is not None
-    return best, "best F1"
+    return best_f1(SortedScores(labels, scores).curve())[1], "best F1"
 
 
 def find_pixel_threshold(

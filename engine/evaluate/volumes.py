@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from datasets.folders.find import ANOMALOUS, Split
 from engine.evaluate.reductions import volume_score
@@ -26,6 +27,10 @@ class Volume:
         """Its score, see :func:`engine.evaluate.reductions.volume_score`."""
         return volume_score(self.slice_scores(scores), reduction)
 
+    def worst(self, scores: Sequence[float]) -> int | None:
+        """The position of its slice with the highest score; None where no slice counts."""
+        return max(self.indices, key=scores.__getitem__, default=None)
+
 
 def volumes_of(split: Split) -> list[Volume]:
     """The volumes of a split, in the order of their first slices; pictures belong to none.
@@ -44,26 +49,32 @@ def volumes_of(split: Split) -> list[Volume]:
     ]
 
 
-def volume_cells(
-    slice_scores: Sequence[float],
-    reduction: VolumeReduction,
-    *,
-    volume_threshold: float | None,
-    threshold: float | None,
-) -> tuple[float, int | None, int, int | None]:
-    """``score``, ``predicted``, ``num_slices`` and ``num_anomalous`` of a row of volumes.csv.
+class VolumeCells(NamedTuple):
+    """What a row of volumes.csv says of a volume, beside its name and label."""
 
-    Args:
-        slice_scores: Of the slices that count.
-        reduction: How they become the volume's.
-        volume_threshold: Learnt on validation volumes; without one the worst slice decides.
-        threshold: Of slices, None where there is none.
-    """
-    score = volume_score(slice_scores, reduction)
-    num_anomalous = predicted = None
-    if threshold is not None:
-        num_anomalous = sum(each >= threshold for each in slice_scores)
-        predicted = int(num_anomalous > 0)
-    if volume_threshold is not None:
-        predicted = int(score >= volume_threshold)
-    return score, predicted if slice_scores else None, len(slice_scores), num_anomalous
+    score: float
+    predicted: int | None
+    num_slices: int
+    num_anomalous: int | None
+
+
+@dataclass(frozen=True)
+class VolumeRule:
+    """How a volume is scored and called."""
+
+    reduction: VolumeReduction  # how the scores of its slices become its own
+    volume_threshold: float | None  # learnt on validation volumes; else the worst slice decides
+    threshold: float | None  # of slices, None where there is none
+
+    def cells(self, slice_scores: Sequence[float]) -> VolumeCells:
+        """Score and call a volume by the slices that count."""
+        score = volume_score(slice_scores, self.reduction)
+        num_anomalous = predicted = None
+        if self.threshold is not None:
+            num_anomalous = sum(each >= self.threshold for each in slice_scores)
+            predicted = int(num_anomalous > 0)
+        if self.volume_threshold is not None:
+            predicted = int(score >= self.volume_threshold)
+        return VolumeCells(
+            score, predicted if slice_scores else None, len(slice_scores), num_anomalous
+        )

@@ -104,4 +104,4 @@ class NormalPixels:
         curve = self._histogram.curve()
         # Thresholds descend while false positives grow: the first that lets enough through.
         position = int(np.searchsorted(curve.fp, (1 - fraction) * curve.normal))
-        return float(curve.thresholds[min(position, len(curve.thresholds) - 1)])
+        return float(curve.thresholds[position])

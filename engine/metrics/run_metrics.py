@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets.folders.find import ANOMALOUS, Split
-from engine.metrics.bootstrap import difference_intervals, intervals, score_replicates
+from engine.metrics.bootstrap import Replicates, difference_intervals, intervals
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.curves import confusion, image_metrics
 
@@ -15,10 +15,10 @@ def run_metrics(
     split: Split,
     scores: Sequence[float],
     pixel: PixelMetrics,
+    replicates: Replicates,
     *,
     groups: Sequence[str],
     threshold: float | None,
-    seed: int,
 ) -> Metrics:
     """All metrics of scored images, as metrics.json holds them.
 
@@ -26,15 +26,14 @@ def run_metrics(
         split: The images.
         scores: One per image.
         pixel: Pixel metrics, left empty where the split has no masks.
+        replicates: Of all metrics that have an interval.
         groups: What the bootstrap draws, one name per image.
         threshold: Learnt on validation images, None where there is none.
-        seed: Seed of the bootstrap.
 
     Returns:
         Name → value; None where a class or the masks are missing.
     """
     labels = split.labels
-    replicates = score_replicates(labels, scores, groups, seed=seed) | pixel.replicates()
     num_anomalous = labels.count(ANOMALOUS)
     return {
         **image_metrics(labels, scores),
@@ -52,13 +51,7 @@ def run_metrics(
 
 
 def add_baseline_metrics(
-    metrics: Metrics,
-    labels: Sequence[int],
-    groups: Sequence[str],
-    model: tuple[Sequence[float], PixelMetrics],
-    baseline: tuple[Sequence[float], PixelMetrics],
-    *,
-    seed: int,
+    metrics: Metrics, values: Metrics, of_model: Replicates, of_baseline: Replicates
 ) -> None:
     """Put ``baseline_*`` and ``difference_*`` beside the model's metrics, with their intervals.
 
@@ -67,24 +60,17 @@ def add_baseline_metrics(
 
     Args:
         metrics: Of the model, see :func:`run_metrics`.
-        labels: One per image.
-        groups: What the bootstrap draws, one name per image.
-        model: Its scores, one per image, and its pixel metrics.
-        baseline: The same of the baseline.
-        seed: Seed of the bootstrap, that of the pixel metrics.
+        values: Of the baseline, for images and pixels.
+        of_model: Replicates of the model's metrics.
+        of_baseline: The same of the baseline's.
     """
-    of_model, of_baseline = (
-        score_replicates(labels, scores, groups, seed=seed) | pixel.replicates()
-        for scores, pixel in (model, baseline)
-    )
-    values = image_metrics(labels, baseline[0]) | baseline[1].compute()
     bounds = intervals(of_baseline)
     differences = difference_intervals(of_model, of_baseline)
     metrics |= {f"baseline_{name}": value for name, value in values.items()}
-    metrics |= {f"difference_{name}": _less(metrics[name], values[name]) for name in differences}
+    metrics |= {
+        # Without both classes, both are None.
+        f"difference_{name}": None if values[name] is None else metrics[name] - values[name]
+        for name in differences
+    }
     metrics["intervals_95"] |= {f"baseline_{name}": each for name, each in bounds.items()}
     metrics["intervals_95"] |= {f"difference_{name}": each for name, each in differences.items()}
-
-
-def _less(model: float | None, baseline: float | None) -> float | None:
-    return None if model is None or baseline is None else model - baseline

@@ -63,7 +63,7 @@ def predict(
     settings = config.need_testing()
     if output.dicom_seg:
         optional_package("highdicom")
-    files = _result_files(config, sources, output)
+    files = _result_files(config, sources, output, recursive)
     problems: list[tuple[Path, str]] = []
     samples = find_inputs(sources, recursive, slicing=Slicing.of(settings), problems=problems)
     files.errors += [(str(path), problem) for path, problem in problems]
@@ -73,7 +73,7 @@ def predict(
     # An output that cannot be written is told before the work.
     files.write_errors()
     if predictor.colours is None:
-        logger.warning("without validation images there are no overlays and no report")
+        logger.warning("nothing was learnt on validation images: no overlays, no report")
     highest: list[Case] = []
     volumes = VolumeFiles(files, predictor, maps=output.maps, dicom_seg=output.dicom_seg)
     _score(predictor, samples, files, volumes, highest)
@@ -142,17 +142,21 @@ def _write_report(
     write_prediction_report(run, files.folder / "report.html")
 
 
-def _result_files(config: Config, sources: Sequence[Path], output: Output) -> PredictionFiles:
+def _result_files(
+    config: Config, sources: Sequence[Path], output: Output, recursive: bool
+) -> PredictionFiles:
     """Where results go; those of another prediction are there only where they may be replaced."""
     folder = output.folder or config.need_testing().results_path / "predictions"
     key = "--output" if output.folder else "RESULTS_PATH"
-    for source in sources:
-        if source.is_dir() and source.resolve() in (folder.resolve(), *folder.resolve().parents):
-            raise UserError(
-                f"--output: {shown(folder)} lies inside --input: its pictures would become inputs"
-            )
     check_results_folder(config, folder, key=key)
-    if TestFiles(folder).metrics.exists():
+    inside = (folder.resolve(), *(folder.resolve().parents if recursive else ()))
+    if any(source.is_dir() and source.resolve() in inside for source in sources):
+        raise UserError(
+            f"{key}: {shown(folder)} lies inside --input: its pictures would become inputs"
+        )
+    of_test = TestFiles(folder)
+    # One that was cut short has no metrics yet.
+    if of_test.metrics.exists() or of_test.histogram.exists():
         raise UserError(f"{key}: {shown(folder)} holds the results of a test; give another one")
     files = PredictionFiles(folder, common_folder(sources), output.maps, output.overlays)
     if files.exist() and not output.overwrite:

@@ -55,7 +55,7 @@ class PredictionFiles:
 
     def exist(self) -> bool:
         """Whether there are results of a prediction."""
-        return any(True for _ in self._written())
+        return any(self._written())
 
     def remove(self) -> None:
         """Remove the results of another prediction, and nothing else."""

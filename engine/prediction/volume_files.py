@@ -8,7 +8,6 @@ import numpy as np
 from datasets.folders.samples import Sample
 from datasets.readers.formats import shown
 from datasets.volumes.write import forms_agree, write_nifti, write_segmentation
-from engine.evaluate.volumes import volume_cells
 from engine.prediction.report_volumes import ReportVolumes
 from engine.prediction.results import PredictionFiles
 from engine.prediction.volume_map import VolumeMap
@@ -32,9 +31,7 @@ class VolumeFiles:
         if dicom_seg and self._pixel_threshold is None:
             logger.warning("without a pixel threshold there is no DICOM SEG")
         self._files, self._maps, self._dicom_seg = files, maps, dicom_seg
-        self._threshold = predictor.threshold
-        self._volume_threshold = predictor.volume_threshold
-        self._reduction = predictor.settings.volume_reduction
+        self._rule = predictor.volume_rule
         self.report = ReportVolumes(predictor)
         self._volume: VolumeMap | None = None
         self._name: Path | None = None
@@ -90,12 +87,7 @@ class VolumeFiles:
             map_path = self._write_files(volume)
         except UserError as error:
             self._note_error(error)
-        score, predicted, *counts = volume_cells(
-            list(volume.scores.values()),
-            self._reduction,
-            volume_threshold=self._volume_threshold,
-            threshold=self._threshold,
-        )
+        score, predicted, *counts = self._rule.cells(list(volume.scores.values()))
         if self._unread and predicted == 0:
             predicted = None  # what decides may be in the slices that are missing
         row = (str(self._name), score, predicted, *counts, volume.worst_slice, map_path)
@@ -148,8 +140,9 @@ class VolumeFiles:
             raise
         # highdicom demands what many files lack, and raises anything.
         except Exception as error:
+            kept = ", its map is" if self._maps else ""
             raise UserError(
-                f"{shown(series.name)}: no DICOM SEG is written ({error}), its map is"
+                f"{shown(series.name)}: no DICOM SEG is written ({error}){kept}"
             ) from error
 
     def _note_error(self, error: UserError) -> None:

@@ -19,7 +19,6 @@ from engine.runtime.versions import versions
 from utils.config.load import as_text, ini_text
 from utils.config.schema import TestingConfig
 from utils.files import write_text
-from utils.run_files import same_folder
 
 # The three metrics that matter, on the first screen.
 _WITH_MASKS = ("image_auroc", "pixel_auroc", "pixel_aupro")
@@ -181,12 +180,4 @@ def _threshold_source(run: TestRun) -> str:
             f"{note['num_normal']:,} normal and {note['num_anomalous']:,} anomalous images of "
             f"{note['val_data_path']}."
         )
-    training, testing = run.config.training, run.config.need_testing()
-    if training is None:
-        return "There is no threshold: the configuration names no VAL_DATA_PATH to learn it on."
-    if same_folder(training.val_data_path, testing.test_data_path):
-        return (
-            "There is no threshold: VAL_DATA_PATH is the test set itself, and a threshold learnt "
-            "on the images that it is tested on would flatter."
-        )
-    return f"There is no threshold: {training.val_data_path} has no normal images to learn it on."
+    return f"There is no threshold: {run.no_threshold}."

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datasets.folders.find import Split
 from engine.evaluate.calibration_file import Calibration, ColourScale
 from engine.evaluate.cases import Case
+from engine.evaluate.volumes import VolumeRule
 from engine.metrics.run_metrics import Metrics
 from engine.report.volumes import ScoredVolume
 from utils.config.load import Config
@@ -29,11 +30,25 @@ class TestRun:
     split: Split  # the test images
     scores: list[float]  # one per image
     metrics: Metrics  # the content of metrics.json
-    threshold: float | None  # learnt on validation images, None where there is none
     colours: ColourScale  # the colour scale of all maps
-    # Pixels with this score or above are outlined; None where there is none.
-    pixel_threshold: float | None = None
     baseline: BaselineRun | None = None  # the same images by the baseline, None where there is none
+    no_threshold: str = ""  # why there is no threshold
+
+    @property
+    def threshold(self) -> float | None:
+        """Learnt on validation images, None where there is none."""
+        return self.metrics["threshold"]
+
+    @property
+    def volume_rule(self) -> VolumeRule:
+        """How volumes are scored and called."""
+        reduction = self.config.need_testing().volume_reduction
+        return VolumeRule(reduction, self.metrics["volume_threshold"], self.threshold)
+
+    @property
+    def pixel_threshold(self) -> float | None:
+        """Pixels with this score or above are outlined; None where there is none."""
+        return self.metrics["pixel_threshold"]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datasets.readers.image import open_image
 from datasets.readers.volume import VolumeFile
 from engine.evaluate.cases import Case
-from engine.evaluate.volumes import Volume, volume_cells, volumes_of
+from engine.evaluate.volumes import Volume, volumes_of
 from engine.report.runs import TestRun
 from engine.report.volumes import (
     SHOWN_VOLUMES,
@@ -23,10 +23,10 @@ def slices_to_show(run: TestRun) -> list[int]:
         return []
     chosen = []
     for volume in _highest_first(run)[:SHOWN_VOLUMES]:
-        if not volume.indices:
+        worst = volume.worst(run.scores)
+        if worst is None:
             continue
         indices = sorted(volume.indices, key=lambda index: run.split.samples[index].frame or 0)
-        worst = max(indices, key=run.scores.__getitem__)
         chosen += sorted({worst, *(indices[each] for each in evenly_chosen(len(indices)))})
     return chosen
 
@@ -53,22 +53,17 @@ def tested_volumes(run: TestRun, cases: Iterable[tuple[int, Case]]) -> list[Scor
 
 
 def _highest_first(run: TestRun) -> list[Volume]:
-    reduction = run.config.need_testing().volume_reduction
-    return sorted(volumes_of(run.split), key=lambda each: -each.score(run.scores, reduction))
+    rule = run.volume_rule
+    return sorted(volumes_of(run.split), key=lambda each: -each.score(run.scores, rule.reduction))
 
 
 def _scored(run: TestRun, volume: Volume, views: Mapping[int, SliceView]) -> ScoredVolume:
-    score, predicted, *_ = volume_cells(
-        volume.slice_scores(run.scores),
-        run.config.need_testing().volume_reduction,
-        volume_threshold=run.metrics["volume_threshold"],
-        threshold=run.threshold,
-    )
+    cells = run.volume_rule.cells(volume.slice_scores(run.scores))
     slices = [views[index] for index in volume.indices if index in views]
     return ScoredVolume(
         str(volume.name),
-        score,
-        predicted,
+        cells.score,
+        cells.predicted,
         volume.label,
         _pictures(run, volume, slices) if slices else None,
     )

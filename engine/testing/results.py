@@ -8,7 +8,7 @@ from itertools import chain
 from datasets.dataset import AnomalyDataset
 from engine.evaluate.cases import chosen_cases, render_cases, worst_first
 from engine.evaluate.scorer import Scorer
-from engine.evaluate.volumes import volume_cells, volumes_of
+from engine.evaluate.volumes import volumes_of
 from engine.report.cards import GALLERY_PART
 from engine.report.charts import histogram_figure, roc_figure
 from engine.report.pages import write_report
@@ -77,12 +77,8 @@ def _score_rows(run: TestRun) -> Iterator[tuple[object, ...]]:
 
 
 def _volume_rows(run: TestRun) -> Iterator[tuple[object, ...]]:
-    reduction, threshold = run.config.need_testing().volume_reduction, run.threshold
     for volume in volumes_of(run.split):
-        slices = volume.slice_scores(run.scores)
-        cells = volume_cells(
-            slices, reduction, volume_threshold=run.metrics["volume_threshold"], threshold=threshold
-        )
-        worst = max(volume.indices, key=run.scores.__getitem__, default=None)
+        cells = run.volume_rule.cells(volume.slice_scores(run.scores))
+        worst = volume.worst(run.scores)
         frame = None if worst is None else run.split.samples[worst].frame
         yield volume.name, volume.label, *cells, frame

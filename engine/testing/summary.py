@@ -42,8 +42,10 @@ def summary(metrics: Metrics, files: TestFiles) -> str:
         if metrics.get(key) is not None:
             value, bounds = _cells(metrics, key)
             lines.append(f"{title:32}{value:>8}  {bounds}")
-    made = (files.report, files.scores, files.metrics, files.cases, files.roc, files.histogram)
-    lines += [_threshold(metrics), "", *map(str, made)]
+    volumes = [files.volumes] if metrics["num_volumes"] else []
+    tables = (files.report, files.scores, *volumes, files.metrics)
+    pictures = (files.cases, files.roc, files.histogram)
+    lines += [_threshold(metrics), "", *map(str, (*tables, *pictures))]
     return "\n".join(line.rstrip() for line in lines)
 
 

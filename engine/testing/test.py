@@ -17,7 +17,9 @@ from engine.evaluate.evaluate import create_batches, evaluate
 from engine.evaluate.volume_metrics import add_volume_metrics
 from engine.evaluate.volumes import volumes_of
 from engine.hub_files import checkpoint_files
+from engine.metrics.bootstrap import Replicates, score_replicates
 from engine.metrics.collectors import Collector, NormalPixels, PixelMetrics
+from engine.metrics.curves import image_metrics
 from engine.metrics.run_metrics import Metrics, add_baseline_metrics, run_metrics
 from engine.metrics.volume_dice import VolumeDice
 from engine.report.runs import BaselineRun, TestRun
@@ -47,10 +49,15 @@ def test(config: Config) -> TestRun:
     groups = named or _groups(split)
     dataset = checked_dataset(split, settings)
     scorer, learnt = calibrated_scorer(config)
-    calibration = calibration_apart_from(settings.test_data_path, learnt)
+    if isinstance(learnt, Calibration):
+        learnt = calibration_apart_from(settings.test_data_path, learnt)
+    calibration = learnt if isinstance(learnt, Calibration) else None
+    if calibration is None:
+        logger.warning("no threshold: %s", learnt)
     if settings.baseline != "none":
         scorer = replace(scorer, baseline=baseline_for(config, scorer))
-    model, baseline = (_Gathered(split, groups, settings.seed) for _ in range(2))
+    model = _Gathered(split, groups, settings.seed)
+    baseline = _Gathered(split, groups, settings.seed) if scorer.baseline else None
     dice = _volume_dice(split, calibration)
     found = evaluate(
         scorer,
@@ -58,25 +65,26 @@ def test(config: Config) -> TestRun:
         create_batches(scorer.runtime, dataset, settings),
         description="test",
         collectors=[*model.collectors, *dice],
-        baseline_collectors=baseline.collectors,
+        baseline_collectors=baseline.collectors if baseline else (),
     )
     scores = found.model
     threshold = calibration.threshold if calibration else None
-    metrics = run_metrics(
-        split, scores, model.pixel, groups=groups, threshold=threshold, seed=settings.seed
-    )
+    drawn = model.replicates(scores)
+    metrics = run_metrics(split, scores, model.pixel, drawn, groups=groups, threshold=threshold)
     overlap = {name: value for each in dice for name, value in each.compute().items()}
     reduction, seed = settings.volume_reduction, settings.seed
     add_volume_metrics(metrics, split, scores, patients, overlap, reduction=reduction, seed=seed)
     metrics["interval_unit"] = "patient" if named else "volume" if volumes_of(split) else "image"
     metrics |= _provenance(settings, calibration)
-    if found.baseline:
-        pairs = (scores, model.pixel), (found.baseline, baseline.pixel)
-        add_baseline_metrics(metrics, split.labels, groups, *pairs, seed=seed)
+    shown = None
+    if baseline and found.baseline:
+        values = image_metrics(split.labels, found.baseline) | baseline.pixel.compute()
+        add_baseline_metrics(metrics, values, drawn, baseline.replicates(found.baseline))
+        shown = BaselineRun(found.baseline, baseline.colours())
     colours = calibration.colours if calibration else model.colours()
-    shown = BaselineRun(found.baseline, baseline.colours()) if found.baseline else None
-    pixel_threshold = metrics["pixel_threshold"]
-    run = TestRun(config, split, scores, metrics, threshold, colours, pixel_threshold, shown)
+    run = TestRun(
+        config, split, scores, metrics, colours, shown, "" if calibration else str(learnt)
+    )
     if scorer.runtime.is_global_zero:
         write_test_results(run, scorer, dataset, files)
         logger.info(summary(metrics, files))
@@ -88,9 +96,15 @@ class _Gathered:
 
     def __init__(self, split: Split, groups: Sequence[str], seed: int) -> None:
         self.pixel = PixelMetrics(groups, seed=seed, replicates=PIXEL_REPLICATES)
-        self._split, self._normal_pixels = split, NormalPixels(split.labels)
+        self._split, self._groups, self._seed = split, groups, seed
+        self._normal_pixels = NormalPixels(split.labels)
         masked = [self.pixel] if split.has_masks else []
         self.collectors: list[Collector] = [self._normal_pixels, *masked]
+
+    def replicates(self, scores: Sequence[float]) -> Replicates:
+        """Those of the bootstrap, of images and of pixels."""
+        of_images = score_replicates(self._split.labels, scores, self._groups, seed=self._seed)
+        return of_images | self.pixel.replicates()
 
     def colours(self) -> ColourScale:
         """A scale for maps that validation images taught nothing about."""
@@ -139,13 +153,23 @@ def _volume_dice(split: Split, calibration: Calibration | None) -> list[VolumeDi
 def _provenance(settings: TestingConfig, calibration: Calibration | None) -> Metrics:
     """What metrics.json says of how the metrics came about."""
     digests = [file_digest(each) for each in checkpoint_files(settings)]
-    noted = ("method", "val_data_path", "num_normal", "num_anomalous", "pixel_method")
     return {
         "volume_threshold": calibration.volume_threshold if calibration else None,
         "pixel_threshold": calibration.pixel_threshold if calibration else None,
-        "calibration": calibration and {name: getattr(calibration, name) for name in noted},
+        "calibration": calibration and _noted(calibration),
         "checkpoint": as_text(settings.checkpoint_path),
         "checkpoint_sha256": digests if len(digests) > 1 else digests[0],
         "seed": settings.seed,
         "versions": versions(),
+    }
+
+
+def _noted(calibration: Calibration) -> Metrics:
+    """How the thresholds were found, and on how many images that were scored."""
+    return {
+        "method": calibration.method,
+        "val_data_path": calibration.val_data_path,
+        "num_normal": sum(calibration.histogram["normal"]),
+        "num_anomalous": sum(calibration.histogram["anomalous"]),
+        "pixel_method": calibration.pixel_method,
     }

@@ -66,7 +66,7 @@ class LossWatch:
             UserError: A loss is not finite.
         """
         self._read()
-        return self._total / max(self.num_batches, 1)
+        return self._total / self.num_batches
 
 
 def check_weights(weights: Mapping[str, Tensor], epoch: int, checkpoint: Path) -> None:

@@ -32,7 +32,9 @@ def plan(settings: TrainingConfig, num_training: int, num_validation: int, num_b
 
 def forecast(seconds: float) -> str:
     """How long the training will take, as its first steps show."""
-    hours, minutes = divmod(max(round(seconds / 60), 1), 60)
+    if seconds < 60:
+        return "less than a minute to go, validation not counted"
+    hours, minutes = divmod(round(seconds / 60), 60)
     return f"about {f'{hours} h ' * (hours > 0)}{minutes} min to go, validation not counted"
 
 
@@ -46,17 +48,18 @@ def command_to_test(config: Config, folder: Path, overrides: Sequence[str]) -> s
             would lie among the training's, or in the folder of another run's test.
     """
     files = TrainingFiles(folder)
-    sets: list[str] = []
+    sets: dict[str, object] = {}
     for key, value in (each.split("=", 1) for each in overrides):
-        if key.strip().upper().removeprefix("TRAINING.") == "RESULTS_PATH":
-            moved = [f"TRAINING.RESULTS_PATH={value}", f"TESTING.RESULTS_PATH={folder / 'test'}"]
-            # First, so that a folder of its own that was given for the test counts.
-            sets = [*moved, *sets]
+        name = key.strip().upper()
+        if name.removeprefix("TRAINING.") == "RESULTS_PATH":
+            moved = {"TRAINING.RESULTS_PATH": folder, "TESTING.RESULTS_PATH": folder / "test"}
+            # A folder of its own that was given for the test counts.
+            sets = moved | sets
         else:
-            sets.append(f"{key}={value}")
+            sets[name] = value
     if not any(map(files.holds, config.need_testing().checkpoints)):
-        sets.append(f"CHECKPOINT_PATH={files.last}")
-    options = [part for each in sets for part in ("--set", each)]
+        sets["CHECKPOINT_PATH"] = files.last
+    options = [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
     return shlex.join(["python", "run_test.py", "--config", config.file, *options])
 
 

@@ -37,23 +37,29 @@ from utils.run_files import TrainingFiles
 logger = logging.getLogger(__name__)
 
 
-def create_trainer(config: Config) -> Trainer:
+def create_trainer(config: Config, *, resume: bool = False) -> Trainer:
     """Check everything that can be checked, then build a run.
+
+    Args:
+        config: A config with a section [TRAINING].
+        resume: The run will take up its own state.
 
     Raises:
         UserError: Config, data or weights are not as they should be.
     """
     settings = config.need_training()
     check_sections(config)
-    start = settings.model_ckpt_path
+    start = _encoders_to_resume(settings) if resume else settings.model_ckpt_path
     if isinstance(start, HubFile):
         start = fetch(start, key="MODEL_CKPT_PATH", cache_dir=settings.cache_dir[0])
-    if start:
+    if start and not resume:
         check_snapshot(settings, start, file=config.file, section="TRAINING")
-    splits = _find_splits(settings)
+    training, validating = _find_splits(settings)
     fabric = create_fabric(settings)
     # Before the weights: what is wrong with the images is told sooner.
-    dataset, validation = (checked_dataset(each, settings) for each in splits)
+    dataset = checked_dataset(training, settings)
+    # Background is looked for by all processes at once, now that they are there.
+    validation = checked_dataset(without_background(validating, settings), settings)
     sampler, loader = _train_batches(settings, fabric, dataset)
     model, train_criterion, val_criterion = _build(settings, fabric, start)
     total_steps = settings.n_epochs * (len(loader) // settings.accumulate)
@@ -86,13 +92,27 @@ def create_trainer(config: Config) -> Trainer:
     )
 
 
+def _encoders_to_resume(settings: TrainingConfig) -> Path | HubFile | None:
+    """A checkpoint that may hold the frozen encoders; what was trained is in the state."""
+    start, last = settings.model_ckpt_path, TrainingFiles(settings.results_path).last
+    if settings.checkpoint_content == "full" and last.is_file():
+        return last
+    if isinstance(start, Path) and not start.is_file():
+        logger.warning(
+            "MODEL_CKPT_PATH: %s: no such file; the encoders have the weights of MODEL_WEIGHTS",
+            start,
+        )
+        return None
+    return start
+
+
 def _find_splits(settings: TrainingConfig) -> tuple[Split, Split]:
     """The training and the validation images, as many as MAX_SAMPLES_* allow."""
     slicing, seed = Slicing.of(settings), settings.seed
-    find_training = partial(find_normal_images, settings.train_data_path, key="TRAIN_DATA_PATH")
-    find_validation = partial(find_split, settings.val_data_path, key="VAL_DATA_PATH")
+    train_path, val_path = settings.train_data_path, settings.val_data_path
     training, validation = each_told(
-        partial(find_training, slicing=slicing), partial(find_validation, slicing=slicing)
+        partial(find_normal_images, train_path, key="TRAIN_DATA_PATH", slicing=slicing),
+        partial(find_split, val_path, key="VAL_DATA_PATH", slicing=slicing),
     )
     inner, outer = training.folder.resolve(), validation.folder.resolve()
     if inner.is_relative_to(outer):
@@ -103,9 +123,7 @@ def _find_splits(settings: TrainingConfig) -> tuple[Split, Split]:
         )
     return (
         training.cut(settings.max_samples_train, seed),
-        without_background(
-            validation.cut(settings.max_samples_val, seed, whole_volumes=True), settings
-        ),
+        validation.cut(settings.max_samples_val, seed, whole_volumes=True),
     )
 
 
@@ -175,7 +193,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
             f"MODEL_CKPT_PATH: {settings.model_ckpt_path} is what --overwrite replaces; give "
             "another RESULTS_PATH"
         )
-    trainer = create_trainer(config)
+    trainer = create_trainer(config, resume=resume)
     first = trainer.fabric.is_global_zero
     with one_trainer_in(files.folder) if first else nullcontext():
         if first and overwrite:

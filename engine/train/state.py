@@ -11,13 +11,8 @@ from utils.errors import UserError
 from utils.weights import read_content
 
 VALIDATION_COLUMNS = (
-    "val_image_auroc",
-    "val_image_ap",
-    "val_image_f1_max",
-    "val_pixel_auroc",
-    "val_pixel_ap",
-    "val_pixel_f1_max",
-    "val_pixel_aupro",
+    *("val_image_auroc", "val_image_ap", "val_image_f1_max"),
+    *("val_pixel_auroc", "val_pixel_ap", "val_pixel_f1_max", "val_pixel_aupro"),
 )
 COLUMNS = (
     *("epoch", "train_loss", "lr", "seconds", "images_per_second"),

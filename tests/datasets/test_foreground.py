@@ -62,8 +62,9 @@ def test_air_changes_neither_metrics_nor_thresholds(tested):
     assert len(found.split.background) == 12
     assert found.scores == without.scores
     for key, value in without.metrics.items():
-        # Paths and counts of the validation images differ.
         assert key == "calibration" or found.metrics[key] == value, key
+    for key, value in without.metrics["calibration"].items():
+        assert key == "val_data_path" or found.metrics["calibration"][key] == value, key
     for key in ("threshold", "pixel_threshold", "volume_threshold"):
         assert getattr(again, key) == getattr(learnt, key)
     assert again.is_of(find_split(Path(again.val_data_path), key="VAL_DATA_PATH"))

@@ -18,8 +18,10 @@ def path_of_calibration(config: TestingConfig) -> Path:
     return calibration_path(config, fingerprint(config))
 
 
-def calibrated(config: Config) -> Calibration | None:
-    return calibration_for(config, create_scorer(config.testing, file=config.file))
+def calibrated(config: Config) -> Calibration:
+    found = calibration_for(config, create_scorer(config.testing, file=config.file))
+    assert isinstance(found, Calibration)
+    return found
 
 
 def scored(config: Config, split: Split | None = None) -> tuple[np.ndarray, ...]:

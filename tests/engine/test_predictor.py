@@ -1,5 +1,6 @@
 """Prediction from Python: every kind of input, and the numbers of the script."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import nibabel
@@ -90,6 +91,17 @@ def test_a_list_gives_a_list_and_an_iterator_streams(predictor, files):
     assert first.score == pytest.approx(listed[0].score, rel=1e-5)
 
 
+def test_a_result_that_is_kept_does_not_keep_its_batch(predictor):
+    side = predictor.settings.resize
+    result, _ = predictor([np.zeros((side, side), np.uint8)] * 2)
+    for array in (result.case.image, result.reconstruction, result.anomaly_map):
+        held = array
+        while isinstance(held, np.ndarray) and held.base is not None:
+            held = held.base
+        size = held.untyped_storage().nbytes() if torch.is_tensor(held) else held.nbytes
+        assert size == array.nbytes
+
+
 def test_keys_and_threshold_can_be_overridden(config, files):
     own = Predictor.from_config(config.file, threshold=-1.0, BATCH_SIZE_TEST=2)
     assert own.settings.batch_size_test == 2
@@ -153,6 +165,12 @@ def test_a_file_that_is_no_image_is_an_error_with_its_name(predictor, tmp_path):
         predictor(tmp_path / "x.png")
     with pytest.raises(UserError, match=r"y\.png: no such file"):
         predictor([tmp_path / "y.png"])
+    gone = tmp_path / "y.png"
+    with pytest.raises(UserError, match=rf"^{re.escape(str(gone))}: no such file or folder$"):
+        predictor.samples([tmp_path / "x.png", gone])
+    write_series(tmp_path / "scan", np.zeros((3, 8, 6), np.uint16))
+    with pytest.raises(UserError, match=r"y\.png: no such file or folder$"):
+        predictor.samples([tmp_path / "scan", gone])
 
 
 def test_a_volume_has_the_map_and_scores_of_the_script(predictor, config, tmp_path):

@@ -177,7 +177,7 @@ def test_two_processes_do_not_train_in_one_folder(tiny, tmp_path):
 
 
 def test_a_run_that_another_process_has_finished_meanwhile_is_kept(tiny, monkeypatch):
-    def slow(config):
+    def slow(config, **_):
         monkeypatch.undo()
         train(config)
         return create_trainer(config)

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -15,10 +17,12 @@ import pytest
 from engine.benchmark import runs as module
 from engine.benchmark.runs import benchmark
 from engine.benchmark.table import PUBLISHED
+from engine.hub_files import pinned
 from tests.conftest import read_csv
 from tests.processes import ROOT, run_here
-from utils.config.load import load_config
+from utils.config.load import ini_text, load_config
 from utils.errors import UserError
+from utils.files import write_text
 
 SHORT = ["N_EPOCHS=1", "EXPERIMENT_NAME=Brain_AD"]
 # Stands in for run_training.py and run_test.py where only processes matter.
@@ -180,6 +184,37 @@ def test_ctrl_c_ends_the_child(tiny, tmp_path, stubs):
     assert time.monotonic() - started < 50
     assert sender.wait() == 0
     assert not (folder / "seed1").exists()
+
+
+@pytest.mark.parametrize("change", ["no [TESTING]", "no TRAIN_DATA_PATH", "TRAIN_DATA_PATH given"])
+def test_what_a_file_lacks_is_told_unless_it_is_given(tiny, tmp_path, stubs, change):
+    text = Path(tiny().file).read_text()
+    path = re.search(r"TRAIN_DATA_PATH = .*", text)[0]
+    file, given = tmp_path / "less.ini", []
+    if change == "no [TESTING]":
+        file.write_text(text[: text.index("[TESTING]")])
+        told = "[TESTING] missing; add a section"
+    else:
+        file.write_text(text.replace(path, ""))
+        given = [path.replace(" = ", "=")] if "given" in change else []
+        told = "run_test.py wrote no" if given else "TRAIN_DATA_PATH: missing"
+    (reason,) = benchmark([file], [0], output=tmp_path / "out", overrides=given).values()
+    assert told in reason
+    assert "--set" not in reason
+
+
+def test_a_checkpoint_of_the_hub_to_start_from_is_the_same_config(tiny, tmp_path, monkeypatch):
+    def pin(source, **_):
+        return replace(source, revision="a" * 40)
+
+    monkeypatch.setattr("engine.hub_files.pin", pin)
+    start = "MODEL_CKPT_PATH=hf://me/repo/a.pth"
+    run = module.Run(tmp_path / "out", Path(tiny().file), 0, (start,))
+    files = module.test_files(run.files.folder)
+    made = pinned(load_config(run.config, run.changes), "TESTING")
+    write_text(files.config, ini_text(made))
+    write_text(files.metrics, "{}")
+    assert benchmark([run.config], [0], output=run.output, overrides=[start]) == {}
 
 
 def test_configs_that_would_share_a_folder(tiny, tmp_path):

@@ -23,9 +23,17 @@ def test_other_images_are_refused_on_resuming(trained, phantoms):
         train(trained("N_EPOCHS=1", other), resume=True)
 
 
-def test_contradictions_of_the_sections_are_told_before_training(tiny):
+def test_contradictions_of_the_sections_are_told_before_training(tiny, tmp_path):
     with pytest.raises(ConfigError, match=r"USE_HIDDEN_STATE.*found '-1'.*\[TRAINING\] has '-2"):
         create_trainer(tiny("TESTING.USE_HIDDEN_STATE=-1"))
+    for name in "ab":
+        (tmp_path / f"{name}.pth").write_text(name)
+    weights = [
+        f"TRAINING.MODEL_WEIGHTS={tmp_path}/a.pth",
+        f"TESTING.MODEL_WEIGHTS={tmp_path}/b.pth",
+    ]
+    with pytest.raises(ConfigError, match=r"MODEL_WEIGHTS.*b\.pth'; \[TRAINING\] has .*a\.pth"):
+        create_trainer(tiny(*weights))
     with pytest.raises(ConfigError, match=r"\[TESTING\] PERCEPTUAL_HSTATE_VAL.*no block 40"):
         tiny("TESTING.PERCEPTUAL_HSTATE_VAL=40")
 

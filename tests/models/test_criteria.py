@@ -159,3 +159,12 @@ def test_gradient_of_each_criterion_against_finite_differences(build, name):
         )
     slope = (ahead - behind) / (2 * step)
     torch.testing.assert_close((other.grad * direction).sum(), slope, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "cosinetot"])
+def test_rounding_makes_no_distance_negative(metric):
+    torch.manual_seed(0)
+    features = torch.randn(1, 48, 32, 32)
+    close = features + 1e-5 * torch.randn_like(features)
+    assert feature_distance(features, close, metric).min() >= 0
+    assert feature_distance(features, features, metric).min() >= 0

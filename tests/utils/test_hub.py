@@ -225,7 +225,7 @@ def test_a_test_and_a_prediction_with_a_checkpoint_of_the_hub(
     assert metrics["checkpoint"] == pinned
     assert metrics["threshold"] is not None
     assert recorded(results / "config.ini", "TESTING", "CHECKPOINT_PATH") == pinned
-    assert (results / "last.calibration.json").is_file()
+    assert (results / "them-model-brain-last.calibration.json").is_file()
     assert [file.name for file in (tmp_path / "cache").rglob("*.json")] == []
     served.commit = "b" * 40
     assert call("run_test.py", checkpoint) == 2

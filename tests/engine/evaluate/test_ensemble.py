@@ -1,6 +1,8 @@
 """Several checkpoints as one model: balanced on validation, the encoders run once."""
 
 import json
+import logging
+import re
 import shutil
 
 import numpy as np
@@ -11,6 +13,7 @@ from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_split
 from engine.build import build_autoencoder
 from engine.evaluate.ensemble import calibrated_scorer
+from engine.hub_files import beside_checkpoint
 from engine.predictor import Predictor
 from engine.run_folder import check_same_test
 from engine.testing.test import test as run_test
@@ -107,9 +110,23 @@ def test_encoder_and_features_of_the_image_are_computed_once(tiny, seeds, monkey
     assert first.encoders[0].model is second.encoders[0].model
 
 
-def test_a_test_of_an_ensemble_keeps_its_own_calibration(tiny, seeds):
+def test_checkpoints_of_the_hub_are_kept_apart(tiny):
+    config = tiny("CHECKPOINT_PATH=hf://me/repo/seed0/last.pth, hf://me/repo/seed1/last.pth")
+    own = [
+        config.testing.model_copy(update={"checkpoint_path": each})
+        for each in config.testing.checkpoints
+    ]
+    assert len({beside_checkpoint(each, ".calibration.json") for each in own}) == 2
+
+
+def test_a_test_of_an_ensemble_keeps_its_own_calibration(tiny, seeds, caplog):
+    caplog.set_level(logging.INFO)
     config = tiny(named(*seeds))
     run = run_test(config)
+    told = [each for each in caplog.messages if re.match(r"threshold .*\)$", each)]
+    names = [*map(str, seeds), ", ".join(map(str, seeds))]
+    for name, each in zip(names, told, strict=True):
+        assert f" for {name} (best F1 of" in each
     folder = config.testing.results_path
     assert path_of_calibration(config.testing) == folder / "ensemble.calibration.json"
     own = [json.loads(each.with_suffix(".calibration.json").read_text()) for each in seeds]
@@ -161,6 +178,18 @@ def test_without_normal_validation_images_there_is_no_scale(tiny, seeds, tmp_pat
     config = tiny(named(*seeds), f"VAL_DATA_PATH={tmp_path / 'none'}")
     with pytest.raises(UserError, match=r"CHECKPOINT_PATH.*VAL_DATA_PATH"):
         run_test(config)
+
+
+@pytest.mark.parametrize("median", [0.0, -6e-8])
+def test_maps_without_a_scale_are_no_ensemble(tiny, seeds, median):
+    config = tiny(named(*seeds))
+    calibrated_scorer(config)
+    learnt = seeds[1].with_suffix(".calibration.json")
+    content = json.loads(learnt.read_text())
+    content["colours"]["low"] = median
+    learnt.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"CHECKPOINT_PATH: .*seed1.*last_ckpt\.pth: over half"):
+        calibrated_scorer(config)
 
 
 def test_run_predict_takes_several_checkpoints(tiny, seeds, tmp_path, monkeypatch):

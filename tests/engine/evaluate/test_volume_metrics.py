@@ -167,7 +167,7 @@ def test_report_and_screen_show_the_metrics_of_volumes(tested):
     ):
         assert title in page
         assert f"{run.metrics[name]:.4f}" in shown
-    for title in ("AUROC of volumes", "AP of volumes", "AUROC of patients"):
+    for title in ("AUROC of volumes", "AP of volumes", "AUROC of patients", str(files.volumes)):
         assert title in shown
     assert "Those of volumes come from drawing patients." in page
 

@@ -7,7 +7,7 @@ import pytest
 from datasets.folders.find import find_split
 from datasets.folders.samples import Sample, Split
 from engine.evaluate.reductions import volume_score
-from engine.evaluate.volumes import volume_cells, volumes_of
+from engine.evaluate.volumes import VolumeRule, volumes_of
 from tests.volume_sets import write_volumes
 
 SCORES = [0.3, 0.9, 0.1, 0.5, 0.7, 0.2, 0.4]
@@ -53,13 +53,10 @@ def test_pictures_and_pages_of_tiff_files_are_no_volumes():
 def test_a_volume_is_called_by_its_own_threshold_else_by_its_worst_slice(
     volume_threshold, threshold, expected
 ):
-    score, called, *_ = volume_cells(
-        [0.2, 0.8, 0.5], "max", volume_threshold=volume_threshold, threshold=threshold
-    )
-    assert (score, called) == (0.8, expected)
+    cells = VolumeRule("max", volume_threshold, threshold).cells([0.2, 0.8, 0.5])
+    assert (cells.score, cells.predicted) == (0.8, expected)
 
 
 @pytest.mark.parametrize("volume_threshold", [None, 0.5])
 def test_a_volume_of_which_nothing_counts_has_no_verdict(volume_threshold):
-    cells = volume_cells([], "max", volume_threshold=volume_threshold, threshold=0.5)
-    assert cells == (0.0, None, 0, 0)
+    assert VolumeRule("max", volume_threshold, 0.5).cells([]) == (0.0, None, 0, 0)

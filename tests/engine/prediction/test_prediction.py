@@ -18,6 +18,7 @@ from engine.train.start import create_trainer
 from tests.conftest import read_csv
 from tests.processes import python
 from utils.errors import UserError
+from utils.run_files import TestFiles
 
 
 @pytest.fixture
@@ -121,8 +122,13 @@ def test_without_validation_images_there_is_no_verdict_and_no_overlay(
 def test_results_of_a_test_are_not_replaced(trained, folder):
     config = trained()
     run_test(config)
+    files = TestFiles(config.testing.results_path)
     with pytest.raises(UserError, match=r"test holds the results of a test"):
-        predict(config, [folder], Output(config.testing.results_path))
+        predict(config, [folder], Output(files.folder))
+    files.metrics.unlink()  # as where it was cut short
+    with pytest.raises(UserError, match=r"test holds the results of a test"):
+        predict(config, [folder], Output(files.folder, overwrite=True))
+    assert files.scores.is_file()
 
 
 def test_one_process_predicts_whatever_devices_says(trained, folder, out, monkeypatch):
@@ -144,8 +150,12 @@ def test_equal_scores_need_no_order_of_pictures(trained, folder, out, monkeypatc
 
 
 def test_results_inside_the_input_are_refused(trained, folder):
-    with pytest.raises(UserError, match="lies inside --input"):
+    with pytest.raises(UserError, match=r"^--output: .* lies inside --input"):
         predict(trained(), [folder], Output(folder / "out"), recursive=True)
+    with pytest.raises(UserError, match=r"^RESULTS_PATH: .* lies inside --input"):
+        predict(trained(f"TESTING.RESULTS_PATH={folder}"), [folder], Output(), recursive=True)
+    # Without subfolders, results in one are no inputs.
+    assert predict(trained(), [folder], Output(folder / "out")) == 1
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])

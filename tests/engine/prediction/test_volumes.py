@@ -169,6 +169,11 @@ def test_nothing_marked_and_nothing_to_refer_to_stop_no_map(run, tmp_path):
     (error,) = read_csv(tmp_path / "out/errors.csv")
     assert error["path"] == str(tmp_path / "in/old")
     assert "StudyInstanceUID" in error["error"]
+    assert error["error"].endswith("its map is")
+    run(tmp_path / "in/old", dicom_seg=True, maps=False)
+    (error,) = read_csv(tmp_path / "out/errors.csv")
+    assert "no DICOM SEG is written" in error["error"]
+    assert "map" not in error["error"]
 
 
 def test_a_place_that_is_not_clear_is_told(run, tmp_path, caplog):

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser
 from datasets.folders.find import Sample, Split
 from engine.evaluate.calibration_file import Calibration, ColourScale
 from engine.evaluate.cases import Case, chosen_cases, worst_first
+from engine.metrics.bootstrap import score_replicates
 from engine.metrics.collectors import PixelMetrics
 from engine.metrics.run_metrics import run_metrics
 from engine.report.cards import GALLERY_PART
@@ -49,25 +50,28 @@ def make_run(
     unit="image",
     pixel_threshold=None,
     colours=COLOURS,
+    no_threshold="",
 ) -> TestRun:
     names = names or [f"data/test/{index:03d}.png" for index in range(len(labels))]
     samples = tuple(Sample(Path(n), label) for n, label in zip(names, labels, strict=True))
     split = Split(Path("data/test"), samples, masks, num_left_out=2)
     config = load_config(CONFIG, ("TRAINING.VAL_DATA_PATH=data/valid", *overrides))
     groups = [str(index // 2) for index in range(len(labels))]
-    metrics = run_metrics(split, scores, PixelMetrics(), groups=groups, threshold=threshold, seed=0)
+    drawn = score_replicates(labels, scores, groups)
+    metrics = run_metrics(split, scores, PixelMetrics(), drawn, groups=groups, threshold=threshold)
     calibration = {"method": "best F1", "val_data_path": "data/valid"}
     calibration |= {"num_normal": 39, "num_anomalous": 44}
     metrics |= {
         "interval_unit": unit,
         "num_volumes": 0,
         "volume_threshold": None,
+        "pixel_threshold": pixel_threshold,
         "calibration": calibration if threshold is not None else None,
         "checkpoint": "last_ckpt.pth",
         "seed": 0,
         "versions": {"torch": "2.0", "timm": "1.0"},
     }
-    return TestRun(config, split, list(scores), metrics, threshold, colours, pixel_threshold)
+    return TestRun(config, split, list(scores), metrics, colours, no_threshold=no_threshold)
 
 
 def make_case(split: Split, index: int, size: int) -> Case:

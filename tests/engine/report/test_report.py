@@ -100,6 +100,10 @@ def test_examples_are_the_worst_and_the_best_case(written):
     names = [f"{name}.png" for name in "abcdef"]
     links = [a for a in Document(written(names=names)).texts if a[0] == "a" and ".png" in a[1]]
     assert links == [("a", "d.png"), ("a", "f.png")]
+    # The one anomalous image is missed: the worst case, and not the best one too.
+    html = written(names=names[:3], labels=[1, 0, 0], scores=[0.1, 0.3, 0.2])
+    links = [a for a in Document(html).texts if a[0] == "a" and ".png" in a[1]]
+    assert links == [("a", "a.png"), ("a", "c.png")]
 
 
 def test_hostile_names_and_values_stay_text(written):
@@ -180,8 +184,8 @@ def test_without_masks_pixel_metrics_are_not_defined(written):
 
 
 def test_without_a_threshold_labels_are_the_filter(written):
-    page = Document(written(threshold=None))
-    assert "There is no threshold: data/valid has no normal images" in page.text
+    page = Document(written(threshold=None, no_threshold="data/gone is no folder"))
+    assert "There is no threshold: data/gone is no folder." in page.text
     assert "there is no confusion matrix" in page.text
     groups = [each["value"] for each in page.all("input") if each.get("name") == "group"]
     assert groups == ["", "anomalous", "normal"]

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from engine.evaluate.calibrate import calibrate_trained
 from engine.evaluate.calibration_file import load_calibration
 from engine.snapshot import check_snapshot
 from engine.testing.test import test as run_test
@@ -75,7 +76,19 @@ def test_the_threshold_comes_from_validation_and_is_kept_beside_the_checkpoint(u
     assert sum(confusion[name] for name in ("tp", "fp", "tn", "fn")) == 7
 
 
-def test_no_threshold_is_learnt_on_the_test_set(uncalibrated):
+def test_a_training_learns_its_threshold_where_it_ran(uncalibrated):
+    config = uncalibrated("TESTING.DEVICE=cuda:99")
+    calibrate_trained(config)
+    assert load_calibration(config.testing) is not None
+
+
+def test_what_a_test_lacks_is_no_error_of_the_training(uncalibrated, caplog):
+    calibrate_trained(uncalibrated("TESTING.MODEL_WEIGHTS=gone.pth"))
+    assert "no threshold is learnt yet: " in caplog.text
+    assert "gone.pth" in caplog.text
+
+
+def test_no_threshold_is_learnt_on_the_test_set(uncalibrated, caplog):
     config = uncalibrated()
     shared = config.testing.test_data_path
     run = run_test(uncalibrated(f"VAL_DATA_PATH={shared}"))
@@ -83,6 +96,21 @@ def test_no_threshold_is_learnt_on_the_test_set(uncalibrated):
     assert run.metrics["confusion"] is None
     rows = read_csv(config.testing.results_path / "scores.csv")
     assert {row["predicted"] for row in rows} == {""}
+    assert "VAL_DATA_PATH is the test set itself" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [("gone", "gone is no folder"), ("lesions", "lesions has no normal images")],
+)
+def test_report_and_screen_say_why_there_is_no_threshold(
+    uncalibrated, phantoms, tmp_path, caplog, folder, reason
+):
+    shutil.copytree(phantoms / "valid" / "Ungood", tmp_path / "lesions" / "Ungood")
+    run = run_test(uncalibrated(f"VAL_DATA_PATH={tmp_path / folder}"))
+    report = (run.config.testing.results_path / "report.html").read_text()
+    assert reason in caplog.text
+    assert reason in report
 
 
 def test_each_scoring_of_a_checkpoint_has_its_calibration(uncalibrated):
@@ -98,12 +126,15 @@ def test_each_scoring_of_a_checkpoint_has_its_calibration(uncalibrated):
     assert not second.exists()
 
 
-def test_a_training_that_is_not_finished_is_told(trained, caplog):
+def test_a_training_that_is_not_finished_is_told(trained, tmp_path, caplog):
     config = trained()
     run_test(config)
+    files = TrainingFiles(config.training.results_path)
+    files.config.write_text(files.config.read_text().replace("N_EPOCHS = 1", "N_EPOCHS = 6"))
+    table = files.table.rename(tmp_path / "elsewhere.csv")
+    run_test(config)
     assert "is not finished" not in caplog.text
-    snapshot = config.training.results_path / "config.ini"
-    snapshot.write_text(snapshot.read_text().replace("N_EPOCHS = 1", "N_EPOCHS = 6"))
+    table.rename(files.table)
     run_test(config)
     assert "last_ckpt.pth is of epoch 1 of 6: the training is not finished" in caplog.text
     with pytest.raises(UserError, match=r"CHECKPOINT_PATH: .* is a folder; name a file in it"):

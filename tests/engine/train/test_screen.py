@@ -25,10 +25,15 @@ SETTINGS = ("--set", "N_EPOCHS=2", "--set", "NUM_WORKERS=2")
 
 @pytest.mark.parametrize(
     ("seconds", "told"),
-    [(0, "1 min"), (149, "2 min"), (3600, "1 h 0 min"), (359_999, "100 h 0 min")],
+    [
+        (59, "less than a minute"),
+        (149, "about 2 min"),
+        (3600, "about 1 h 0 min"),
+        (359_999, "about 100 h 0 min"),
+    ],
 )
 def test_the_forecast(seconds, told):
-    assert forecast(seconds) == f"about {told} to go, validation not counted"
+    assert forecast(seconds) == f"{told} to go, validation not counted"
 
 
 def test_a_log_file_has_plain_lines_one_for_each_epoch(tiny, tmp_path):
@@ -46,7 +51,7 @@ def test_a_log_file_has_plain_lines_one_for_each_epoch(tiny, tmp_path):
         "device cpu, precision fp32",
         "18 training and 6 validation images",
         "epochs: 2 (N_EPOCHS); steps per epoch: 4, of 4 images; validation every 2 (EVAL_STEPSIZE)",
-        "about 1 min to go, validation not counted",
+        "less than a minute to go, validation not counted",
     ]
     assert lines[6] == HEADER
     assert [found[1] for line in lines[7:9] if (found := EPOCH.fullmatch(line))] == ["1", "2"]
@@ -75,13 +80,17 @@ def test_the_command_to_test_is_for_what_was_trained(
         "--set TRAINING.RESULTS_PATH=x --set TESTING.RESULTS_PATH=x/test --set SEED=1"
         " --set CHECKPOINT_PATH=x/checkpoints/last_ckpt.pth"
     )
+    own_test = ["TESTING.results_path=y", "TRAINING.RESULTS_PATH=x"]
+    assert "--set TRAINING.RESULTS_PATH=x --set TESTING.RESULTS_PATH=y --set CHECK" in (
+        command_to_test(tiny("CHECKPOINT_PATH=other.pth"), Path("x"), own_test)
+    )
     monkeypatch.setattr("engine.train.start.train", lambda *_, **__: tmp_path / "results")
     sets = ["--set", f"CHECKPOINT_PATH={tmp_path / tested}"]
     assert run_here(monkeypatch, "run_training.py", "--config", config.file, *sets) == 0
     own = f" --set CHECKPOINT_PATH={tmp_path}/results/checkpoints/last_ckpt.pth"
     (line,) = [each for each in caplog.messages if "test it with" in each]
     given = f" --set CHECKPOINT_PATH={tmp_path / tested}"
-    assert line.endswith(f"{config.file}{given}{own if added else ''}")
+    assert line.endswith(f"{config.file}{own if added else given}")
 
 
 def test_a_terminal_has_one_bar_and_ctrl_c_is_answered_in_one_line(tiny, tmp_path):
@@ -104,7 +113,7 @@ def test_a_terminal_has_one_bar_and_ctrl_c_is_answered_in_one_line(tiny, tmp_pat
     with suppress(OSError):  # how Linux says that nobody writes any more
         while part := os.read(master, 4096):
             said += part
-            if b"about 1 min" in said and not stopped:
+            if b"less than a minute" in said and not stopped:
                 stopped = True
                 os.killpg(process.pid, signal.SIGINT)
     os.close(master)

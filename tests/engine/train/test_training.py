@@ -142,6 +142,19 @@ def test_resuming_ends_bit_identical_with_an_unbroken_run(tiny, unbroken, worker
     check_same_training(train(config, resume=True), unbroken)
 
 
+@pytest.mark.parametrize("content", ["trained", "full"])
+def test_a_run_is_resumed_without_the_checkpoint_it_began_with(
+    tiny, unbroken, tmp_path, caplog, content
+):
+    start = shutil.copy(unbroken / "checkpoints" / "last_ckpt.pth", tmp_path / "start.pth")
+    keys = ["N_EPOCHS=2", f"MODEL_CKPT_PATH={start}", f"CHECKPOINT_CONTENT={content}"]
+    whole = train(tiny(f"RESULTS_PATH={tmp_path / 'whole'}", *keys))
+    stopped(tiny(*keys), 6)
+    start.unlink()
+    check_same_training(train(tiny(*keys), resume=True), whole)
+    assert (f"{start}: no such file" in caplog.text) == (content == "trained")
+
+
 def test_resuming_steps_of_two_batches(tiny, tmp_path):
     # The ninth batch of an epoch is left over.
     keys = ["BATCH_SIZE_TRAIN=2", "ACCUMULATE=2", "N_EPOCHS=3"]
