@@ -1,5 +1,5 @@
 """Files on disk to batches of tensors. Knows no models.
 
-Here stand the samples' data sets, transforms, kept images and the liver's preprocessing; what lies
-where is in folders, how a file is read in readers, what may be wrong in check.
+Data sets, transforms, the image cache and the liver preprocessing. folders/ finds files, readers/
+reads them, volumes/ puts slices together, check/ looks for problems.
 """

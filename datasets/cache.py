@@ -1,7 +1,7 @@
 """CACHE_IMAGES: images that are decoded, windowed and resized once, in memory or in one file.
 
-What is kept is what :meth:`AnomalyDataset.resized` gives; augmentation comes after it. Where all
-images are grey, one channel is kept: three equal ones become the same bytes.
+Kept are the results of :meth:`AnomalyDataset.resized`; augmentation comes after it. If all images
+are grey, one channel is kept: three equal ones become the same bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 Mode = Literal["none", "ram", "disk"]
 
-# To be raised with every change of reading, windows or resizing that changes an image's bytes.
+# Raise it with every change of reading, windows or resizing that changes an image's bytes.
 CACHE_VERSION = 2
 _PACKAGES = (
     *("numpy", "torch", "torchvision", "pillow", "tifffile", "imagecodecs"),
@@ -55,7 +55,7 @@ class MappedImages:
         self.array = open_memmap(path, mode="r")
 
     def __reduce__(self) -> tuple[type[MappedImages], tuple[Path]]:
-        # A process that is spawned maps the file for itself: the pixels do not travel.
+        # A spawned process maps the file itself, so no pixels are sent.
         return MappedImages, (self.path,)
 
     def __getitem__(self, index: int) -> Tensor:
@@ -83,9 +83,9 @@ def keep_images(
         processes: Processes of this machine that keep a copy each in ``ram``.
 
     Raises:
-        UserError: As for :func:`datasets.folders.scan.check_headers`, or with every image that
-            cannot be read where they are kept; or there is no room, or the folder cannot be
-            written.
+        UserError: As for :func:`datasets.folders.scan.check_headers`; if images are kept, also
+            with every image that cannot be read, or because space is short or the folder cannot
+            be written.
     """
     check_headers(dataset.split)
     if mode == "none":
@@ -97,7 +97,7 @@ def keep_images(
 def _filled(
     dataset: AnomalyDataset, allocate: Callable[[tuple[int, ...]], Any], channels: int = 1
 ) -> Any:
-    """(N, 1 or 3, size, size); begun anew with three channels at the first coloured image.
+    """(N, 1 or 3, size, size); restarted with three channels at the first colour image.
 
     Raises:
         UserError: With every image that cannot be read.
@@ -129,7 +129,7 @@ def _read(dataset: AnomalyDataset, index: int) -> Tensor | str:
 def _in_memory(dataset: AnomalyDataset, processes: int) -> Tensor:
     """(N, 1 or 3, size, size); loader workers see it without a copy.
 
-    They are forked and never write to it. Where they are spawned, torch moves it to shared memory.
+    Forked ones never write to it; for spawned ones, torch moves it to shared memory.
     """
 
     def allocate(shape: tuple[int, ...]) -> Tensor:
@@ -150,9 +150,9 @@ def _check_room(mode: Mode, needed: int, available: int | None, of_what: str) ->
 
 
 def _on_disk(dataset: AnomalyDataset, folder: Path) -> MappedImages:
-    """Those of an earlier run, or else read now."""
+    """Load the images of an earlier run, or build them."""
     path = folder / cache_key(dataset) / "images.npy"
-    # A file is there whole or not at all: to find one takes no lock.
+    # A file is complete or missing, so looking for one needs no lock.
     images, what = _load(path, dataset), "found"
     if images is None:
         try:
@@ -201,7 +201,7 @@ def _load(path: Path, dataset: AnomalyDataset) -> MappedImages | None:
 
 def _build(path: Path, dataset: AnomalyDataset) -> MappedImages:
     """Write the file, whole or not at all; memory does not grow with it."""
-    # What a killed process has left has the same name, and is written over.
+    # A killed process may have left this file; it is overwritten.
     part = path.with_suffix(".part")
 
     def allocate(shape: tuple[int, ...]) -> Any:
@@ -209,7 +209,7 @@ def _build(path: Path, dataset: AnomalyDataset) -> MappedImages:
         _check_room("disk", prod(shape), free, f"in {shown(path.parent)}")
         images = open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
         if hasattr(os, "posix_fallocate"):
-            # Where a quota is used up, this raises; a write to a mapped file kills the process.
+            # If a quota is used up, this raises; a write to a mapped file would kill the process.
             with part.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
         return images

@@ -41,7 +41,7 @@ class Item(TypedDict):
 class UnreadableFile(UserError):
     """An image or mask that cannot be read, met in the middle of a training or a test.
 
-    A loader process hands an error on as a traceback that ends with it, which is cut off here.
+    A loader process passes an error on as text: its traceback is cut off here.
     """
 
     def __init__(self, text: str) -> None:
@@ -92,7 +92,7 @@ class AnomalyDataset(Dataset[Item]):
 
 
 class TrainDataset(Dataset[Item]):
-    """Augmented training images; how one looks depends on seed, epoch and index alone."""
+    """Augmented training images; the augmentation depends only on seed, epoch and index."""
 
     def __init__(self, dataset: AnomalyDataset, seed: int) -> None:
         self.dataset = dataset
@@ -111,7 +111,7 @@ class TrainDataset(Dataset[Item]):
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Shuffled (epoch, index) keys; the epoch rides along, so that workers need no telling.
+    """Shuffled (epoch, index) keys; the epoch is part of the key, so workers need not be told.
 
     Process ``rank`` of ``world_size`` takes every ``world_size``-th key.
     """
@@ -142,10 +142,10 @@ def derive_seed(*parts: int | str) -> int:
 def train_loader(
     dataset: TrainDataset, sampler: EpochSampler, *, batch_size: int, num_workers: int, pin: bool
 ) -> DataLoader[Item]:
-    """Shuffled batches; the last partial one is dropped (so that every step weighs the same).
+    """Shuffled batches; the last partial one is dropped, so that every step weighs the same.
 
     Raises:
-        UserError: There are fewer images than one batch holds.
+        UserError: There are fewer images than one batch needs.
     """
     if len(sampler) < batch_size:
         split = dataset.dataset.split
@@ -168,7 +168,7 @@ def train_loader(
 def create_loader(
     dataset: Dataset[Element], *, num_workers: int, persistent_workers: bool = False, **options: Any
 ) -> DataLoader[Element]:
-    """A loader with a generator of its own: what it draws must not shift what training draws.
+    """A loader with its own generator: its draws must not shift those of training.
 
     Takes the options of :class:`torch.utils.data.DataLoader`; ``num_workers`` may be 0 with any.
     """
@@ -185,5 +185,5 @@ def create_loader(
 def _end_quietly(_: int) -> None:
     """A terminal sends Ctrl-C to all processes; the main one says so and ends the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Of the thread alone whose batch is no longer fetched: torch passes on what readers raise.
+    # Only silences the loader's own thread; errors of readers still reach the main process.
     sys.excepthook = lambda *_: None

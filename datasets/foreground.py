@@ -1,4 +1,4 @@
-"""MIN_FOREGROUND: slices of volumes that show too little to be judged, such as air above a head."""
+"""MIN_FOREGROUND: leaves out slices of volumes that show too little, such as air above a head."""
 
 import logging
 from dataclasses import replace
@@ -16,12 +16,12 @@ from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# Pixels above this grey level show something: 5 % of white.
+# Pixels above this grey level are foreground: 5 % of white.
 _BACKGROUND = 0.05 * 255
 
 
 def shows_enough(sample: Sample, pixels: NDArray[np.uint8], least: float) -> bool:
-    """Whether an image counts: a picture always, a slice by the share of it that is no background.
+    """Whether an image counts: a picture always, a slice if enough of it is foreground.
 
     Args:
         sample: The image.
@@ -34,7 +34,7 @@ def shows_enough(sample: Sample, pixels: NDArray[np.uint8], least: float) -> boo
 
 
 def without_background(split: Split, config: SectionConfig) -> Split:
-    """A split of the images that count; every slice of its volumes is read for that.
+    """A split of the images that count; reads every slice of its volumes.
 
     Raises:
         UserError: None is left.
@@ -66,5 +66,5 @@ def _counts(sample: Sample, *, config: SectionConfig) -> bool:
     try:
         return shows_enough(sample, sample.read(config.window), config.min_foreground)
     except UserError:
-        # Where it is to be scored, reading it says what is wrong.
+        # Reading it for its score reports the error.
         return True

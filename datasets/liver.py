@@ -40,15 +40,15 @@ def preprocess_liver_dataset(source: Path, destination: Path, *, debug: int | No
 
     Args:
         source: Data set in BMAD's layout, which stays as it is.
-        destination: Folder to write to, outside ``source``; made where missing.
-        debug: Take only the first that many images of each folder, None for all.
+        destination: Folder to write to, outside ``source``; created if missing.
+        debug: Take only the first N images of each folder; None for all.
 
     Returns:
         Number of images written.
 
     Raises:
-        UserError: A folder or a file cannot be used. What shows without decoding images is found
-            before anything is written.
+        UserError: A folder or a file cannot be used. Problems that show without decoding images
+            are found before anything is written.
     """
     _check_folders(source, destination)
     slices = _find_slices(source)
@@ -101,8 +101,8 @@ def _read_grey(path: Path, flags: int = cv2.IMREAD_GRAYSCALE) -> Grey:
     """(H, W) as OpenCV's ``imread`` gives it, by default of 8 bits."""
     try:
         encoded = path.read_bytes()
-        # OpenCV may give the upper part of a truncated file for the whole, and prints its own
-        # complaints: Pillow looks first, and raises.
+        # OpenCV may return the upper part of a truncated file, and prints its own complaints;
+        # Pillow raises, so it goes first.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded)) as image:
             image.load()
         decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)

@@ -1,6 +1,6 @@
-"""Whose an image is: told by its name, or by the PatientID of a DICOM file.
+"""Which patient an image belongs to, from its name or the PatientID of a DICOM file.
 
-A PatientID is kept as a digest alone, and neither it nor the digest is ever written.
+A PatientID is only kept as a digest, and neither is ever written.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ from utils.errors import UserError
 
 
 def patients_of(samples: Sequence[Sample], pattern: str | None) -> list[str] | None:
-    """One name per sample; None where headers do not tell patients apart.
+    """One name per sample; None if headers do not distinguish patients.
 
     Args:
         samples: Images.
-        pattern: PATIENT_PATTERN; None to ask the headers of DICOM files.
+        pattern: PATIENT_PATTERN; None to use the headers of DICOM files.
 
     Raises:
         UserError: PATIENT_PATTERN does not match a file name.
@@ -37,7 +37,7 @@ def patients_of(samples: Sequence[Sample], pattern: str | None) -> list[str] | N
             if patient is None:
                 return None
             patients[sample.source] = patient
-    # Programs that make files anonymous often give all patients one name.
+    # Anonymisers often give all patients the same name.
     one = len(set(patients.values())) == 1 < len(patients)
     return None if one else [patients[sample.source] for sample in samples]
 
@@ -60,7 +60,7 @@ def patient_of(path_stem: str, pattern: str) -> str:
 
 
 def dicom_patient(source: Source) -> str | None:
-    """A digest of the PatientID of a DICOM file or series; None of others, and without one."""
+    """A digest of the PatientID of a DICOM file or series; None if there is none."""
     if isinstance(source, Series):
         return _digest(source.patient)
     if kind_of(source) != "dicom":
@@ -70,7 +70,7 @@ def dicom_patient(source: Source) -> str | None:
             source, stop_before_pixels=True, specific_tags=["PatientID"]
         )
         patient = str(header.get("PatientID") or "").strip()
-    # Damaged headers raise anything; reading the picture says what is wrong.
+    # Damaged headers raise anything; reading the picture reports the error.
     except Exception:
         return None
     return _digest(patient)

@@ -56,9 +56,9 @@ def input_of(image: object, name: str, size: int, window: IntensityWindow) -> In
         window: How intensities of more than 8 bits become 8.
 
     Raises:
-        UserError: A file or picture cannot be read, or holds several images.
-        TypeError: It is something else, or an array of something else than numbers.
-        ValueError: An array has another shape, or holds NaN or infinite values.
+        UserError: A file or picture cannot be read, or contains several images.
+        TypeError: It is something else, or an array of something other than numbers.
+        ValueError: An array has a different shape, or contains NaN or infinite values.
     """
     if isinstance(image, str | Path):
         path = Path(image)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-# The one mean and deviation that all images are normalised with, on intensities in [0, 1].
+# Mean and deviation for normalising all images, on intensities in [0, 1].
 PIXEL_MEAN = 0.449
 PIXEL_STD = 0.226
 
@@ -36,13 +36,13 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """(B, 3, H, W) normalised → uint8 on the CPU; what a reconstruction overshoots is cut."""
+    """(B, 3, H, W) normalised → uint8 on the CPU; out-of-range values are clipped."""
     intensities = (images.float() * PIXEL_STD + PIXEL_MEAN).clamp(0, 1)
     return (intensities * 255).round().byte().cpu()
 
 
 def augment(image: Tensor, size: int, seed: int) -> Tensor:
-    """The random transforms of training, each draw decided by one seed.
+    """The random transforms of training, all drawn from one seed.
 
     Args:
         image: (1 or 3, H, W) uint8.

@@ -1,4 +1,4 @@
-"""What all of the above share: errors, files, checkpoints, weights, the console.
+"""Shared by all other packages: errors, files, checkpoints, weights, the console.
 
-Imports nothing of this project but itself; no model, no data set.
+Imports nothing else of this project; no model, no data set.
 """

@@ -22,7 +22,7 @@ def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def holds_encoder(state_dict: Mapping[str, Tensor], index: int) -> bool:
-    """Whether a checkpoint holds the frozen weights of encoder ``index``; a head is none."""
+    """Whether a checkpoint has the frozen weights of encoder ``index``; a head does not count."""
     prefix = f"encoders.{index}.model."
     return any(name.startswith(prefix) and not _HEAD.match(name) for name in state_dict)
 
@@ -30,8 +30,8 @@ def holds_encoder(state_dict: Mapping[str, Tensor], index: int) -> bool:
 def load_model(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: Path) -> None:
     """Load a checkpoint of the trained parts, or of the whole model.
 
-    A classifier head of a published file is ignored. The weights of an encoder that the file
-    does not hold stay as they are.
+    A classifier head of a published file is ignored. The weights of an encoder that is not in the
+    file stay as they are.
 
     Args:
         model: A :class:`models.autoencoder.QFormerAutoencoder`.

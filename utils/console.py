@@ -8,8 +8,8 @@ import warnings
 
 from tqdm import tqdm
 
-# Libraries that tell what is no news to our users: of them, errors only. Some set their level
-# where they are imported, whatever it was before.
+# Chatty libraries: show only their errors. A filter, since some set their own log level when they
+# are imported.
 _TALKATIVE = (
     *("lightning", "huggingface_hub", "onnxscript", "timm", "highdicom"),
     *("PIL", "pydicom", "nibabel", "tifffile"),
@@ -30,32 +30,32 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
         text = prefix + self.format(record)
-        # A training is followed by a calibration, which builds and says much once more.
+        # The calibration after a training builds and says much of the same again.
         if text not in self._said:
             self._said.add(text)
             tqdm.write(text)
 
 
 def setup_logging() -> logging.Logger:
-    """Send our messages to the terminal; libraries speak up in errors only.
+    """Send our messages to the terminal; of libraries only errors.
 
-    Of several processes the first one speaks, the others in errors only too.
+    Of several processes, only the first one shows messages that are not errors.
 
     Returns:
-        For what a script itself has to say.
+        A logger for the script's own messages.
     """
     logging.basicConfig(level=logging.WARNING, handlers=[_Handler()], force=True)
     for folder in ("models", "datasets", "engine", "utils", "app"):
         logging.getLogger(folder).setLevel(logging.INFO)
     if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) != "0":
         logging.disable(logging.WARNING)
-    # It has a handler of its own.
+    # It has its own handler.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-        # For processes that are not forked.
+        # For spawned processes.
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # In a file, too, a line is there when it is said.
+        # Flush each line, even into a file.
         sys.stdout.reconfigure(line_buffering=True, errors="replace")
     return logging.getLogger("utils")

@@ -1,4 +1,4 @@
-"""Errors that a user can fix: said in one line each, without a traceback."""
+"""Errors that a user can fix: one line each, without a traceback."""
 
 import faulthandler
 import os
@@ -11,21 +11,21 @@ from typing import Any
 
 
 def printable(text: str) -> str:
-    """One line that is harmless to a terminal, for what was written by others.
+    """One line that is harmless to a terminal, for text written by others.
 
-    Line breaks and control characters, which names in files may hold, become escapes.
+    Line breaks and control characters, which file names may contain, become escapes.
     """
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a configuration: where it stands and what would do."""
+    """One problem of a configuration: where it is and how to fix it."""
 
     file: str  # the INI file, or ``--set`` for an override
-    section: str  # section name without brackets, "" where the whole file is meant
-    key: str  # key name in capitals, "" where the whole section is meant
-    text: str  # what was found and what would do, in one line
+    section: str  # section name without brackets, "" for the whole file
+    key: str  # key name in capitals, "" for the whole section
+    text: str  # what was found and how to fix it, in one line
 
     def __str__(self) -> str:
         place = [self.file + ":"]
@@ -41,10 +41,10 @@ class UserError(Exception):
 
 
 def each_told(*makers: Callable[[], Any]) -> list[Any]:
-    """What several functions give.
+    """The results of several functions.
 
     Raises:
-        UserError: With what all of them raise, so that one start tells everything.
+        UserError: With all their errors, so that one start reports everything.
     """
     made, problems = [], []
     for make in makers:
@@ -58,17 +58,17 @@ def each_told(*makers: Callable[[], Any]) -> list[Any]:
 
 
 class ConfigError(UserError):
-    """All problems of a configuration at once, one per line, in the order of their finding."""
+    """All problems of a configuration at once, one per line, in the order they were found."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         super().__init__("\n".join(str(problem) for problem in problems))
 
 
-# What torch says, at any line of the main process: "DataLoader worker (pid 7) is killed by
+# Torch raises this at any line of the main process: "DataLoader worker (pid 7) is killed by
 # signal: Killed." or "DataLoader worker (pid(s) 7, 8) exited unexpectedly".
 _WORKER_DEATH = re.compile(r"DataLoader worker \(pid.*?\d\) ([^.\n]*)")
-# What gloo and NCCL say when the other end is gone.
+# Errors of gloo and NCCL when the other end is gone.
 _PROCESS_GONE = re.compile(
     r"gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE
 )
@@ -80,16 +80,16 @@ def run_script(
 ) -> None:
     """Run a script's ``main`` and leave with its exit code.
 
-    Ctrl-C gives 130, a :class:`UserError`, or the death of another process, 2, a GPU whose memory
-    is full 1; each is told in one line on stderr. Anything else is a fault of the program and
-    keeps its traceback.
+    130 for Ctrl-C, 2 for a :class:`UserError` or the death of another process, 1 for a GPU that
+    ran out of memory, each with one line on stderr. Anything else is a bug and keeps its
+    traceback.
 
     Args:
         main: Returns the exit code; None is 0.
         how_to_go_on: What to do after Ctrl-C.
     """
-    # For the stack that signals get from it: oneDNN's kernels use the stack pointer for other ends,
-    # so that a Ctrl-C in one wrote into the heap, and the run aborted (seen on Intel with AMX).
+    # Gives signal handlers their own stack: oneDNN kernels reuse the stack pointer, so a Ctrl-C in
+    # one wrote into the heap, and the run aborted (seen on Intel with AMX).
     faulthandler.enable(file=2)
     try:
         code = main() or 0
@@ -99,21 +99,21 @@ def run_script(
             raise
         code, said = ending
         if code == 130:
-            # A second Ctrl-C, while processes end, has nothing to add.
+            # Ignore a second Ctrl-C while processes end.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             said += how_to_go_on
         print(said, file=sys.stderr)
     except BrokenPipeError:
-        # What reads our output, such as head, has seen enough; at the end it would be flushed.
+        # The reader of our output, such as head, has quit; flushing at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)
 
 
 def _known_ending(error: BaseException) -> tuple[int, str] | None:
-    """Exit code and line of an error, None for a fault of the program."""
+    """Exit code and line of an error, None for a bug."""
     below: BaseException | None = error
-    # What wrote a file when it was stopped may have covered the reason with an error of its own.
+    # A file writer that was interrupted may have replaced the reason by its own error.
     while below is not None:
         if isinstance(below, KeyboardInterrupt):
             return 130, "stopped by Ctrl-C; "
@@ -126,7 +126,7 @@ def _known_ending(error: BaseException) -> tuple[int, str] | None:
         below = below.__cause__ or below.__context__
     if isinstance(error, UserError):
         return 2, str(error) if "\n" in str(error) else f"error: {error}"
-    # By its name: this module does without torch.
+    # By its name, since this module does not import torch.
     if type(error).__name__ == "OutOfMemoryError":
         return 1, (
             "error: the GPU ran out of memory. In training, lower BATCH_SIZE_TRAIN and raise "

@@ -16,13 +16,13 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
 
     Args:
-        path: The file; its folder is made where it is missing.
+        path: The file; its folder is created if missing.
         write: Called with the open temporary file.
 
     Raises:
         UserError: The file cannot be written (disk full, read-only).
     """
-    # Made by open and not by tempfile, so that its permissions are those of any other file.
+    # Not from tempfile, so that its permissions are those of any other file.
     temporary = path.parent / f".tmp-{secrets.token_hex(8)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The system's own error, where torch's writer has covered it with one about its position."""
+    """The system's own error, which torch's writer replaces by one about its position."""
     below: BaseException | None = error
     while below is not None and not isinstance(below, OSError):
         below = below.__context__
@@ -49,7 +49,7 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically; file names in it that are no UTF-8 keep their bytes."""
+    """Write UTF-8 text atomically; file names in it that are not UTF-8 keep their bytes."""
     write_atomically(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))
 
 

@@ -1,6 +1,6 @@
 """Files of Hugging Face repositories: ``hf://owner/repo/path[@revision]``, kept in CACHE_DIR.
 
-HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE count as everywhere else with huggingface_hub.
+HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE work as usual with huggingface_hub.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Result = TypeVar("Result")
 SCHEME = "hf://"
 _ADDRESS = re.compile(SCHEME + r"([\w.-]+/[\w.-]+)/([^@]+)(?:@([^@]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# A firewall that swallows packets keeps name look-up and connection waiting for minutes.
+# A firewall that drops packets would keep name look-up and connection waiting for minutes.
 _SECONDS_TO_ANSWER = 15
-# Then each file would wait as long: for a minute the hub is taken to be silent.
+# Otherwise each file would wait as long: for a minute we assume that the hub is unreachable.
 _SILENT_FOR = 60
 _silent_since: dict[str, float] = {}
-# What a hub that answers says of a file that it does not have, or does not give.
+# Raised by a hub that does not have a file, or refuses it.
 _GONE = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError)
 # Files of a repository that a message lists.
 _SHOWN = 20
@@ -43,7 +43,7 @@ class HubFile:
     """A file of a repository."""
 
     repo: str  # ``owner/name``
-    path: str  # where the file stands in the repository
+    path: str  # the file's path in the repository
     revision: str = "main"  # branch, tag or commit
 
     @classmethod
@@ -64,14 +64,14 @@ class HubFile:
 
 
 def fetch(file: HubFile, *, key: str, cache_dir: Path) -> Path:
-    """Download a file, unless the cache has it; a download that broke off is gone on with.
+    """Download a file, unless the cache has it; an interrupted download is resumed.
 
-    Where the hub cannot be reached, the one that the cache has for the revision is taken.
+    If the hub cannot be reached, the cached file of the revision is used.
 
     Args:
         file: At any revision.
         key: The INI key that named it, for messages.
-        cache_dir: Folder that downloads are kept in.
+        cache_dir: Folder for downloads.
 
     Raises:
         UserError: Neither hub nor cache has it, or the cache cannot be written.
@@ -83,7 +83,7 @@ def fetch(file: HubFile, *, key: str, cache_dir: Path) -> Path:
     if cached and _COMMIT.fullmatch(file.revision):
         return cached
     try:
-        # Asked first and once: the download itself would try again and again for minutes.
+        # Asked once, first: the download itself would retry for minutes.
         url = huggingface_hub.hf_hub_url(file.repo, file.path, revision=file.revision)
         if _in_time(lambda: huggingface_hub.get_hf_file_metadata(url)).commit_hash is None:
             raise ValueError("the server is not a Hugging Face hub")
@@ -104,14 +104,14 @@ def fetch(file: HubFile, *, key: str, cache_dir: Path) -> Path:
 
 
 def pin(file: HubFile, *, key: str, cache_dir: Path) -> HubFile:
-    """The same file at the commit that its revision stands for now; downloads it."""
+    """The same file at the commit that its revision is at now; downloads it."""
     # <cache>/models--<owner>--<repo>/snapshots/<commit>/<path>
     kept = fetch(file, key=key, cache_dir=cache_dir)
     return replace(file, revision=kept.parents[file.path.count("/")].name)
 
 
 def _in_time(call: Callable[[], Result]) -> Result:
-    """What a call returns or raises, TimeoutError where it takes too long."""
+    """What a call returns or raises; TimeoutError if it takes too long."""
     future: Future[Result] = Future()
 
     def work() -> None:
@@ -123,7 +123,7 @@ def _in_time(call: Callable[[], Result]) -> Result:
     since = _silent_since.get(constants.ENDPOINT)
     if since is not None and time.monotonic() - since < _SILENT_FOR:
         raise TimeoutError
-    # A thread of an executor would be waited for when the program ends.
+    # The program would wait for a thread of an executor before it ends.
     threading.Thread(target=work, daemon=True).start()
     try:
         return future.result(timeout=_SECONDS_TO_ANSWER)
@@ -133,7 +133,7 @@ def _in_time(call: Callable[[], Result]) -> Result:
 
 
 def _complaint(file: HubFile, error: Exception, *, key: str, cache_dir: Path) -> str:
-    """What could not be loaded from where, and what would do, in one line."""
+    """What could not be loaded from where, and what to do, in one line."""
     host = constants.ENDPOINT
     page = f"{host}/{file.repo}"
     if isinstance(error, errors.GatedRepoError):

@@ -1,4 +1,4 @@
-"""Intensities of more than 8 bits to the 8 bits that the model sees."""
+"""Converts intensities of more than 8 bits to the 8 bits that the model sees."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Limits = tuple[float, float]
-# Two percentiles, from 0 to 100, to the intensities that they stand for.
+# Two percentiles, from 0 to 100, to their intensities.
 Percentiles = Callable[[Limits], Any]
 
 _AUTO_PERCENTILES = (0.5, 99.5)
@@ -51,8 +51,7 @@ class IntensityWindow:
 
         Args:
             values: Any shape; must be finite.
-            percentiles: Those of the volume that ``values`` are cut from; by default those of
-                ``values``.
+            percentiles: Of the volume that ``values`` are cut from; by default of ``values``.
 
         Raises:
             ValueError: A value is NaN or infinite.

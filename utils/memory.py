@@ -7,7 +7,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int | None:
-    """Bytes that can be taken without swapping; None where the system does not say (not Linux).
+    """Bytes that can be taken without swapping; None if the system does not say (not Linux).
 
     Limits of containers and of batch systems (cgroups, version 2) count.
     """
@@ -15,11 +15,11 @@ def available_memory() -> int | None:
     with suppress(OSError, ValueError, KeyError):
         found.append(_table(Path("/proc/meminfo"))["MemAvailable:"] * 1024)
     for group in _own_groups():
-        # A group without a limit says "max", which is no number; the topmost has no such file.
+        # A group without a limit says "max"; the topmost has no such file.
         with suppress(OSError, ValueError, KeyError):
             limit = int((group / "memory.max").read_text(encoding="ascii"))
             used = int((group / "memory.current").read_text(encoding="ascii"))
-            # Files that were read count as used, and are let go of when memory is wanted.
+            # The page cache counts as used but is freed on demand.
             found.append(limit - used + _table(group / "memory.stat")["inactive_file"])
     return max(0, min(found)) if found else None
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from utils.files import write_atomically
 
 COLOUR_MAP = "inferno"
-"""From black to pale yellow: its lightness rises throughout, so that a higher score looks brighter
-printed in grey and to the colour-blind too; of such maps it has the widest range."""
+"""From black to pale yellow: its lightness rises throughout, so a higher score also looks brighter
+printed in grey and to the colour-blind; of such maps it has the widest range."""
 
 mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
 

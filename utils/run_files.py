@@ -21,11 +21,11 @@ class TrainingFiles:
         self.state = folder / "checkpoints" / "training_state.pth"  # all that resuming needs
 
     def run_exists(self) -> bool:
-        """Whether a run, or a checkpoint from elsewhere, stands there already."""
+        """Whether there is already a run, or a checkpoint from elsewhere."""
         return any(file.exists() for file in (self.table, self.state, self.last, self.best))
 
     def last_epoch(self) -> int:
-        """The last epoch that is finished; 0 where there is none."""
+        """The last finished epoch; 0 if there is none."""
         if not self.table.is_file():
             return 0
         with self.table.open(newline="", encoding="utf-8") as file:
@@ -39,9 +39,9 @@ class TrainingFiles:
         ]
 
     def remove_run(self) -> None:
-        """Remove a run before another one takes its place, and nothing that no run has written.
+        """Remove a run before another one takes its place, and only files that a run writes.
 
-        What is left half-way would otherwise be taken for the new run's. The training state goes
+        Leftover files would otherwise look like part of the new run. The training state goes
         first: without it, nothing is resumed.
         """
         checkpoints = (self.last, self.best)
@@ -68,7 +68,7 @@ class TestFiles:
         self.scores = folder / "scores.csv"  # one row per image
         self.volumes = folder / "volumes.csv"  # one row per volume
         self.report = folder / "report.html"  # metrics, curves and gallery
-        self.metrics = folder / "metrics.json"  # written last: where it is, the test is finished
+        self.metrics = folder / "metrics.json"  # written last: if it exists, the test is finished
         self.roc = folder / "roc.png"
         self.histogram = folder / "histogram.png"
         self.cases = folder / "cases.png"

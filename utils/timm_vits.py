@@ -16,7 +16,7 @@ _USE_A_TAG = "use the tag of a plain timm ViT"
 
 
 class UnknownBackboneError(ValueError):
-    """timm knows no ViT of that name, or cannot build it at that size; says what would do."""
+    """timm has no ViT of that name, or cannot build it at that size; says what to use."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class BackboneGeometry:
 def backbone_geometry(
     name: str, *, img_size: int | None = None, patch_size: int | None = None
 ) -> BackboneGeometry:
-    """Geometry of a timm ViT, at its native size or another; reads no weights.
+    """Geometry of a timm ViT, at its native or a different size; reads no weights.
 
     Raises:
         UnknownBackboneError: There is none.
@@ -81,7 +81,7 @@ def create_timm_vit(
     Raises:
         UnknownBackboneError: timm cannot build it so.
     """
-    # timm names an architecture before the dot and its weights behind it.
+    # In timm's names, the architecture is before the dot and the weights after it.
     if not timm.is_model(name.partition(".")[0]):
         raise UnknownBackboneError(f"timm has no model '{name}'; {_near_names(name)}")
     given: dict[str, Any] = {key: value for key, value in sizes.items() if value is not None}
@@ -92,13 +92,13 @@ def create_timm_vit(
     try:
         model = timm.create_model(name, num_classes=0, **given, **weights)
     except Exception as error:
-        # Families that were not made for a size, or are no ViTs, fail in ways of their own.
+        # Families that do not support a size, or are not ViTs, raise anything.
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         sizes_given = f" with {given}" if given else ""
         raise UnknownBackboneError(
             f"timm cannot build '{name}'{sizes_given}: {reason}; {_near_names(name)}"
         ) from error
-    # timm keeps them with the model, which would hold all weights twice.
+    # timm keeps them with the model, so all weights would be in memory twice.
     kept: Any = model.pretrained_cfg
     kept.pop("state_dict", None)
     needed = ("blocks", "patch_embed", "num_prefix_tokens", "forward_intermediates")

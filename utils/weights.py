@@ -24,23 +24,23 @@ logger = logging.getLogger(__name__)
 HUB = "hub"
 RANDOM = "random"
 
-# What is behind the last block, and what pretraining leaves behind in files: never run here.
+# Layers after the last block and leftovers of pretraining, unused here.
 _UNUSED = re.compile(
     r"(norm|fc_norm|head|head_dist|fc|attn_pool|pre_logits|rope)\.|mask_token$|decoder_"
 )
-# What training programs put in front of a name, from the outside in.
+# Prefixes that training programs put before a name, from the outside in.
 _PREFIXES = ("_orig_mod.", "module.", "teacher.", "module.", "backbone.")
 # Problems that a message names one by one.
 _SHOWN = 8
-# Types that can be cast to the model's own without a change of meaning.
+# Types that can be cast to the model's own without changing their meaning.
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def read_content(path: Path) -> Any:
-    """What a .safetensors or .pth file holds; pickled code is never run.
+    """The content of a .safetensors or .pth file; pickled code is never run.
 
     Raises:
-        UserError: The file is missing or unreadable, or holds code.
+        UserError: The file is missing or unreadable, or contains code.
     """
     if not is_file(path):
         raise UserError(f"{path}: no such file; use the path of a .safetensors or .pth file")
@@ -59,7 +59,7 @@ def read_content(path: Path) -> Any:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there; a name that no file can have is none."""
+    """Whether a file exists; False for a name that no file can have."""
     try:
         return path.is_file()
     except OSError:
@@ -67,7 +67,7 @@ def is_file(path: Path) -> bool:
 
 
 def _refuse_compression(path: Path) -> None:
-    # torch never compresses: a small file that unpacks to gigabytes is not one of its own.
+    # torch never compresses: a small file that unpacks to gigabytes is not from torch.
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
@@ -87,7 +87,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The state dict of a .safetensors or .pth file.
 
     Raises:
-        UserError: As for :func:`read_content`, or the file holds something else.
+        UserError: As for :func:`read_content`, or the file contains something else.
     """
     content = read_content(path)
     for wrapper in ("state_dict", "model", "teacher"):
@@ -110,11 +110,11 @@ def native_state_dict(
         name: timm tag.
         source: ``hub``, ``random``, a file of the hub, or the path of one.
         key: The INI key that named the source, for messages.
-        cache_dir: Folder that hub downloads are kept in.
+        cache_dir: Folder for downloads.
         seed: Seed of random weights.
 
     Raises:
-        UserError: The weights cannot be had, or lack tensors of the model.
+        UserError: The weights cannot be loaded, or lack tensors of the model.
     """
     if source == RANDOM:
         logger.warning("%s = random: %s has random weights; results are meaningless", key, name)
@@ -142,7 +142,7 @@ def _random(name: str, seed: int) -> dict[str, Tensor]:
 
 
 def _from_url(name: str, url: str | None, *, key: str, cache_dir: Path) -> dict[str, Tensor]:
-    """Weights that timm keeps on no hub, in few cases elsewhere."""
+    """Weights that timm does not keep on the hub, and in few cases elsewhere."""
     if not url:
         raise UserError(
             f"{key}: timm has no pretrained weights for '{name}'; set it to a file, or to random"
@@ -162,12 +162,12 @@ def _from_url(name: str, url: str | None, *, key: str, cache_dir: Path) -> dict[
 def _fitting(
     name: str, tensors: Mapping[str, Tensor], *, source: str | HubFile, key: str
 ) -> dict[str, Tensor]:
-    """A file's tensors for each name of the model; zeros where what is not run does not fit.
+    """A file's tensors for each name of the model; zeros for unused ones that do not fit.
 
-    Patch and position embeddings may have another size, since they are resampled.
+    Patch and position embeddings may differ in size, since they are resampled.
 
     Raises:
-        UserError: Tensors are missing, unknown, or not as the model has them.
+        UserError: Tensors are missing, unknown, or do not fit the model's.
     """
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=0)
@@ -200,12 +200,12 @@ def _fitting(
 def _in_timm_names(
     tensors: Mapping[str, Tensor], model: Any, wanted: Collection[str]
 ) -> Mapping[str, Tensor]:
-    """The tensors of a file as its authors publish it, by timm's own conversion where needed.
+    """The tensors of a file as its authors publish it, converted by timm if needed.
 
-    Where that is needed, embeddings of another size are resampled to the native one.
+    The conversion also resamples embeddings of a different size to the native one.
     """
     for prefix in _PREFIXES:
-        # What is beside them are a student, and heads of pretraining.
+        # Other entries are the student and pretraining heads.
         inside = {
             name.removeprefix(prefix): tensor
             for name, tensor in tensors.items()
@@ -216,13 +216,13 @@ def _in_timm_names(
     if convert is None or all(name in tensors for name in wanted):
         return tensors
     try:
-        # timm prints what a model lacks, and takes names out of the dictionary that it is given.
+        # timm prints what a model lacks, and removes names from the dictionary.
         with redirect_stdout(None):
             converted = convert(dict(tensors), model)
     except Exception:
-        # No file that timm knows, so nearly anything is raised: its own names tell what it lacks.
+        # timm does not know this file and raises anything: its own names show what it lacks.
         return tensors
-    # timm leaves out DINOv3's biases where the model has none; only zeros may be left out.
+    # timm drops DINOv3's biases if the model has none; only zeros may be dropped.
     converted |= {
         name: bias
         for name, bias in tensors.items()
@@ -234,7 +234,7 @@ def _in_timm_names(
 
 
 def _can_be_resampled(name: str, found: Tensor, model: Any) -> bool:
-    """Whether timm resamples a tensor of this shape to the one that the model has."""
+    """Whether timm resamples a tensor of this shape to the model's."""
     shape = found.shape
     if name == "patch_embed.proj.weight":
         wanted = model.patch_embed.proj.weight.shape
@@ -249,9 +249,9 @@ def _can_be_resampled(name: str, found: Tensor, model: Any) -> bool:
 
 
 def mismatches(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """What keeps tensors from taking the place of a model's, in one line; empty where nothing does.
+    """Why tensors cannot replace a model's, in one line; "" if they can.
 
-    The first ones are named, missing and unknown ones with the names that are nearest to them.
+    Names the first ones; missing and unknown ones with the nearest names.
     """
     problems = {name: _misfit(given.get(name), tensor) for name, tensor in wanted.items()}
     problems = {name: problem for name, problem in problems.items() if problem}
@@ -271,7 +271,7 @@ def mismatches(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str
 
 
 def _misfit(found: Tensor | None, wanted: Tensor) -> str:
-    """What keeps a tensor from taking the place of another."""
+    """Why a tensor cannot replace another, or ""."""
     if found is None:
         return f"missing, expected {tuple(wanted.shape)}"
     if found.shape != wanted.shape:
@@ -281,5 +281,5 @@ def _misfit(found: Tensor | None, wanted: Tensor) -> str:
         return f"expected {wanted.dtype}, found {found.dtype}"
     if found.layout != torch.strided or found.is_meta:
         return f"expected plain numbers, found {found.layout} on {found.device}"
-    # Cast first: a number may be finite in the file and too large for the model.
+    # Cast first: a number may be finite in the file but too large for the model.
     return "" if found.to(wanted.dtype).isfinite().all() else "contains NaN or infinity"

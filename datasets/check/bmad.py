@@ -1,4 +1,4 @@
-"""How many images the sets of BMAD hold (arXiv 2306.11876; github.com/DorisBao/BMAD)."""
+"""How many images the sets of BMAD have (arXiv 2306.11876; github.com/DorisBao/BMAD)."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -19,7 +19,7 @@ SPLITS: Mapping[str, Mapping[str, Counts]] = {
 def recognise(names: tuple[str, ...], counts: Mapping[str, Counts]) -> str | None:
     """Which set of BMAD this is: by a name such as ``Brain_AD``, else by the counts of one split.
 
-    Numbers of normal images alone, such as 8000, say nothing.
+    Numbers of normal images alone, such as 8000, do not count.
     """
     plain = [name.lower().removesuffix("_ad") for name in names]
     named = (known for known in SPLITS if known.lower() in plain)

@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     """Check, print, write.
 
     Returns:
-        0 where nothing must be fixed, else 1.
+        0 if nothing must be fixed, else 1.
 
     Raises:
         UserError: The call or the config is wrong.

@@ -1,4 +1,4 @@
-"""A config of a few lines for a data set that the check has understood."""
+"""Writes a short config for a data set that passed the check."""
 
 import shlex
 from pathlib import Path
@@ -8,7 +8,7 @@ from datasets.readers.formats import shown
 from utils.errors import UserError
 
 _BATCH_SIZE = 16
-# A small set is seen more often, a large one less often, for about as many steps.
+# Small sets get more epochs than large ones, for about the same number of steps.
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 10_000, 20, 300
 
 _TEXT = """\
@@ -84,7 +84,7 @@ def config_text(path: Path, data: Path, report: Report, patient_pattern: str | N
 
 
 def next_commands(path: Path, report: Report) -> str:
-    """What to run next, with the config that was written for what a check found."""
+    """What to run next with the config that was written."""
     command = f"--config {shlex.quote(str(path))}"
     tested = any(each.place.name == "test" for each in report.splits)
     return (

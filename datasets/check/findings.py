@@ -1,4 +1,4 @@
-"""Everything about a data set that would spoil a training or a test, found before either."""
+"""Finds everything in a data set that would spoil a training or a test."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -27,15 +27,15 @@ def check_dataset(
     patient_pattern: str | None = None,
     slicing: Slicing = AXIAL,
 ) -> Report:
-    """Look at every image and mask; nothing that is wrong stops the check.
+    """Look at every image and mask; problems do not stop the check.
 
-    Of each image a digest is kept and nothing else.
+    Only a digest of each image is kept.
 
     Args:
         places: The splits.
-        names: What a config calls the set, to recognise BMAD's.
-        patient_pattern: Tells the patient of a file name, see
-            :func:`datasets.patients.patient_of`; without one, the PatientIDs of DICOM files do.
+        names: The config's names of the set, to recognise BMAD's.
+        patient_pattern: Finds the patient in a file name, see
+            :func:`datasets.patients.patient_of`; without one, PatientIDs of DICOM files are used.
         slicing: How volumes become images.
     """
     check = _Check(patient_pattern, slicing)
@@ -55,7 +55,7 @@ class _Check:
         self._findings: list[Finding] = []
         # Digest → where a picture was seen first.
         self._seen: dict[bytes, tuple[Place, Sample]] = {}
-        # Patient, and what to call one → first file in each split.
+        # Patient and their name in messages → first file in each split.
         self._patients: dict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
 
     def _note(self, kind: str, text: str) -> None:
@@ -175,7 +175,7 @@ class _Check:
     def report(self, names: tuple[str, ...]) -> Report:
         """Compare the splits with one another and with BMAD's."""
         if self._pattern is None and len(self._patients) == 1:
-            # One PatientID in all files, as programs write that make them anonymous, says nothing.
+            # A single PatientID in all files, as anonymisers write it, means nothing.
             self._patients.clear()
         for (_, patient), files in self._patients.items():
             if len(files) > 1:

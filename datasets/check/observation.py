@@ -1,4 +1,4 @@
-"""One image and its mask, looked at: the facts that a check of a data set is made of."""
+"""Looks at one image and its mask, for the check of a data set."""
 
 import hashlib
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ _NOTES = (
     *("mask_levels", "alpha", "mask_grid"),
     *("volume_grid", "volume_orientation", "volume_affine"),
 )
-# More grey levels than anybody draws: traces of JPEG or of resizing.
+# More grey levels than anyone draws: traces of JPEG or resizing.
 _MANY_LEVELS = 16
 
 
@@ -57,14 +57,14 @@ class Observation:
     """What a look at a sample found; small, so that those of a whole set fit into memory."""
 
     findings: Sequence[Finding]  # what is wrong with the image or its mask
-    size: tuple[int, int] | None = None  # (height, width); None where the image cannot be read
-    # Of the 8-bit pixels; equal for equal pictures in files of any format. None where the image
-    # cannot be read, or all its pixels are alike.
+    size: tuple[int, int] | None = None  # (height, width); None if the image cannot be read
+    # Of the 8-bit pixels; equal for equal pictures in files of any format. None if the image
+    # cannot be read, or all its pixels have the same value.
     digest: bytes | None = None
     coloured: bool = False  # whether the channels differ
     alpha: bool = False  # whether there is transparency, which reading drops
     deep: bool = False  # whether it may have more than 8 bits, which INTENSITY_WINDOW makes 8
-    mask_levels: Sequence[float] = ()  # the values that occur in its mask, none where they are many
+    mask_levels: Sequence[float] = ()  # the values in its mask, empty if there are too many
 
 
 def observe(sample: Sample) -> Observation:

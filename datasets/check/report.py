@@ -39,7 +39,7 @@ class SplitSummary:
     deep: int = 0  # images that may have more than 8 bits
     # The volumes that images are slices of.
     volumes: VolumeSummary = field(default_factory=VolumeSummary)
-    # What BMAD has of (normal, anomalous), None where it is no set of BMAD.
+    # BMAD's numbers of (normal, anomalous) images, None if it is not a set of BMAD.
     expected: bmad.Counts | None = None
 
     @property
@@ -70,7 +70,7 @@ class Report:
     dataset: str | None  # name of the set in BMAD, None for others
     splits: list[SplitSummary]  # one summary per split that has images
     findings: list[Finding]  # in the order in which they were found
-    patients_known: bool = True  # whether images told whose they are, so that splits were compared
+    patients_known: bool = True  # whether patients were known and compared between splits
 
     @property
     def clean(self) -> bool:
@@ -79,7 +79,7 @@ class Report:
 
 
 def as_text(report: Report) -> str:
-    """A table of the splits, then the findings, of each kind the first few."""
+    """A table of the splits, then the first few findings of each kind."""
     rows = [_COLUMNS, *(_row(summary) for summary in report.splits)]
     left_out = {"in BMAD"} if report.dataset is None else set()
     if not any(summary.volumes.slices for summary in report.splits):
@@ -142,7 +142,7 @@ def _grouped(findings: list[Finding]) -> list[str]:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Everything that was found, with stable names."""
+    """Everything found, with stable names."""
     return {
         "clean": report.clean,
         "dataset": report.dataset,

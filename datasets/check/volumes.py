@@ -1,4 +1,4 @@
-"""The volumes of a split: how many, how they lie in space, and masks that lie otherwise."""
+"""The volumes of a split: how many, their grids in space, and masks on different grids."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class VolumeSummary:
 
 
 def differences(summaries: dict[str, VolumeSummary]) -> Iterator[Finding]:
-    """Where volumes of a data set lie differently: of each split what there is, in one line."""
+    """Features in which the volumes of a data set differ, one line per split."""
     for feature in ("grid", "spacing", "orientation", "affine"):
         if len({value for each in summaries.values() for value in each.features[feature]}) < 2:
             continue
@@ -69,7 +69,7 @@ def differences(summaries: dict[str, VolumeSummary]) -> Iterator[Finding]:
 
 
 def mask_grids(samples: Sequence[Sample]) -> Iterator[Finding]:
-    """NIfTI masks of volumes that lie on another grid than their image, and are resampled."""
+    """NIfTI masks that are on a different grid from their image, and are resampled."""
     pairs = {each.source: each.mask for each in samples if each.mask is not None}
     for image, mask in pairs.items():
         if not isinstance(mask, Path) or kind_of(mask) != "nifti":
@@ -77,7 +77,7 @@ def mask_grids(samples: Sequence[Sample]) -> Iterator[Finding]:
         try:
             with open_image(mask, mask_of=image) as file:
                 differs = isinstance(file, NiftiMask) and not file.on_grid_of_image
-        except UserError:  # told where the mask is read
+        except UserError:  # reported when the mask is read
             continue
         here, there = _grid(mask), _grid(image)
         if differs and here and there:
@@ -103,7 +103,7 @@ def _grid(volume: Source) -> Grid | None:
                 return None
             first, second, third = file.shape
             return Grid((first, second, third), file.affine)
-    except UserError:  # told where its slices are read
+    except UserError:  # reported when its slices are read
         return None
 
 

@@ -1,4 +1,4 @@
-"""Which files are which images of which split: every layout of folders, labels, masks' names.
+"""Which files belong to a split, as images of which label and with which masks.
 
 Reads headers at most; pixels belong to datasets.readers.
 """

@@ -27,7 +27,7 @@ from utils.errors import UserError
 logger = logging.getLogger(__name__)
 
 VALIDATION_NAMES = ("valid", "val", "Val", "Valid")
-# What the names of masks end with where they lie beside their images.
+# The end of a mask's name if it lies beside its image.
 _MASK_MARK = re.compile(r"_mask(_\d+)?$")
 _SPLIT_OF = {"TRAIN_DATA_PATH": "train", "VAL_DATA_PATH": "valid"}
 
@@ -37,16 +37,16 @@ _SUFFIXES = ", ".join((*IMAGE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES))
 def find_split(folder: Path, *, key: str, slicing: Slicing = AXIAL) -> Split:
     """The images and masks of a split's folder, e.g. ``data/Brain/test``.
 
-    Images lie in ``good`` and ``Ungood`` (or folders of like names, see
+    Images lie in ``good`` and ``Ungood`` (or folders of similar names, see
     :mod:`datasets.folders.layouts`), in ``img/`` or flat; masks in ``label/``, matched by file
     stem, or as in MVTec's layout. A validation folder may be spelled ``valid``, ``val``, ``Val``
     or ``Valid``. Volumes and other files of several images become one sample per frame; in
-    ``Ungood``, where there are masks, a frame without a mark is normal. A warning tells what is
-    not read.
+    ``Ungood``, if there are masks, a frame with an empty mask is normal. Warnings name files that
+    are not read.
 
     Raises:
-        UserError: The folder is missing or empty, a mask is missing or belongs to no image, or to
-            several.
+        UserError: The folder is missing or empty, a mask is missing, or a mask belongs to no image
+            or to several.
     """
     return _accepted(inspect_split(folder, key=key, slicing=slicing))
 
@@ -67,7 +67,7 @@ def _accepted(split: Split) -> Split:
 def inspect_split(
     folder: Path, *, key: str, slicing: Slicing = AXIAL, normal_only: bool = False
 ) -> Split:
-    """As :func:`find_split` or :func:`find_normal_images`; what is wrong about masks is no error.
+    """As :func:`find_split` or :func:`find_normal_images`, but keeps problems of masks.
 
     Raises:
         UserError: The folder is missing or empty.
@@ -120,7 +120,7 @@ def _no_images(folder: Path, key: str, unread: Sequence[str]) -> str:
 def _expanded(
     samples: Iterable[Sample], masks: Mapping[Path, Source], problems: list[str]
 ) -> list[Sample]:
-    """The frames of all samples, sorted by file; where there are masks, all anomalous have one."""
+    """The frames of all samples, sorted by file; reports anomalous ones that lack a mask."""
     ordered = sorted(samples, key=lambda sample: sample.path.parts)
     with tqdm(ordered, "reading headers", unit="file", leave=False, delay=2, disable=None) as bar:
         frames = [frame for each in bar for frame in _frames(each, masks, problems)]
@@ -131,7 +131,7 @@ def _expanded(
 
 
 def existing_folder(folder: Path, key: str) -> Path:
-    """A split's folder, under another spelling where it is one of validation.
+    """A split's folder; that of validation may be spelled differently.
 
     Raises:
         UserError: There is none.
@@ -149,7 +149,7 @@ def existing_folder(folder: Path, key: str) -> Path:
 def _twins(
     folder: ClassFolder, images: Sequence[Source], masks: Mapping[Path, Source]
 ) -> Iterator[str]:
-    """What to say of images of one stem, in one line; where they have a mask, it is a problem."""
+    """One line about images with the same stem; if they have a mask, that is a problem instead."""
     twins = [
         names
         for each in by_stem(images).values()
@@ -165,7 +165,7 @@ def _twins(
 
 
 def _masks_among(images: Sequence[Source]) -> Iterator[str]:
-    """What to say, in one line, of masks beside their images, such as x_mask.png beside x.png."""
+    """One line about masks beside their images, such as x_mask.png beside x.png."""
     stems = by_stem(images)
     found = [(each, stem) for stem in stems if (each := _MASK_MARK.sub("", stem)) != stem]
     masks = [stems[stem][0] for image, stem in found if image in stems]
@@ -189,9 +189,9 @@ def _missing_mask(sample: Sample, masks: Mapping[Path, Source]) -> str:
 
 
 def _frames(sample: Sample, masks: Mapping[Path, Source], problems: list[str]) -> list[Sample]:
-    """The frames of a file or series; with a mask of all, those that it does not mark are normal.
+    """The frames of a file or series; those that a mask of all leaves empty are normal.
 
-    Slices of a series that have masks of their own are anomalous, as other files are.
+    Slices of a series that have their own masks are anomalous, like other files.
     """
     frames = expand_frames(sample)
     if not masks:

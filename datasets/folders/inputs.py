@@ -26,7 +26,7 @@ def expand_names(names: Sequence[str], stdin: Iterable[str]) -> list[Path]:
         stdin: Lines.
 
     Raises:
-        UserError: A pattern fits nothing, or a list is empty.
+        UserError: A pattern matches nothing, or a list is empty.
     """
     paths: list[Path] = []
     for name in names:
@@ -51,22 +51,22 @@ def find_inputs(
 ) -> tuple[Sample, ...]:
     """The images of files and folders as samples without a label.
 
-    DICOM files that are one volume come together. A file that cannot be read stays a sample:
-    reading it raises the error that names it.
+    DICOM files of one volume are grouped. A file that cannot be read stays a sample; reading it
+    later raises the error that names it.
 
     Args:
         paths: Files of any suffix, and folders, whose files come in the order of their paths.
-        recursive: Whether to search subfolders as well, but for those of masks, such as ``label``.
-            Links are followed, each folder is entered once.
+        recursive: Whether to search subfolders too, except those of masks, such as ``label``.
+            Links are followed; each folder is entered once.
         slicing: How volumes become images.
-        problems: Takes paths that do not exist among others that do, and DICOM series that cannot
-            be put in order, each with why; the files of the latter stay.
+        problems: Receives, with a reason each, missing paths among existing ones and DICOM series
+            that cannot be put in order; the files of these series stay.
 
     Returns:
         One sample per frame.
 
     Raises:
-        UserError: No path exists, or a folder cannot be listed or holds no image.
+        UserError: No path exists, or a folder cannot be listed or contains no image.
     """
     problems = [] if problems is None else problems
     files: dict[Path, Path] = {}
@@ -106,7 +106,7 @@ def _files(path: Path, recursive: bool) -> Iterator[Path]:
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
-    """The folder that holds all that exist, folders being their own; absolute, without ``..``.
+    """The deepest folder of all paths that exist; absolute, without ``..``.
 
     Raises:
         UserError: They are on several drives.

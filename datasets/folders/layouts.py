@@ -1,4 +1,4 @@
-"""The folders of a split: which hold images and masks, and what lies where nothing reads it."""
+"""The folders of a split: which ones have images and masks, and which files are ignored."""
 
 import logging
 import os
@@ -14,18 +14,18 @@ from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# Names of folders, in any case of letters.
+# Names of folders, in upper or lower case.
 NORMAL_NAMES = ("good", "normal")
 ANOMALOUS_NAMES = ("ungood", "abnormal", "anomaly", "anomalous", "defect")
-# BMAD's own names come first: another folder beside one of these is no mask folder.
+# BMAD's own names come first: another folder beside one of these is not a mask folder.
 _BMAD_MASKS = ("label", "anomaly_mask")
 GROUND_TRUTH = "ground_truth"
 MASK_FOLDERS = (*_BMAD_MASKS, "labels", "mask", "masks", "segmentation", GROUND_TRUTH, "gt")
-# An index of the files around it, and what systems leave behind: macOS puts a folder of the last
-# name into its zips.
+# DICOM's directory file, and files that operating systems create: the last is a folder that macOS
+# puts into its zips.
 _JUNK = ("dicomdir", "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
 
-# What is not read: one, several, and what to do.
+# Files that are not read: singular, plural, and what to do.
 _UNREAD = (
     "image is ignored",
     "images are ignored",
@@ -48,18 +48,18 @@ class ClassFolder:
     folder: Path  # the class folder, e.g. ``test/Ungood``
     label: int  # 0 normal, 1 anomalous
     images: Path  # ``folder`` itself, or ``img/`` in it
-    masks: Path | None  # their masks' folder; None where there is none
+    masks: Path | None  # their masks' folder; None if there is none
 
 
 def class_folders(split: Path, *, normal_only: bool = False) -> list[ClassFolder]:
     """The class folders of a split.
 
-    Where ``ground_truth`` lies in or beside the split, as in MVTec's layout, each folder that has
-    one of its name in there is a class of anomalous images.
+    With ``ground_truth`` in or beside the split, as in MVTec's layout, each folder of the split
+    that has a namesake in there is a class of anomalous images.
 
     Args:
         split: The split's folder.
-        normal_only: Only the folder of normal images; the split itself where that has no images.
+        normal_only: Only the folder of normal images, or the split itself if that has no images.
 
     Raises:
         UserError: A folder cannot be listed, or two could be meant.
@@ -101,14 +101,14 @@ def files_below(folder: Path) -> list[Path]:
 
 def _ground_truth(split: Path) -> Path | None:
     found = _inner_folder(split, GROUND_TRUTH)
-    # The folder around it may be closed to us, and be none of the data set's.
+    # The parent folder may be unreadable and unrelated to the data set.
     with suppress(UserError):
         found = found or _inner_folder(split.parent, GROUND_TRUTH)
     return found
 
 
 def _inner_folder(folder: Path | None, name: str) -> Path | None:
-    """The folder of a name in another one, in any case of letters."""
+    """The folder with a name, in upper or lower case, in another one."""
     inner = subfolders(folder) if folder else []
     return next((each for each in inner if each.name.casefold() == name.casefold()), None)
 
@@ -137,7 +137,7 @@ def subfolders(folder: Path) -> list[Path]:
 def list_images(
     folder: Path, kinds: Collection[Kind] = PICTURES, *, tell: bool = True
 ) -> list[Path]:
-    """The image files directly in a folder, sorted; hidden files are left out."""
+    """The image files directly in a folder, sorted, without hidden ones."""
     images: list[Path] = []
     others: list[Path] = []
     for path in _files(folder):
@@ -171,12 +171,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:
-        # A link in a circle stays, as one that leads nowhere does: reading it says so.
+        # Keep circular links, like dangling ones: reading them reports the error.
         return False
 
 
 def _is_pipe(entry: os.DirEntry[str]) -> bool:
-    """Whether it is no file, folder or link: reading it might wait for ever."""
+    """Whether it is neither file, folder nor link: reading it might wait for ever."""
     kinds = entry.is_file(follow_symlinks=False), entry.is_dir(follow_symlinks=False)
     return not any(kinds) and not entry.is_symlink()
 
@@ -195,7 +195,7 @@ def walk_folders(top: Path) -> Iterator[Path]:
 def unread_files(
     split: Path, classes: Iterable[ClassFolder], files: Collection[Path] = ()
 ) -> list[str]:
-    """What a split holds and nothing reads: one line for each folder and sort, with an example."""
+    """Files of a split that nothing reads: one line per folder and sort, with an example."""
     read, anchors = set[Path](), {split}
     for each in classes:
         used = {each.images, each.masks or each.images}

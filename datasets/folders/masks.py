@@ -15,10 +15,10 @@ from datasets.volumes.series import Series
 def paired_masks(
     folder: ClassFolder, images: Sequence[Source], problems: list[str]
 ) -> dict[Path, Source]:
-    """Image → mask of a class folder; what does not fit is appended to ``problems``.
+    """Image → mask of a class folder; problems are appended to ``problems``.
 
-    Images are named by their files, or by what a series is called; masks of single slices of a
-    series by the slices' files.
+    Images are named by their files or their series' names; masks of single slices of a series by
+    the slices' files.
     """
     masks = defaultdict[str, list[Source]](list)
     volumes, single = by_stem(images), by_stem(_slice_files(images))
@@ -41,7 +41,7 @@ def paired_masks(
 def _fault(
     folder: ClassFolder, stem: str, owners: Sequence[Source], others: Sequence[Source]
 ) -> str:
-    """What is wrong with a mask, "" where nothing is."""
+    """What is wrong with a mask, or ""."""
     if not owners:
         return (
             f"this mask has no image; add one named {shown(Path(stem))}.* to "
@@ -73,7 +73,7 @@ def _slice_files(images: Iterable[Source]) -> list[Path]:
 
 
 def _placed(mask: Source, image: Source) -> Source:
-    """A DICOM file as the series of its frames, where it is the mask of a volume."""
+    """A DICOM file as the series of its frames, if it is the mask of a volume."""
     volume = isinstance(image, Series) or kind_of(image) == "nifti"
     if volume and isinstance(mask, Path) and kind_of(mask) == "dicom":
         header = read_header(mask)
@@ -83,7 +83,7 @@ def _placed(mask: Source, image: Source) -> Source:
 
 
 def _without_place(masks: Mapping[Path, Source], owners: Sequence[Source]) -> str:
-    """What is wrong with the mask of a whole series that does not say where it lies."""
+    """What is wrong with the mask of a whole series that has no position, or ""."""
     for owner in owners:
         mask = masks[name_of(owner)]
         if isinstance(owner, Series) and isinstance(mask, Path) and kind_of(mask) != "nifti":
@@ -95,7 +95,7 @@ def _without_place(masks: Mapping[Path, Source], owners: Sequence[Source]) -> st
 
 
 def by_stem(sources: Iterable[Source]) -> dict[str, list[Source]]:
-    """Sources by what masks and images share of their names."""
+    """Sources by their stems, which masks and images share."""
     stems: dict[str, list[Source]] = defaultdict(list)
     for source in sources:
         stems[stem_of(name_of(source))].append(source)

@@ -30,14 +30,14 @@ class Sample:
 
     path: Path  # the image's file
     label: int | None  # 0 normal, 1 anomalous, None unknown
-    # The mask's file or DICOM series; None where the image is normal or the set has no masks.
+    # The mask's file or DICOM series; None if the image is normal or the set has no masks.
     mask: Source | None = None
     # Which image of a volume or multi-frame file, from 0; None for a file of one image.
     frame: int | None = None
     axis: SliceAxis = "axial"  # how a volume is cut into frames
     volume: int = 0  # which volume of a NIfTI file of four dimensions, from 0
-    # The DICOM series that it is a slice of. ``path`` is the slice's own file then, or what the
-    # series is called where the slice is cut from several.
+    # The DICOM series that it is a slice of. ``path`` is then the slice's own file, or the series'
+    # name if the slice is cut from several files.
     series: Series | None = None
 
     @classmethod
@@ -60,14 +60,14 @@ class Sample:
 
     @property
     def volume_name(self) -> Path | None:
-        """The volume that it is a slice of: a NIfTI file, or what a series is called."""
+        """The volume that it is a slice of: a NIfTI file, or the name of a series."""
         if self.series is not None:
             return self.series.name
         return self.path if self.frame is not None and kind_of(self.path) == "nifti" else None
 
     @property
     def name(self) -> str:
-        """``path``, or ``path#frame`` where that holds several."""
+        """``path``, or ``path#frame`` if that has several."""
         alone = self.frame is None or (self.series is not None and self.path != self.series.name)
         return str(self.path) if alone else f"{self.path}#{self.frame}"
 
@@ -94,24 +94,24 @@ class Split:
     samples: tuple[Sample, ...]  # sorted by path, then by frame
     has_masks: bool  # whether the anomalous images have masks; normal ones then have empty masks
     num_left_out: int = 0  # images that a MAX_SAMPLES key cut off
-    # What the folder holds beside the samples, one line for each place.
+    # Files of the folder that are not read, one line per place.
     unread: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()  # what is wrong with masks, one line each
-    # Image → mask of normal images, which only a check of the data set reads.
+    # Image → mask of normal images; only check_dataset.py reads these.
     normal_masks: Mapping[Path, Source] = field(default_factory=dict)
     # Slices of its volumes that do not count, see :mod:`datasets.foreground`.
     background: tuple[Sample, ...] = ()
 
     @property
     def labels(self) -> list[int]:
-        """One label per sample: the images of a split have one each."""
+        """One label per sample."""
         labels = [sample.label for sample in self.samples if sample.label is not None]
         assert len(labels) == len(self.samples)
         return labels
 
     @property
     def summary(self) -> str:
-        """Count of the samples and a digest of their names below the folder, and of labels."""
+        """Number of samples, and a digest of their names below the folder and their labels."""
         names = "\n".join(
             f"{os.path.relpath(sample.name, self.folder)} {sample.label}" for sample in self.samples
         )
@@ -119,13 +119,13 @@ class Split:
         return f"{len(self.samples)} images, names {digest}"
 
     def cut(self, max_samples: int, seed: int, *, whole_volumes: bool = False) -> Split:
-        """At most ``max_samples`` samples, drawn by a seeded shuffle where there are more.
+        """At most ``max_samples`` samples, drawn by a seeded shuffle if there are more.
 
         Args:
             max_samples: How many.
-            seed: Of the shuffle.
-            whole_volumes: Draw volumes with all their slices, as many as fit, at least one: a
-                part of them has neither the label nor the score of the whole.
+            seed: Seed of the shuffle.
+            whole_volumes: Draw volumes with all their slices, as many as fit and at least one: a
+                part of a volume has neither its label nor its score.
         """
         if len(self.samples) <= max_samples:
             return self
@@ -141,10 +141,10 @@ class Split:
 
 
 def expand_frames(sample: Sample) -> list[Sample]:
-    """One sample for each frame of a file.
+    """One sample per frame of a file.
 
-    A file whose header cannot be read stays one sample: reading it says what is wrong, when and
-    where that can be borne.
+    A file whose header cannot be read stays one sample: reading it later reports the error, where
+    it can be handled.
     """
     if sample.series is not None:
         return list(_slices(sample, SeriesFile(sample.series, sample.axis)))
@@ -163,7 +163,7 @@ def _slices(sample: Sample, file: SeriesFile) -> Iterator[Sample]:
 
 
 def mask_of_another_size(sample: Sample, image: Sequence[int], mask: Sequence[int]) -> str:
-    """What is wrong where a mask has another (height, width) than its image, in one line."""
+    """One line about a mask whose (height, width) differs from its image's."""
     assert sample.mask is not None
     return (
         f"{shown(name_of(sample.mask))}: is {mask[1]} × {mask[0]} pixels but its image "
@@ -172,7 +172,7 @@ def mask_of_another_size(sample: Sample, image: Sequence[int], mask: Sequence[in
 
 
 def mask_without_mark(sample: Sample) -> str:
-    """What to say where the mask of an anomalous image is empty, in one line."""
+    """One line about an anomalous image whose mask is empty."""
     assert sample.mask is not None
     return (
         f"{shown(name_of(sample.mask))}: is empty although {shown(sample.path)} is in an anomalous "

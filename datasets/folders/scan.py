@@ -1,4 +1,4 @@
-"""Many files looked at by a few threads, and the look at headers that comes before a start."""
+"""Looks at many files in a few threads, and checks all headers before a run starts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +14,12 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 _THREADS = 8
-# Items that are looked at ahead: what was found of these is held in memory.
+# How many items to look at ahead; their results are held in memory.
 _CHUNK = 256
 
 
 def scan(items: Sequence[Item], look: Callable[[Item], Value], description: str) -> Iterator[Value]:
-    """What a look at each item gives, in order."""
+    """The result of ``look`` for each item, in order."""
     with (
         ThreadPoolExecutor(_THREADS) as pool,
         tqdm(
@@ -36,7 +36,7 @@ def check_headers(split: Split) -> None:
     """Read the header of every image and mask, and compare their sizes; no pixel is decoded.
 
     Raises:
-        UserError: With every file whose header cannot be read, or whose mask has another size.
+        UserError: With every file whose header cannot be read or whose mask differs in size.
     """
     problems = [each for each in scan(split.samples, _problem_of, "checking headers") if each]
     if problems:
@@ -44,7 +44,7 @@ def check_headers(split: Split) -> None:
 
 
 def _problem_of(sample: Sample) -> str:
-    """What is wrong with the headers of an image and its mask, "" where nothing is."""
+    """What is wrong with the headers of an image and its mask, or ""."""
     frame, axis = sample.frame, sample.axis
     try:
         size = read_size(sample.source, frame, axis=axis, volume=sample.volume)

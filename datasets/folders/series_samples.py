@@ -1,4 +1,4 @@
-"""DICOM files of a folder as volumes, where two or more of them are one."""
+"""Groups DICOM files of a folder into volumes, where two or more belong together."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,15 @@ logger = logging.getLogger(__name__)
 def with_series(
     paths: Sequence[Path], problems: list[tuple[Path, str]], *, masks: bool = False
 ) -> list[Source]:
-    """Files in their order, those of a DICOM series as one, where its first file stands.
+    """Files in their order; a DICOM series takes the place of its first file.
 
-    Warnings tell what is unusual about a series. Each header is read once.
+    Warnings name what is unusual about a series. Each header is read once.
 
     Args:
         paths: Files of any kind.
-        problems: Takes series that cannot be put in order, with a line each; their files stay.
-        masks: Whether they are masks; else what is no image, such as a DICOM SEG object beside its
-            series, is told and left out.
+        problems: Receives series that cannot be put in order, with a line each; their files stay.
+        masks: Whether they are masks; otherwise DICOM objects that are not images, such as a SEG
+            beside its series, are skipped with a warning.
     """
     dicom = [path for path in paths if kind_of(path) == "dicom"]
     with tqdm(
@@ -36,7 +36,7 @@ def with_series(
     placed = {series.uid for series in grouped.series}
     for uid, files in grouped.unplaced.items():
         first = next(iter(files))
-        # One picture alone may be an X-ray, several are slices or views.
+        # A single picture may be an X-ray; several are slices or views.
         if files[first] > 1 or len(files) > 1 or uid in placed:
             logger.warning(
                 "%s: no position: %s (such as %s); reading them as separate images",
@@ -79,7 +79,7 @@ def _count(uid: str, files: Mapping[Path, int]) -> str:
 def sources_of(folder: Path) -> list[Source]:
     """The images of a folder of a split: its files, and the DICOM series in folders below it.
 
-    Series that cannot be put in order are told; their files directly in the folder are pictures.
+    Warns of series that cannot be put in order; their files directly in the folder are pictures.
     """
     files = list_images(folder, KINDS, tell=False)
     problems: list[tuple[Path, str]] = []
@@ -91,5 +91,5 @@ def sources_of(folder: Path) -> list[Source]:
 
 
 def files_of(source: Source) -> set[Path]:
-    """The files that are read of an image."""
+    """The files of an image."""
     return {plane.path for plane in source.planes} if isinstance(source, Series) else {source}

@@ -1,4 +1,4 @@
-"""SLICE_AXIS and VOLUME_INDEX: which slices of which volume a NIfTI file gives."""
+"""SLICE_AXIS and VOLUME_INDEX: which slices of which volume of a NIfTI file are read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Slicing:
 
     @classmethod
     def of(cls, config: SectionConfig) -> Slicing:
-        """As a section of the config wants it."""
+        """As a section of the config sets it."""
         return cls(config.slice_axis, config.volume_index)
 
 
@@ -35,9 +35,9 @@ AXIAL = Slicing()
 
 
 def choose_volume(samples: Iterable[Sample], index: int) -> tuple[Sample, ...]:
-    """The samples, those of files of several volumes with the one that is asked for.
+    """The samples; files of several volumes are read at ``index``.
 
-    One warning tells that the others are left out.
+    One warning says that their other volumes are not read.
     """
     samples = list(samples)
     files = dict.fromkeys(each.path for each in samples if each.series is None)
@@ -61,7 +61,7 @@ def _several(example: Path, volumes: int, files: int) -> str:
 
 
 def _count(path: Path) -> int:
-    # Reading the file says what is wrong with it.
+    # Reading the file later reports the error.
     with suppress(UserError):
         if kind_of(path) == "nifti":
             with open_image(path) as file:

@@ -1,4 +1,4 @@
-"""Where the splits of a data set lie: named by a config, or found in a folder."""
+"""Where the splits of a data set are: named by a config, or found in a folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class Place:
-    """Where a split lies."""
+    """Where a split is."""
 
     name: str  # ``train``, ``valid`` or ``test``
     folder: Path
@@ -30,10 +30,10 @@ def places_of_config(config: Config) -> list[Place]:
 
 
 def places_of_folder(folder: Path) -> list[Place]:
-    """The splits below a folder, or the folder itself where it is one.
+    """The splits below a folder, or the folder itself if it is one.
 
     Raises:
-        UserError: There are none, or two may be the same split.
+        UserError: There are none, or two folders could be the same split.
     """
     named = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
     inner = subfolders(folder) if folder.is_dir() else []

@@ -29,7 +29,7 @@ Image = npt.NDArray[np.uint8]
 LesionKind = Literal["bright", "dark", "ring"]
 
 LESION_KINDS: tuple[LesionKind, ...] = get_args(LesionKind)
-# Raise it when a change makes other pictures of the same seed: old folders then no longer match.
+# Raise it when a change alters the pictures of a seed: old folders then no longer match.
 DRAWING_VERSION = 2
 
 _OVERSAMPLING = 3
@@ -86,8 +86,8 @@ def add_lesion(
     """Put a lesion of random place, size, outline and contrast into the brain of a phantom.
 
     Lesions grow in grey and white matter only and leave fluid as it is. One that would hardly
-    show (a dark one beside a ventricle, say) is drawn anew: a mask over nothing to be seen would
-    make every method look worse than it is.
+    show (a dark one beside a ventricle, say) is drawn again: a mask over something invisible
+    would make every method look worse than it is.
 
     Args:
         rng: Source of all randomness.

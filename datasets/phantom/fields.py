@@ -1,4 +1,4 @@
-"""What phantoms are painted with: smooth noise, soft edges, grids of places."""
+"""Building blocks of phantoms: smooth noise, soft edges, pixel grids."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def pixel_grid(size: int) -> tuple[Field, Field]:
 
 
 def smooth_noise(normal: Normal, cells: int, size: int) -> Field:
-    """Noise of zero mean and about unit variance, with ``cells`` bumps a side, (size, size)."""
+    """Noise of zero mean and about unit variance, with ``cells`` bumps per side, (size, size)."""
     coarse = normal((cells, cells), dtype=np.float32)
     return np.asarray(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
 
@@ -55,5 +55,5 @@ def downsample(field: Field, size: int) -> Field:
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """A number of [low, high], as likely small as large in ratio."""
+    """A random number in [low, high], uniform on a logarithmic scale."""
     return math.exp(rng.uniform(math.log(low), math.log(high)))

@@ -21,7 +21,7 @@ FIELD_OF_VIEW, STACK_HEIGHT = 218.0, 150.0
 _TALLNESS = 0.9
 # Share of the slices that lie below the head's middle: the lowest cut the skull's base.
 _BELOW = 0.4
-# Over how much of half a head's height folds become others.
+# Share of half a head's height over which the folds change completely.
 _FOLDS = 0.2
 # Width of a ball's soft outline over its radius.
 _SOFTNESS = 0.3

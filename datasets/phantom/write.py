@@ -41,16 +41,16 @@ def write_phantom_dataset(
 ) -> bool:
     """Write phantoms in BMAD's layout, and :data:`RECORD_NAME` with what they were drawn from.
 
-    Each image has a random state of its own, so that more images leave the others as they were.
-    The name of an anomalous image tells the kind of its lesion. The folder appears all at once,
-    when everything is drawn.
+    Each image has its own random state, so adding images does not change the others. The name of
+    an anomalous image says the kind of its lesion. The folder appears only when everything is
+    drawn.
 
     Returns:
-        True where images were drawn, False where the folder held just these images already.
+        True if images were drawn, False if the folder already contained exactly these images.
 
     Raises:
-        UserError: If a number makes no sense, or ``folder`` holds anything else: it is never
-            deleted from here.
+        UserError: If a number makes no sense, or ``folder`` contains anything else, which is never
+            deleted here.
     """
     counts = (train, valid_good, valid_ungood, test_good, test_ungood)
     return fill_folder(folder, _write_part, counts, seed, size=size)
@@ -66,11 +66,11 @@ def fill_folder(
     """Write a data set all at once, unless it is there.
 
     Args:
-        folder: Where to; its parents are made.
+        folder: Where to; its parents are created.
         write_part: Takes the folder of a part, the number of its images, its seed, and the sizes.
-        counts: Numbers of images, one for each of :data:`PARTS`.
+        counts: Number of images for each of :data:`PARTS`.
         seed: Seed of all images.
-        sizes: What an image measures.
+        sizes: Sizes of an image.
 
     Returns, Raises:
         As :func:`write_phantom_dataset`.
@@ -93,7 +93,7 @@ def fill_folder(
 
 
 def _holds(folder: Path, record: dict[str, Any]) -> bool:
-    """Whether a folder holds the recorded images; False for none or an empty one."""
+    """Whether a folder contains the recorded images; False if it is missing or empty."""
     remedy = "delete it, or choose another --output"
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
@@ -157,7 +157,7 @@ def run_command(
     output: str,
     description: str,
 ) -> None:
-    """The command line of a function that writes phantoms: an option for each of its numbers."""
+    """The command line of a function that writes phantoms, with an option per number."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
     shown = "default: %(default)s"
     parser.add_argument("--output", type=Path, default=Path(output), help=shown)

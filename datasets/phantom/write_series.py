@@ -12,12 +12,12 @@ from datasets.readers.base import optional_package
 def write_series(
     folder: Path, stack: NDArray[np.integer[Any]], *, spacing: float, distance: float
 ) -> None:
-    """Write one file for each slice, the middle of the stack at the origin of the patient's space.
+    """Write one file per slice, with the middle of the stack at the origin of the patient's space.
 
-    The same stack and name give the same files.
+    The same stack and name make the same files.
 
     Args:
-        folder: Where to; its name is that of the patient.
+        folder: Where to; its name becomes the patient's.
         stack: (N, H, W) from 0 to 65535, lowest slice first, the patient's right on the left.
         spacing: Between rows and between columns, mm.
         distance: From slice to slice, mm.
@@ -37,7 +37,7 @@ def write_series(
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
         dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = frame, ""
         dataset.PatientID, dataset.PatientName = name, f"{name}^"
-        # Empty, and to be there: standard and viewers ask for them.
+        # The standard and viewers require them, but they may be empty.
         for keyword in ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"):
             setattr(dataset, keyword, "")
         dataset.AccessionNumber = dataset.StudyID = dataset.ReferringPhysicianName = ""

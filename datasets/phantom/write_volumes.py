@@ -16,7 +16,7 @@ from datasets.volumes.grid import Grid
 from datasets.volumes.write import write_nifti
 from utils.errors import run_script
 
-# One volume in so many of a test is a DICOM series.
+# Every third volume of a test is a DICOM series.
 _SERIES = 3
 
 
@@ -34,7 +34,7 @@ def write_volume_dataset(
 ) -> bool:
     """Write heads in BMAD's layout, as :func:`datasets.phantom.write.write_phantom_dataset`.
 
-    All are NIfTI files, but for some of the test, which are DICOM series in folders of their own.
+    All are NIfTI files, except some of the test, which are DICOM series in separate folders.
     Masks are NIfTI files.
 
     Returns, Raises:

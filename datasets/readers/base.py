@@ -19,16 +19,16 @@ class RawImage:
     """One image with the intensities of its file."""
 
     values: NDArray[Any]  # (H, W) grey or (H, W, 3) RGB
-    # Those of the volume that the image is a slice of, or of the image without its padding; None
-    # for those of ``values``.
+    # Of the volume that the image is a slice of, or of the image without its padding; None: of
+    # ``values``.
     percentiles: Percentiles | None = None
-    # (H, W) uint8, as the file's own window or look-up table shows it; None where it has neither.
+    # (H, W) uint8 through the file's own window or look-up table; None if it has neither.
     display: Callable[[], NDArray[np.uint8] | None] | None = None
     inverted: bool = False  # low intensities are bright
-    padding: NDArray[np.bool_] | None = None  # (H, W) bool, where there is no picture; shown black
+    padding: NDArray[np.bool_] | None = None  # (H, W), True outside the picture; shown black
 
     def windowed(self, window: IntensityWindow) -> NDArray[np.uint8]:
-        """The picture that a window makes of it; ``auto`` leaves that to the file."""
+        """The picture through a window; ``auto`` leaves that to the file."""
         pixels = self.display() if self.display is not None and window.kind == "auto" else None
         if pixels is None:
             pixels = window.apply(self.values, self.percentiles)
@@ -37,10 +37,10 @@ class RawImage:
 
 
 class ImageFile:
-    """An open file of one or more images; the header alone is read until pixels are asked for."""
+    """An open file of one or more images; pixels are only read when asked for."""
 
     num_frames: int
-    num_volumes = 1  # how many volumes the file holds; the images are those of one
+    num_volumes = 1  # how many volumes the file has; the images are those of one
 
     @property
     def has_alpha(self) -> bool:
@@ -69,7 +69,7 @@ class ImageFile:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of the file, where it is held open."""
+        """Close the file."""
 
 
 def turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -82,13 +82,13 @@ def turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def mask_of(colour: NDArray[Any], alpha: NDArray[Any] | None) -> NDArray[Any]:
-    """A mask's values: its colours where they are not transparent, or its transparency alone."""
+    """A mask's values: its colours where they are not transparent, or only its transparency."""
     if alpha is None:
         return colour
     if (colour == colour[:1, :1]).all():
-        # One colour says nothing where the transparency says something.
+        # With a single colour, only the transparency can mark anything.
         return alpha if alpha.min() < alpha.max() or not alpha.any() else colour
-    # Where all is transparent, some program has filled in what it does not know.
+    # If all is transparent, some program filled in an alpha channel that it did not know.
     seen = alpha > 0 if alpha.any() else np.ones_like(alpha, np.bool_)
     return np.where(seen if colour.ndim == 2 else seen[..., None], colour, 0)
 
@@ -99,10 +99,10 @@ def optional_package(module: str, use: str = "reads this format", extra: str = "
     Args:
         module: Its name.
         use: What it does, for the message.
-        extra: What brings it.
+        extra: The extra that installs it.
 
     Raises:
-        UserError: It is not installed; names the command.
+        UserError: It is not installed; names the command that installs it.
     """
     try:
         return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""DICOM files: rescaled intensities and the picture that the file itself makes of them.
+"""DICOM files: rescaled intensities, and the picture through the file's own window.
 
 Standard: DICOM PS3.3, C.11.1 (modality LUT), C.11.2 (VOI LUT), C.7.5.1.1.2 (padding) and C.7.6.16
 (functional groups).
@@ -17,7 +17,7 @@ from datasets.readers.formats import shown
 from utils.errors import UserError
 from utils.intensity import IntensityWindow
 
-# Where an enhanced multi-frame file keeps what may differ from frame to frame.
+# Where an enhanced multi-frame file keeps values that may differ between frames.
 _FUNCTIONAL_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 _TRANSFORMATIONS = (
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
@@ -82,7 +82,7 @@ class DicomFile(ImageFile):
 
     def _stored(self, frame: int) -> NDArray[Any]:
         syntax = self._header.file_meta.TransferSyntaxUID
-        # Floats have neither.
+        # Floating-point files have neither.
         high, bits = self._header.get("HighBit"), self._header.get("BitsStored")
         if syntax.is_compressed:
             self._check_decoder(syntax)
@@ -91,13 +91,13 @@ class DicomFile(ImageFile):
                 f"{shown(self._path)}: HighBit (0028,0102) is {high}, which does not match "
                 f"BitsStored (0028,0101), which is {bits}; export the file again"
             )
-        # By its path a frame's bytes are read alone; what is deflated is read as a whole.
+        # Given a path, pydicom reads only the frame's bytes; deflated files are read as a whole.
         source = optional_package("pydicom").dcmread(self._path) if syntax.is_deflated else None
         rows, columns = self.size(frame)
         if self._header.BitsAllocated == 1 and rows * columns % 8 and self.num_frames > 1:
-            # Frames of single bits need not begin with a byte, which pydicom takes for granted.
+            # Frames of single bits need not begin at a byte, but pydicom assumes that they do.
             return np.asarray(self._pixels.pixel_array(source or self._path)[frame])
-        # Gives RGB for every colour space but palettes.
+        # Returns RGB for every colour space except palettes.
         return np.asarray(self._pixels.pixel_array(source or self._path, index=frame))
 
     def _check_decoder(self, syntax: Any) -> None:
@@ -109,7 +109,7 @@ class DicomFile(ImageFile):
                 "read; decompress the file"
             ) from error
         if not decoder.is_available:
-            # "pylibjpeg - requires pylibjpeg>=2.0 and …" → the part that pip understands.
+            # "pylibjpeg - requires pylibjpeg>=2.0 and …" → what pip understands.
             plugins = [each.partition("requires ")[2] for each in decoder.missing_dependencies]
             wanted = ", or ".join(plugins).replace("gdcm>", "python-gdcm>")
             raise UserError(
@@ -118,7 +118,7 @@ class DicomFile(ImageFile):
             )
 
     def _transformations(self, frame: int) -> Any:
-        """What makes a picture of stored values, for pydicom: of the frame, all frames or file."""
+        """Tags that turn stored values into a picture: of the frame, all frames or the file."""
         merged = optional_package("pydicom").Dataset()
         merged.file_meta = self._header.file_meta
         for group in self._groups(frame):
@@ -146,7 +146,7 @@ class DicomFile(ImageFile):
         return np.asarray(self._pixels.apply_modality_lut(stored, header))
 
     def _displayed(self, values: NDArray[Any], header: Any) -> NDArray[np.uint8] | None:
-        """Through the first window of the file, else its table; None where it has neither."""
+        """Through the first window of the file, else its table; None if it has neither."""
         for keyword in ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"):
             header.pop(keyword, None)
         window = [
@@ -171,19 +171,19 @@ class DicomFile(ImageFile):
         table = self._pixels.apply_voi(levels, header)
         places = np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.intp)
         if bits == 16 and table.max() < 2**15:
-            # Declared as wide as it is stored: which of its values is white is not known.
+            # Declared with the bits it is stored in: which value is white is unknown.
             return IntensityWindow().apply(table[places])
         return np.asarray(np.clip(table[places] / (2**bits - 1), 0, 1) * 255)
 
     def _padding(self, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
-        """Where there is no picture: outside the circle of a CT, beside the film of a scan."""
+        """Pixels outside the picture: outside the circle of a CT, beside the film of a scan."""
         kind = {"f4": "Float", "f8": "DoubleFloat"}.get(stored.dtype.str[1:], "")
         value = self._header.get(f"{kind}PixelPaddingValue")
         if value is None:
             return None
         limit = self._header.get(f"{kind}PixelPaddingRangeLimit")
         ends = np.array([value, value if limit is None else limit])
-        # Some write the bits of a signed number in a type without sign.
+        # Some write the bits of a signed number in an unsigned type.
         low, high = np.sort(ends.astype(stored.dtype))
         return np.asarray((stored >= low) & (stored <= high))
 

@@ -1,4 +1,4 @@
-"""Whatever goes wrong with a file, in one line that names it."""
+"""Every error of a file as one line that names it."""
 
 import re
 import struct
@@ -12,14 +12,14 @@ from datasets.readers.formats import shown
 from datasets.readers.library_logs import kept_messages
 from utils.errors import UserError, printable
 
-# What decoders run into on headers that they did not expect; the words mean nothing to a user.
+# Raised by decoders on unexpected headers; their texts mean nothing to a user.
 _SURPRISES = (TypeError, AttributeError, LookupError, ArithmeticError, struct.error)
 _PYTHON_WORDS = re.compile(r"<[^<>]*>|Use force=True[^.]*\.")
 
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """Make any error of the block a UserError in one line that names a file; its own ones stay."""
+    """Turn any error of the block into a one-line UserError that names the file."""
     with kept_messages() as messages:
         try:
             yield
@@ -27,7 +27,7 @@ def named_errors(path: Path) -> Iterator[None]:
             raise
         except FileNotFoundError as error:
             raise UserError(f"{shown(path)}: no such file") from error
-        # Decoders raise anything on bytes that they did not expect.
+        # Decoders raise anything on unexpected bytes.
         except Exception as error:
             reason = _reason(error, messages)
             raise UserError(
@@ -36,7 +36,7 @@ def named_errors(path: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception, messages: Sequence[str]) -> str:
-    """An error and what was logged before it, whole, on one line, without Python's objects."""
+    """An error and what was logged before it, on one line, without Python's objects."""
     if isinstance(error, UnidentifiedImageError):
         return "it is not a PNG, JPEG, BMP or TIFF file"
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

@@ -44,22 +44,22 @@ def stem_of(path: Path) -> str:
 
 
 def may_have_frames(path: Path) -> bool:
-    """Whether files of this kind can hold several images: DICOM, NIfTI and TIFF."""
+    """Whether files of this kind can contain several images: DICOM, NIfTI and TIFF."""
     return path.suffix.lower() in (".tif", ".tiff") or kind_of(path) in ("dicom", "nifti")
 
 
 def absolute(path: Path) -> Path:
-    """An absolute path without ``..``; links stay what they are called."""
+    """An absolute path without ``..``; links are not followed."""
     return Path(os.path.abspath(path))  # noqa: PTH100, since resolve() follows links
 
 
 def shown(path: Path) -> str:
-    """A path for messages: one line, harmless to the terminal, whatever its name holds."""
+    """A path for messages: one line, harmless to the terminal, whatever its name."""
     return printable(str(path))
 
 
 def _begins_as_dicom(path: Path) -> bool:
-    # An index of other files, which begins alike, and pipes, which block, are no images.
+    # DICOM's directory file, which begins the same, and pipes, which block, are not images.
     if path.name.upper() == "DICOMDIR" or not path.is_file():
         return False
     try:

@@ -48,13 +48,13 @@ def read_image(
     Args:
         path: Picture, DICOM or NIfTI file, or a DICOM series.
         window: How intensities become 8 bits.
-        frame: Which image of a file that holds several, from 0.
+        frame: Which image of a file that has several, from 0.
         axis: How a volume is cut.
         volume: Which volume of a file of four dimensions, from 0.
 
     Raises:
-        UserError: The file is missing, corrupt, empty, too large, of several frames where none is
-            asked for, or needs a package that is not installed; names it.
+        UserError: The file is missing, corrupt, empty or too large, has several frames and
+            ``frame`` is None, or needs a package that is not installed.
     """
     with open_image(path, axis, volume=volume) as file:
         return file.pixels(_frame_of(file, path, frame), window)
@@ -69,9 +69,9 @@ def read_mask(
 ) -> NDArray[np.bool_]:
     """A mask as (H, W): whatever is above 0 in any channel is anomalous.
 
-    BMAD's masks hold several grey levels ({0, 58, 122, 255} in its brain set). Arguments and
-    errors are those of :func:`read_image`; ``image`` is the mask's image, on whose grid a volume's
-    mask is laid.
+    BMAD's masks have several grey levels ({0, 58, 122, 255} in its brain set). Arguments and
+    errors are those of :func:`read_image`; ``image`` is the mask's image, to whose grid the mask
+    of a volume is brought.
     """
     marked = np.asarray(read_mask_values(path, frame, axis=axis, image=image) > 0)
     return np.asarray(marked.any(axis=2)) if marked.ndim == 3 else marked
@@ -100,16 +100,16 @@ def read_size(
     volume: int = 0,
     mask_of: Source | None = None,
 ) -> tuple[int, int]:
-    """(height, width) as :func:`read_image`, or of a mask :func:`read_mask`, gives it.
+    """(height, width) of what :func:`read_image`, or for a mask :func:`read_mask`, returns.
 
-    Reads the header alone; errors are those of :func:`open_image`.
+    Reads only the header; errors are those of :func:`open_image`.
     """
     with open_image(path, axis, volume=volume, mask_of=mask_of) as file:
         return file.size(_frame_of(file, path, frame))
 
 
 def count_frames(path: Path, *, axis: SliceAxis = "axial") -> int:
-    """How many images a file holds; files that cannot hold several are not opened."""
+    """How many images a file has; files that cannot have several are not opened."""
     if not may_have_frames(path):
         return 1
     with open_image(path, axis) as file:
@@ -119,13 +119,13 @@ def count_frames(path: Path, *, axis: SliceAxis = "axial") -> int:
 def marked_frames(
     path: Source, *, axis: SliceAxis = "axial", image: Source | None = None
 ) -> list[bool]:
-    """Of each frame of a mask file, as :func:`read_mask` reads it, whether it marks anything."""
+    """For each frame of a mask file, as :func:`read_mask` reads it, whether it marks anything."""
     with open_image(path, axis, mask_of=image) as file:
         return [bool((file.read_mask(frame) > 0).any()) for frame in range(file.num_frames)]
 
 
 def require_packages(paths: Iterable[Path]) -> None:
-    """Import what the files need, so that a missing package is one error and not one a file.
+    """Import what the files need, so that a missing package gives one error, not one per file.
 
     Raises:
         UserError: A package is missing; names the command that installs it.
@@ -139,7 +139,7 @@ def require_packages(paths: Iterable[Path]) -> None:
 def open_image(
     path: Source, axis: SliceAxis = "axial", *, volume: int = 0, mask_of: Source | None = None
 ) -> Iterator[ImageFile]:
-    """An image file; whatever goes wrong with it in the block is a one-line UserError.
+    """An image file; any error with it in the block becomes a one-line UserError.
 
     Args:
         path: The file, or a DICOM series.
@@ -155,7 +155,7 @@ def open_image(
 
 
 def name_of(source: Source) -> Path:
-    """The path of a file, or what a series is called."""
+    """The path of a file, or the name of a series."""
     return source.name if isinstance(source, Series) else source
 
 
@@ -175,7 +175,7 @@ def _open(source: Source, axis: SliceAxis, volume: int, mask_of: Source | None) 
     return TiffFile(source) if is_tiff(source) else PictureFile(source)
 
 
-# Asked anew for each slice.
+# Called again for each slice.
 @lru_cache(maxsize=4)
 def _laid_on(mask: Series, image: Source) -> Series:
     if not isinstance(image, Series):
@@ -201,7 +201,7 @@ def _mask_on_grid(path: Path, image: Source, axis: SliceAxis) -> ImageFile:
 
 
 def _frame_of(file: ImageFile, source: Source, frame: int | None) -> int:
-    """The frame to read, after a look at what the header promises."""
+    """The frame to read, once the header's sizes are checked."""
     path = name_of(source)
     count = file.num_frames
     if frame is None and count > 1:

@@ -1,4 +1,4 @@
-"""What libraries say about a file that they read: kept for its error, off the screen."""
+"""Messages of libraries about a file that they read: kept for its error, off the screen."""
 
 import functools
 import logging
@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 
 _LIBRARIES = ("PIL", "pydicom", "nibabel", "tifffile")
-# About the file that this thread reads; not set where it reads none.
+# About the file that this thread is reading; not set if it reads none.
 _messages: ContextVar[list[str]] = ContextVar("messages")
 
 
@@ -29,15 +29,15 @@ def _show(elsewhere: Callable[..., None], message: Warning | str, *place: Any, *
 
 
 def keep_warnings() -> None:
-    """Have warnings kept from now on, in all threads."""
-    # For good: filters around each call would disturb those of other threads.
+    """Keep warnings from now on, in all threads."""
+    # Permanently: filters around each call would disturb those of other threads.
     warnings.filterwarnings("always", module=rf"({'|'.join(_LIBRARIES)})(\.|$)")
     warnings.showwarning = functools.partial(_show, warnings.showwarning)
 
 
 @contextmanager
 def kept_messages() -> Iterator[list[str]]:
-    """What libraries log and warn of in the block and blocks around it, in this thread."""
+    """Logs and warnings of libraries in the block and blocks around it, in this thread."""
     messages = _messages.get([])
     before = _messages.set(messages)
     try:

@@ -1,6 +1,6 @@
 """NIfTI volumes.
 
-Values that are no numbers are background: many pipelines write them around the brain.
+NaN and infinite values are background: many pipelines write them around the brain.
 """
 
 import gzip
@@ -27,18 +27,18 @@ from utils.intensity import Limits
 # A compressed file of up to this many bytes is unpacked into memory.
 _KEPT_BYTES = 2**29
 _CHUNK_BYTES = 2**20
-# Below any window, and far enough from the limits of a float64 to be reckoned with.
+# Below any window, and small enough not to overflow in float64.
 _BACKGROUND = np.finfo(np.float32).min
 
 _unpacking = threading.Lock()
 
 
 class NiftiFile(VolumeFile):
-    """A NIfTI file, of which one volume is read."""
+    """One volume of a NIfTI file."""
 
     def __init__(self, path: Path, axis: SliceAxis, volume: int = 0) -> None:
         nibabel = optional_package("nibabel")
-        # It prints what it logs, whatever is done with the log.
+        # nibabel has its own handler, which prints what it logs.
         nibabel.imageglobals.logger.handlers.clear()
         header = nibabel.load(path)
         stored = tuple(int(length) for length in header.shape)
@@ -58,7 +58,7 @@ class NiftiFile(VolumeFile):
 
     @property
     def is_deep(self) -> bool:
-        """Whether it is grey of other values than bytes."""
+        """Whether it is grey with values other than bytes."""
         stored = self._data
         is_bytes = (stored.dtype, stored.slope, stored.inter) == (np.uint8, 1, 0)
         return stored.dtype.fields is None and not is_bytes
@@ -78,17 +78,17 @@ class NiftiFile(VolumeFile):
         index: tuple[Any, ...] = (*where, self._volume, *[0] * len(shape))[: len(shape)]
         if self._path.suffix.lower() != ".gz":
             return _channels(np.asanyarray(self._data[index]))
-        # Unpacking starts at a file's beginning, whichever slice is asked for.
+        # Any slice needs unpacking from the file's beginning.
         with _unpacking:
             stored = _unpacked(self._path, self._path.stat().st_mtime_ns)
         scale = optional_package("nibabel.volumeutils").apply_read_scaling
         return _channels(scale(stored[index], self._data.slope, self._data.inter))
 
 
-# Two: slices of an image and of its mask are asked for in turns.
+# Two: slices of an image and of its mask are read in turns.
 @lru_cache(maxsize=2)
 def _unpacked(path: Path, stamp: int) -> NDArray[Any]:
-    """Stored values, in memory or, of a large file, in one on the disk that has no name."""
+    """Stored values, in memory or, for a large file, in an anonymous temporary file."""
     header = optional_package("nibabel").load(path)
     with _whole_stream(path) as stream:
         if math.prod(header.shape) * header.get_data_dtype().itemsize <= _KEPT_BYTES:
@@ -99,14 +99,14 @@ def _unpacked(path: Path, stamp: int) -> NDArray[Any]:
 
 
 def _stored(kind: Any, file: IO[bytes] | gzip.GzipFile) -> NDArray[Any]:
-    """What an open file holds, unscaled; of one on the disk, mapped."""
+    """Values of an open file, unscaled; mapped if it is on the disk."""
     holder = optional_package("nibabel.fileholders").FileHolder(fileobj=file)
     return np.asanyarray(kind.from_file_map({"image": holder}).dataobj.get_unscaled())
 
 
 @contextmanager
 def _whole_stream(path: Path) -> Iterator[gzip.GzipFile]:
-    """A compressed file that is read to its end, where the sum of its bytes stands."""
+    """A compressed file that is read to its end, where its checksum is."""
     try:
         with gzip.open(path) as stream:
             yield stream

@@ -1,4 +1,4 @@
-"""NIfTI masks of volumes on the grid of their image, however they are stored themselves."""
+"""NIfTI masks of volumes, brought to the grid of their image."""
 
 from functools import lru_cache
 from itertools import product
@@ -16,7 +16,7 @@ from datasets.volumes.grid import places_of
 from datasets.volumes.series_file import SeriesFile
 from utils.errors import UserError
 
-# Of a voxel: what rounding and the two forms of a header's affine differ by.
+# In voxels: by how much rounding and the two forms of a header's affine differ.
 _TOLERANCE = 1e-3
 
 
@@ -24,7 +24,7 @@ class NiftiMask(VolumeFile):
     """A mask cut as its image is: frames, sizes and orientation are the image's.
 
     Attributes:
-        on_grid_of_image: Whether its voxels are the image's; they are resampled where not.
+        on_grid_of_image: Whether its voxels are the image's; otherwise they are resampled.
 
     Args:
         path: The mask.
@@ -54,7 +54,7 @@ class NiftiMask(VolumeFile):
 
 
 class NiftiOnSlices(ImageFile):
-    """The mask of a series whose slices lie on no grid: each pixel has the nearest voxel's value.
+    """The mask of a series whose slices are not on a grid: each pixel has the nearest value.
 
     Args:
         path: The mask.
@@ -102,14 +102,14 @@ def _whole(path: Path, stamp: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
 def _resampled(path: Path, stamp: int, shape: tuple[int, int, int], affine: bytes) -> NDArray[Any]:
     """The whole mask, each voxel of the image's grid with the value of the nearest one."""
     volume = optional_package("nibabel.spatialimages").SpatialImage(*_whole(path, stamp))
-    # At the rim an image's voxel may reach beyond the mask's: "constant" would unmark it.
+    # At the rim, a voxel of the image may be outside the mask: "constant" would unmark it.
     resample = optional_package("nibabel.processing").resample_from_to
     grid = (shape, np.frombuffer(affine).reshape(4, 4))
     return np.asanyarray(resample(volume, grid, order=0, mode="nearest", out_class=None).dataobj)
 
 
 def _moved(corners: NDArray[Any], source: VolumeFile, target: VolumeFile) -> NDArray[np.float64]:
-    """Voxel coordinates of one grid as those of another, (N, 3)."""
+    """Voxel coordinates of one grid in those of another, (N, 3)."""
     affine = np.linalg.inv(target.affine) @ source.affine
     return np.asarray(corners @ affine[:3, :3].T + affine[:3, 3])
 
@@ -127,7 +127,7 @@ def _same_grid(mask: VolumeFile, image: VolumeFile) -> bool:
 
 
 def _gap(mask: VolumeFile, image: VolumeFile) -> float:
-    """How far the image reaches beyond the mask, in mm; 0 where no whole voxel lies outside."""
+    """How far the image extends beyond the mask, in mm; 0 if no whole voxel is outside."""
     there = _moved(_corners(image), image, mask)
     outside = there - np.clip(there, -0.5, np.array(mask.shape) - 0.5)
     distances = outside @ mask.affine[:3, :3].T  # (8, 3) in mm

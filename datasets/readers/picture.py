@@ -10,11 +10,11 @@ from PIL import Image, ImageOps
 
 from datasets.readers.base import ImageFile, RawImage, mask_of, turned
 
-# Told by content, whatever the name says; the library knows formats that start other programs.
+# Recognised by content; not all formats of Pillow, since some start other programs.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
-# The last two are of TIFF files, for which there is another reader, and of pictures in memory.
+# The last two only occur in pictures in memory: TIFF files have their own reader.
 _DEEP_MODES = ("I", "I;16", "I;16B", "F")
-# How Pillow calls grey of 16 bits with alpha, of which it keeps 8.
+# Pillow's name for 16-bit grey with alpha, of which it keeps 8 bits.
 _DEEP_WITH_ALPHA = "LA;16B"
 _GREY_MODES = ("1", "L", "LA")
 _ALPHA_MODES = ("LA", "PA", "RGBA")
@@ -30,7 +30,7 @@ class PictureFile(ImageFile):
         # Cameras write previews behind their picture (MPO).
         camera = self._image.format == "MPO"
         self.num_frames = 1 if camera else int(getattr(self._image, "n_frames", 1))
-        # Asked here, for loading forgets it.
+        # Read now, since loading clears it.
         tiles = self._image.tile
         self._deep_with_alpha = bool(tiles) and tiles[0][3] == _DEEP_WITH_ALPHA
 
@@ -51,7 +51,7 @@ class PictureFile(ImageFile):
         return (width, height) if self._orientation() >= 5 else (height, width)
 
     def _orientation(self) -> int:
-        # Of a PNG that does not say so at its beginning, asking would decode the pixels.
+        # If a PNG has no EXIF at its beginning, getexif would decode the pixels to look further.
         if self._image.format == "PNG" and "exif" not in self._image.info:
             return 1
         return int(self._image.getexif().get(_ORIENTATION_TAG, 1))
@@ -67,7 +67,7 @@ class PictureFile(ImageFile):
     def _colour_and_alpha(self, frame: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
         self._image.seek(frame)
         if self._deep_with_alpha:
-            self._image.load()  # raises where the file is cut short, as the other decoder does not
+            self._image.load()  # raises if the file is truncated; the other decoder does not
             pixels = imagecodecs.png_decode(self._path.read_bytes())
             pixels = turned(pixels, self._orientation())
             return pixels[..., 0], pixels[..., 1]
@@ -77,7 +77,7 @@ class PictureFile(ImageFile):
         return intensities_of(image), alpha
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._image.close()
 
 
@@ -89,5 +89,5 @@ def intensities_of(image: Image.Image) -> NDArray[Any]:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    # Straight to RGB, Pillow complains about palettes with several transparent entries.
+    # Directly to RGB, Pillow warns of palettes with several transparent entries.
     return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")

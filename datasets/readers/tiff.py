@@ -31,13 +31,13 @@ _PREMULTIPLIED, _ALPHA = 1, 2
 
 
 def is_tiff(path: Path) -> bool:
-    """Whether a file begins as TIFF or BigTIFF, whatever its name is."""
+    """Whether a file begins as TIFF or BigTIFF, whatever its name."""
     with path.open("rb") as file:
         return file.read(4) in _MAGIC
 
 
 class TiffFile(ImageFile):
-    """A TIFF file; its full pages are frames, reduced copies of them and their masks are not."""
+    """A TIFF file; its full pages are frames, but not reduced copies of them and their masks."""
 
     def __init__(self, path: Path) -> None:
         self._pages = _full_pages(path, path.stat().st_mtime_ns)
@@ -92,7 +92,7 @@ class TiffFile(ImageFile):
         return mask_of(colour, alpha)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def _page(self, frame: int) -> tifffile.TiffPage:
@@ -107,7 +107,7 @@ class TiffFile(ImageFile):
         if not isinstance(page.bitspersample, int):
             raise ValueError("its channels have different depths")
         spare = page.samplesperpixel - _COLOURS[page.photometric]
-        # A second channel of grey that is not said to be transparency may be anything.
+        # A second channel of grey that is not declared as transparency may be anything.
         unknown = page.photometric in _GREY and spare and not _has_alpha(page)
         if spare not in (0, 1) or unknown:
             raise ValueError(f"has {page.samplesperpixel} channels; save it as grey or RGB")
@@ -126,7 +126,7 @@ class TiffFile(ImageFile):
 
 @lru_cache(maxsize=8)
 def _full_pages(path: Path, changed: int) -> tuple[int, ...]:
-    """Positions of the full pages; kept, for each slice of a stack opens the file anew."""
+    """Positions of the full pages; cached, since each slice of a stack opens the file again."""
     with kept_messages() as messages, tifffile.TiffFile(path) as file:
         pages = range(len(file.pages))
         if not pages or any("TiffPages" in message for message in messages):
@@ -166,7 +166,7 @@ def _palette(page: tifffile.TiffPage, values: NDArray[Any]) -> NDArray[np.uint8]
 
 
 def _rgb(page: tifffile.TiffPage, values: NDArray[Any]) -> NDArray[Any]:
-    """RGB of 8 bits; of signed and floating colours the values."""
+    """8-bit RGB; signed and floating colours keep their values."""
     if page.photometric == PHOTOMETRIC.PALETTE:
         return _palette(page, values)
     pixels = _to_8_bits(page, values)
@@ -180,5 +180,5 @@ def _rgb(page: tifffile.TiffPage, values: NDArray[Any]) -> NDArray[Any]:
     if mode is None or pixels.dtype != np.uint8:
         return pixels[..., :3]
     image = Image.fromarray(np.ascontiguousarray(pixels), mode)
-    # Straight to RGB, the colours would stay multiplied.
+    # Directly to RGB, the colours would stay multiplied.
     return np.asarray(image.convert("RGBA" if mode == "RGBa" else "RGB"))[..., :3]

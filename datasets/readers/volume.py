@@ -1,4 +1,4 @@
-"""Volumes as radiologists look at them: slices along an anatomical axis of voxels in space.
+"""Volumes as radiologists look at them: slices along an anatomical axis.
 
 Voxels are taken in the closest canonical orientation (RAS: to the patient's right, to the front,
 upwards). Front or head is up; the patient's right is on the left of axial and coronal slices, the
@@ -17,19 +17,19 @@ from datasets.readers.base import ImageFile, SliceAxis, optional_package
 # Position of the slicing axis in RAS.
 _AXES: dict[SliceAxis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 
-# Voxels of a volume that its percentiles are taken of, about.
+# About how many voxels of a volume its percentiles are computed from.
 _SAMPLED_VOXELS = 2**20
 
 Voxel = TypeVar("Voxel", bound=np.generic)
 
 
 def sampled(shape: Sequence[int]) -> tuple[slice, ...]:
-    """Every so many voxels along each of three axes, at most about a million in all.
+    """Every n-th voxel along each of three axes, at most about a million in all.
 
-    They are the same ones however a volume is stored: turned, mirrored, as slices.
+    They are the same ones however the volume is stored: turned, mirrored or as slices.
     """
     step = math.ceil((math.prod(shape) / _SAMPLED_VOXELS) ** (1 / 3))
-    # An odd step can leave as many voxels on either side.
+    # An odd step can leave the same number of voxels on both sides.
     return tuple(_centred(length, step if step % 2 else step + 1) for length in shape)
 
 
@@ -51,7 +51,7 @@ class VolumeFile(ImageFile):
         axis: How it is cut.
 
     Raises:
-        ValueError: The affine names no orientation.
+        ValueError: The affine does not define an orientation.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class VolumeFile(ImageFile):
         return self._shown(array[self._where(frame)])
 
     def position(self, frame: int) -> int:
-        """Where a slice lies along the voxel axis that is cut."""
+        """The position of a slice along the voxel axis that is cut."""
         return self.num_frames - 1 - frame if self._turns[self.cut, 1] < 0 else frame
 
     def _plane(self, frame: int) -> NDArray[Any]:

@@ -1,7 +1,7 @@
-"""Where the voxels of a volume lie in the patient, and how a stack becomes a straight grid.
+"""Where the voxels of a volume are in the patient, and how a stack becomes a straight grid.
 
 Space is NIfTI's: RAS+ in mm, that is to the patient's right, to the front, upwards. DICOM's is
-LPS+, the same with the first two turned round.
+LPS+, the same with the first two axes reversed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from datasets.volumes.series import Plane, Series
 
-# Cosine of an angle between axes that rounding explains.
+# Tolerance for rounding in the cosine of the angle between axes.
 _RECTANGULAR = 1e-3
-# Slices further apart than this many distances have something missing between them.
+# Slices further apart than this many distances have missing ones between them.
 _NEAR = 1.5
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
@@ -35,13 +35,13 @@ class Grid:
 
     @property
     def skew(self) -> float:
-        """By how many degrees its axes are off a right angle, at most; 0 up to rounding."""
+        """By how many degrees its axes are off a right angle, at most; 0 within rounding."""
         directions = self.affine[:3, :3] / self.spacing
         cosine = np.abs(directions.T @ directions - np.eye(3)).max()
         return float(np.degrees(np.arcsin(min(cosine, 1)))) if cosine > _RECTANGULAR else 0.0
 
     def rectangular(self) -> Grid:
-        """The same with axes orthonormal to double precision, as viewers demand."""
+        """The same with axes orthogonal to double precision, as viewers require."""
         left, _, right = np.linalg.svd(self.affine[:3, :3] / self.spacing)
         affine = self.affine.copy()
         affine[:3, :3] = left @ right * self.spacing
@@ -51,8 +51,8 @@ class Grid:
 def grid_of(series: Series) -> Grid:
     """The straight grid of a DICOM series, in dcm2niix's order: columns, rows upwards, slices.
 
-    Its slices are evenly spaced along the normal, from the lowest position to the highest. Where
-    the stack leans, as with a tilted gantry, it is wide enough for all slices.
+    Its slices are evenly spaced along the normal, from the lowest position to the highest. If the
+    stack leans, as with a tilted gantry, the grid is wide enough for all slices.
     """
     first = series.planes[0]
     low, high = _margins(series)
@@ -74,7 +74,7 @@ def grid_of(series: Series) -> Grid:
 
 
 def places_of(plane: Plane) -> NDArray[np.float64]:
-    """Where the pixels of a slice lie: (rows, columns, 3) mm in RAS+."""
+    """Positions of the pixels of a slice: (rows, columns, 3) mm in RAS+."""
     rows, columns = (np.arange(length)[:, None] for length in plane.size)
     down = rows * plane.spacing[0] * plane.directions[1]
     across = columns * plane.spacing[1] * plane.directions[0]
@@ -87,14 +87,14 @@ def laid_on_grid(
     """Values of the slices of a series, laid on :func:`grid_of`.
 
     Args:
-        stack: (N, rows, columns), one for each plane.
-        series: Where they lie.
-        peaks: Whether what a slice holds must be found again: the plane nearest to each slice then
-            has its values or higher ones.
+        stack: (N, rows, columns), one per plane.
+        series: Where they are.
+        peaks: Whether every slice's values must survive: the plane nearest to each slice then has
+            its values or higher ones.
 
     Returns:
-        (columns, rows, slices). Between slices that lie unevenly values are interpolated; where a
-        slice is missing, and outside a leaning stack, they are 0.
+        (columns, rows, slices). Between uneven slices, values are interpolated; where a slice is
+        missing, and outside a leaning stack, they are 0.
     """
     if series.straight:
         return np.ascontiguousarray(stack[:, ::-1].transpose(2, 1, 0))
@@ -102,7 +102,7 @@ def laid_on_grid(
 
 
 def _margins(series: Series) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """(rows, columns) by which a leaning stack reaches beyond its first slice: before, behind."""
+    """(rows, columns) by which a leaning stack extends beyond its first slice: before, behind."""
     if series.straight:
         return np.zeros(2, np.intp), np.zeros(2, np.intp)
     low = np.floor(series.shifts.min(axis=0)).astype(np.intp)
@@ -110,7 +110,7 @@ def _margins(series: Series) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def _straightened(stack: NDArray[np.float32], series: Series, peaks: bool) -> NDArray[np.float32]:
-    # Here, because few series lean, and every use of a predictor would wait for the import.
+    # Imported here: few series lean, and every predictor would wait for it.
     from scipy import ndimage
 
     grid, (low, high) = grid_of(series), _margins(series)
@@ -119,7 +119,7 @@ def _straightened(stack: NDArray[np.float32], series: Series, peaks: bool) -> ND
     nearest = np.rint((heights - heights[0]) / distance) if peaks else np.empty(0)
     result = np.zeros(grid.shape, np.float32)
 
-    @lru_cache(maxsize=2)  # of two slices a plane, of which the next one has one too
+    @lru_cache(maxsize=2)  # a plane needs two slices and shares one with the next
     def moved(index: int) -> NDArray[np.float32]:
         shift = series.shifts[index] - low
         return np.asarray(ndimage.shift(np.pad(stack[index], around), shift, order=1))[::-1].T
@@ -130,7 +130,7 @@ def _straightened(stack: NDArray[np.float32], series: Series, peaks: bool) -> ND
         gap = heights[above] - heights[above - 1]
         share = (height - heights[above - 1]) / gap
         if gap > _NEAR * distance:
-            # Nothing is known in between: the slice that lies here, or none.
+            # Nothing is known in between: use the slice at this position, or none.
             share = round(share) if min(share, 1 - share) * gap < distance / 2 else np.nan
         for index, weight in ((above - 1, 1 - share), (above, share)):
             if weight > 0:

@@ -1,4 +1,4 @@
-"""A slice of a DICOM file in space, and what the headers of files say of theirs.
+"""A slice of a DICOM file in space, read from the file's header.
 
 Standard: DICOM PS3.3, C.7.6.2 (image plane) and C.7.6.16.2 (functional groups of frames).
 """
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from datasets.readers.base import optional_package
 
-# What rounding explains of a direction or a distance.
+# Tolerance for rounding in directions and distances.
 _EQUAL = 1e-3
-# Slices this near to one another, in mm, lie at one position.
+# Slices this close to one another, in mm, are at the same position.
 SAME_POSITION = 0.01
-# What lies further off, in mm, is at no one place, whatever rounding has done.
+# Slices further apart, in mm, cannot be at the same position, whatever the rounding.
 _NEAR = 1.0
-# What may tell several slices of one place apart, in the order in which it is tried.
+# Tags that may distinguish several slices at one position, in the order in which they are tried.
 KINDS = {
     "EchoNumbers": "several echoes",
     "EchoTime": "several echoes",
@@ -54,17 +54,17 @@ class Plane:
     """One slice of a DICOM file in space; lengths in mm, directions in LPS+ as DICOM has them."""
 
     path: Path
-    frame: int | None  # which frame of it, from 0; None where the file holds one
+    frame: int | None  # which frame of it, from 0; None if the file has one
     uid: str  # SOPInstanceUID of the file
     size: tuple[int, int]  # rows and columns
     spacing: tuple[float, float]  # between rows, and between columns
     # (2, 3), unit vectors of growing column and growing row numbers.
     directions: NDArray[np.float64]
     position: NDArray[np.float64]  # (3,), the centre of the first pixel
-    window: str  # all that the file says of how it is to be shown
-    kinds: dict[str, str]  # of what may tell slices of one place apart, each tag's value
-    empty: bool = False  # it holds nothing and is not read, as what a segmentation leaves out
-    joined: tuple[Plane, ...] = ()  # others at its place, of a mask: other segments
+    window: str  # all display tags of the file
+    kinds: dict[str, str]  # values of the tags that may distinguish slices at one position
+    empty: bool = False  # not in the file and not read: a slice that a segmentation leaves out
+    joined: tuple[Plane, ...] = ()  # others at its position, of a mask: other segments
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -90,10 +90,10 @@ class Plane:
 
 
 def laid_on(mask: Sequence[Plane], image: Sequence[Plane]) -> tuple[Plane, ...] | None:
-    """The slices of a mask with one for each of an image, empty where it has none.
+    """One mask slice per image slice, empty where the mask has none.
 
-    Segmentations leave out what they do not mark, and have a slice for each of their segments at
-    one place. None where a slice lies elsewhere.
+    Segmentations leave out slices without a mark, and have one slice per segment at a position.
+    None if a slice of the mask is somewhere else.
     """
     heights, planes, count = np.array([plane.height for plane in mask]), list[Plane](), 0
     for its in image:
@@ -107,20 +107,20 @@ def laid_on(mask: Sequence[Plane], image: Sequence[Plane]) -> tuple[Plane, ...] 
 
 @dataclass(frozen=True)
 class FileHeader:
-    """What the header of a DICOM file says of its pictures."""
+    """What the header of a DICOM file says about its pictures."""
 
-    series: str = ""  # SeriesInstanceUID, "" where there is none
-    patient: str = ""  # PatientID, likewise
-    other: str = ""  # what it holds, where that is no image to score
-    num_frames: int = 0  # how many pictures there are
-    planes: tuple[Plane, ...] = ()  # the same in space; none where that is not known
+    series: str = ""  # SeriesInstanceUID, "" if there is none
+    patient: str = ""  # PatientID, "" if there is none
+    other: str = ""  # what it contains, if that is not an image to score
+    num_frames: int = 0  # number of pictures
+    planes: tuple[Plane, ...] = ()  # the pictures in space; empty if that is unknown
 
 
 def read_header(path: Path) -> FileHeader:
     """The header of a DICOM file, as far as it can be read."""
     pydicom = optional_package("pydicom")
     found = FileHeader()
-    # Headers of others raise anything, and lack anything; reading the picture says what is wrong.
+    # Damaged or incomplete headers raise anything; reading the picture reports the error.
     with suppress(Exception):
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
         series, patient = (
@@ -134,7 +134,7 @@ def read_header(path: Path) -> FileHeader:
 
 
 def _other(header: Any) -> str:
-    """What lies beside the images of a patient: marks on them, doses, plans, documents."""
+    """Name of a DICOM object that is not an image: a segmentation, dose, plan or document."""
     kind = header.get("SOPClassUID")
     if "Rows" not in header and kind is not None:
         return str(kind.name)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from datasets.readers.formats import absolute, shown, stem_of
 from datasets.volumes.planes import KINDS, OF_WHOLE_VOLUMES, SAME_POSITION, Plane, read_header
 
-_EVEN, _STRAIGHT = 0.02, 0.1  # what rounding explains: of the distance of slices, of a pixel
-_MOST_PLANES = 20  # for each slice; a grid with more would be of positions that are wrong
+_EVEN, _STRAIGHT = 0.02, 0.1  # tolerances for rounding: share of the slices' distance, of a pixel
+_MOST_PLANES = 20  # of the grid, per slice; with more, the positions are wrong
 _OTHER_GRID = "different orientation or grid"
-_ROW = 3  # so many parallel slices, each of a series of its own, are of one volume
+_ROW = 3  # this many parallel slices, each with its own series, look like one volume
 # Its file is read as the volume of the others.
 _NOT_SCORED = (
     "frame {} at {:.2f} mm belongs to no volume although other frames of this file do; it is not "
@@ -31,11 +31,11 @@ class Series:
     """A stack of parallel slices: one volume."""
 
     uid: str  # SeriesInstanceUID
-    patient: str  # PatientID, "" where there is none
+    patient: str  # PatientID, "" if there is none
     # Two or more, in the order of their positions along the normal; no two at one.
     planes: tuple[Plane, ...]
     findings: tuple[str, ...] = ()  # what is unusual, a line each: its kind, and where
-    name: Path = Path()  # what to call it: its folder or file, made longer where that holds several
+    name: Path = Path()  # its folder or file, with a suffix if that contains several
 
     @cached_property
     def heights(self) -> NDArray[np.float64]:
@@ -46,7 +46,7 @@ class Series:
     def distance(self) -> float:
         """Between neighbours, mm: the mean, missing slices counted; of an uneven stack the median.
 
-        Positions are often rounded, so that the median of many would lead slices astray.
+        Positions are often rounded, and with a median the error would add up over many slices.
         """
         gaps = np.diff(self.heights)
         median = np.median(gaps)
@@ -56,18 +56,18 @@ class Series:
 
     @cached_property
     def steps(self) -> NDArray[np.float64]:
-        """(N - 1,) how many distances lie between neighbours: 1 but for missing slices."""
+        """(N - 1,) number of distances between neighbours: 1, or more if slices are missing."""
         return np.rint(np.diff(self.heights) / self.distance)
 
     @cached_property
     def even(self) -> bool:
-        """Whether each slice lies on a plane of the grid, up to rounding."""
+        """Whether each slice is on a plane of the grid, within rounding."""
         planes = self.heights[0] + self.distance * np.cumsum([0, *self.steps])
         return bool(np.abs(self.heights - planes).max() <= _EVEN * self.distance)
 
     @cached_property
     def shifts(self) -> NDArray[np.float64]:
-        """(N, 2) rows and columns that each slice lies off the normal through the first one."""
+        """(N, 2) rows and columns by which each slice is off the normal through the first one."""
         first = self.planes[0]
         moved = np.array([plane.position for plane in self.planes]) - first.position
         along_columns, along_rows = (moved @ direction for direction in first.directions)
@@ -82,22 +82,21 @@ class Series:
 
 @dataclass(frozen=True)
 class Grouped:
-    """What a number of DICOM files hold."""
+    """Volumes in a number of DICOM files, and what is left over."""
 
     series: list[Series]
-    problems: list[tuple[Path, str]]  # what keeps slices from being part of a volume, and where
-    # SeriesInstanceUID → files that say nothing of where they lie → number of their pictures.
+    problems: list[tuple[Path, str]]  # why slices are in no volume, and where
+    # SeriesInstanceUID → files without a position → number of their pictures.
     unplaced: dict[str, dict[Path, int]]
     copies: set[Path]  # files of pictures that are read from another file
-    scattered: list[Path]  # slices beside one another, each of a series of its own
-    no_images: dict[Path, str]  # files that hold something else, in volumes or not, and what
+    scattered: list[Path]  # parallel slices that each have their own series
+    no_images: dict[Path, str]  # files that contain something else, and what
 
 
 def group_series(paths: Iterable[Path], *, masks: bool = False) -> Grouped:
     """DICOM files as volumes, grouped by SeriesInstanceUID, orientation and kind of slice.
 
-    Files that are slices of none are pictures, which their reading may say more about. A DICOM SEG
-    object is a volume among masks only.
+    Files that belong to no volume are pictures. A DICOM SEG object is only a volume among masks.
     """
     found = Grouped([], [], defaultdict(dict), set(), [], {})
     alone: list[Plane] = []
@@ -113,7 +112,7 @@ def group_series(paths: Iterable[Path], *, masks: bool = False) -> Grouped:
             found.unplaced[header.series][path] = header.num_frames
     for (uid, patient), planes in by_series.items():
         first, *others = _parallel(planes)
-        # A single slice is no volume that could tell it: the first one does.
+        # A single slice is not a volume with findings, so the first volume reports it.
         single = [stack[0] for stack in others if len(stack) == 1 and stack[0].frame is None]
         notes = [f"{_OTHER_GRID}: {_count(single)}; scored as separate images"] if single else []
         alone += _add_stack(found, uid, patient, first, notes)
@@ -132,7 +131,7 @@ def group_series(paths: Iterable[Path], *, masks: bool = False) -> Grouped:
 
 
 def _parallel(planes: Iterable[Plane]) -> list[list[Plane]]:
-    """Slices that lie along one another together, the most first."""
+    """Groups of parallel slices, the largest first."""
     stacks: list[list[Plane]] = []
     for plane in planes:
         stack = next((each for each in stacks if each[0].lies_along(plane)), None)
@@ -144,7 +143,7 @@ def _parallel(planes: Iterable[Plane]) -> list[list[Plane]]:
 
 
 def _scattered(by_series: Iterable[Sequence[Plane]]) -> Iterator[Path]:
-    """Slices in a row beside others of their folder, as those of one volume are."""
+    """Parallel slices in a row in one folder, which look like one volume."""
     folders = defaultdict[Path, list[Plane]](list)
     for planes in by_series:
         if len(planes) == 1:
@@ -158,10 +157,10 @@ def _scattered(by_series: Iterable[Sequence[Plane]]) -> Iterator[Path]:
 def _add_stack(
     found: Grouped, uid: str, patient: str, stack: Sequence[Plane], notes: list[str]
 ) -> list[Plane]:
-    """Add the volumes of a stack; gives its slices that are part of none."""
+    """Add the volumes of a stack; returns its slices that belong to none."""
     kept: dict[object, Plane] = {}
     ordered = sorted(stack, key=lambda plane: plane.height)
-    # Some programs give all slices one SOPInstanceUID: a copy lies at the same position too.
+    # Some programs use one SOPInstanceUID for all slices: a copy has the same position too.
     copies = [
         plane
         for plane in ordered
@@ -201,16 +200,16 @@ def _add_stack(
 
 
 def _told_apart(planes: list[Plane]) -> tuple[list[list[Plane]], list[str]]:
-    """Stacks without doubled positions and what tells them apart; no stack where nothing does."""
+    """Stacks without double positions, and what distinguishes them; no stacks if nothing does."""
     most = max(len(each) for each in _by_position(planes))
     for tag, kind in KINDS.items():
         parts = defaultdict[str, list[Plane]](list)
         for plane in planes:
             parts[plane.kinds[tag]].append(plane)
         sizes = {len(part) for part in parts.values()}
-        # As many as lie at one position: times may differ from slice to slice of one volume.
+        # As many as are at one position: times may differ between slices of one volume.
         beside = most > 1 and len(parts) == most
-        # Volumes whose slices lie between one another's.
+        # Volumes with interleaved slices.
         between = (
             most == 1 and tag in OF_WHOLE_VOLUMES and len(sizes) == 1 < min(len(parts), *sizes)
         )
@@ -223,7 +222,7 @@ def _told_apart(planes: list[Plane]) -> tuple[list[list[Plane]], list[str]]:
 
 
 def _by_position(planes: Sequence[Plane]) -> list[list[Plane]]:
-    """Slices in the order of their heights, those of one position together."""
+    """Slices in the order of their heights, those at one position together."""
     places = [list(planes[:1])]
     for plane in planes[1:]:
         if plane.height - places[-1][-1].height < SAME_POSITION:
@@ -244,7 +243,7 @@ def _irregularities(series: Series) -> Iterator[str]:
         yield f"{slices}: between {heights[index]:.2f} and {heights[index + 1]:.2f} mm"
     if not series.even:
         odd = ~missing & (np.abs(gaps - distance) > _EVEN * distance)
-        # Distances that grow little by little are all within the limit.
+        # Distances that grow gradually are all within the limit.
         odd = odd if odd.any() else ~missing
         first = heights[np.flatnonzero(odd)[0]]
         ends = dict.fromkeys(f"{gap:.3g}" for gap in (gaps[odd].min(), gaps[odd].max()))
@@ -257,7 +256,7 @@ def _irregularities(series: Series) -> Iterator[str]:
 
 
 def _aside(series: Series) -> str:
-    """How slices lie off the normal through the first one."""
+    """How slices are off the normal through the first one."""
     heights = series.heights - series.heights[0]
     leaning = np.outer(heights / heights[-1], series.shifts[-1])
     distances = np.linalg.norm(series.shifts * series.planes[0].spacing, axis=1)  # mm
@@ -270,7 +269,7 @@ def _aside(series: Series) -> str:
 
 
 def _named(series: Sequence[Series]) -> Iterator[Series]:
-    """Called by their folders; where one holds several, by their first files."""
+    """Named after their folders, or after their first files if a folder has several."""
     folders = [_folder_of(each) for each in series]
     names = Counter[Path]()
     for each, folder in zip(series, folders, strict=True):
@@ -282,12 +281,12 @@ def _named(series: Sequence[Series]) -> Iterator[Series]:
 
 
 def _folder_of(series: Series) -> Path:
-    """The folder of all its files, or its file where there is one."""
+    """The folder of all its files, or its file if there is only one."""
     paths = {plane.path for plane in series.planes}
     folders = {path.parent for path in paths}
     if len(folders) == 1:
         return paths.pop() if len(paths) == 1 else folders.pop()
-    # A series may be given by paths of different kinds: relative, absolute, with "..".
+    # Paths of one series may be relative, absolute, or with "..".
     common = os.path.commonpath(map(absolute, folders))
     given = any(folder.is_absolute() for folder in folders)
     return Path(common if given else os.path.relpath(common))

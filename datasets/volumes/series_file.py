@@ -1,4 +1,4 @@
-"""A DICOM series as a volume: one file read for a slice of its own, all of them for other axes."""
+"""A DICOM series as a volume: one file is read for one of its own slices, all for other axes."""
 
 import threading
 from collections.abc import Callable
@@ -27,8 +27,8 @@ _loading = threading.Lock()
 class SeriesFile(VolumeFile):
     """A series, cut along one axis, in the voxel order of :func:`grid_of`.
 
-    Along the stack's own direction the slices are the pictures of the files, however these lie;
-    ``shape`` counts them. Along the others they are cut from the straight grid.
+    Along the stack's own direction the slices are the pictures of the files, wherever they are in
+    space; ``shape`` counts them. Along other axes they are cut from the straight grid.
     """
 
     def __init__(self, series: Series, axis: SliceAxis) -> None:
@@ -43,7 +43,7 @@ class SeriesFile(VolumeFile):
             self.num_frames = len(series.planes)
 
     def plane(self, frame: int) -> Plane | None:
-        """The slice of a DICOM file that a frame is; None where it is cut from many."""
+        """The slice of a DICOM file that a frame is; None if it is cut from many."""
         return self._series.planes[self.position(frame)] if self.own_slices else None
 
     def pixels(self, frame: int, window: IntensityWindow) -> NDArray[np.uint8]:
@@ -55,11 +55,11 @@ class SeriesFile(VolumeFile):
         return self.plane_of(volume, frame)
 
     def shown(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """(rows, columns, …) of a slice as its file holds it, as it is looked at."""
+        """(rows, columns, …) of a slice as its file stores it, turned as it is looked at."""
         return self._shown(_slab(picture))
 
     def values(self, *where: slice) -> NDArray[Any]:
-        """Stored values of slices of its own, of others where anything is marked: for masks."""
+        """Values of a mask: as stored for its own slices, as marked or not for other axes."""
         if not self.own_slices:
             with _loading:
                 return _marks(self._series)[where]
@@ -73,7 +73,7 @@ class SeriesFile(VolumeFile):
         return laid_on_grid(self.as_stack(values), self._series, peaks=True)
 
     def as_stack(self, values: NDArray[Any]) -> NDArray[Any]:
-        """(columns, rows upwards, N) as (N, rows, columns), one for each plane; a view."""
+        """(columns, rows upwards, N) as (N, rows, columns), one per plane; a view."""
         return values.transpose(2, 1, 0)[:, ::-1]
 
 
@@ -95,7 +95,7 @@ class SliceMask(ImageFile):
         return self._image.shown(self._file.read_mask(0))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 
@@ -111,13 +111,13 @@ def _opened(path: Path, stamp: int) -> DicomFile:
 
 
 def _read(plane: Plane, how: Callable[[DicomFile, int], Any]) -> Any:
-    """What is read of one slice; errors name its file."""
+    """The result of ``how`` for one slice; errors name its file."""
     with named_errors(plane.path):
         return how(_opened(plane.path, plane.path.stat().st_mtime_ns), plane.frame or 0)
 
 
 def _marked(plane: Plane) -> NDArray[Any]:
-    """What a slice of a mask stores; of several segments the highest."""
+    """Stored values of a slice of a mask; with several segments, the highest."""
     if plane.empty:
         return np.zeros(plane.size, np.uint8)
     return np.maximum.reduce([_read(each, DicomFile.read_mask) for each in (plane, *plane.joined)])
@@ -136,13 +136,13 @@ def _picture(plane: Plane, series: Series, window: IntensityWindow) -> NDArray[n
 
 @lru_cache(maxsize=256)
 def _percentiles(series: Series, chosen: Limits) -> NDArray[np.float64]:
-    """Those of voxels from all over the volume, as of a NIfTI file."""
+    """Those of voxels from all over the volume, as for a NIfTI file."""
     numbers, *where = sampled((len(series.planes), *series.planes[0].size))
     voxels = []
     for plane in series.planes[numbers]:
         try:
             raw: RawImage = _read(plane, DicomFile.read)
-        # Reading that slice for itself says what is wrong with it.
+        # Reading that slice for its score reports the error.
         except UserError:
             continue
         inside = np.isfinite(raw.values) if raw.values.dtype.kind == "f" else True

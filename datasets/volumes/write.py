@@ -1,4 +1,4 @@
-"""Maps and masks of volumes as NIfTI, and masks as DICOM SEG, where viewers look for them."""
+"""Writes maps and masks of volumes as NIfTI, and masks as DICOM SEG, for viewers."""
 
 import gzip
 from collections.abc import MutableSequence
@@ -17,15 +17,15 @@ from utils.errors import UserError
 from utils.files import write_atomically
 
 NAME = "QFAE"
-# NIfTI's code for the coordinates of a scanner: what those of a DICOM series are.
+# NIfTI's code for scanner coordinates, which a DICOM series has.
 _SCANNER = 1
-# What rounding explains, mm.
+# Tolerance for rounding, mm.
 _SAME_PLACE = 0.05
 # NIfTI's codes for other units of length than mm.
 _UNITS = {1: "meter", 3: "micron"}
 # Voxel numbers to mm, and the code of what the mm refer to.
 Form = tuple[NDArray[np.float64], int]
-# Of patient and study; the standard has them there, empty where nothing is known.
+# Of patient and study; the standard requires them, but they may be empty.
 _MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
     *("StudyID", "AccessionNumber", "ReferringPhysicianName"),
@@ -38,15 +38,15 @@ def write_nifti(
     """Write values on a grid: float32 for a map, uint8 for a mask.
 
     sform and qform are both set and equal, since viewers read either. Axes that are not at right
-    angles have no qform, and ITK's viewers refuse them: sform alone says then where they lie.
+    angles have no qform, only an sform, and ITK's viewers refuse them.
 
-    Where the source's own forms disagree, or neither is set, viewers lay it here or there; then
-    both are as in the source, so that each viewer lays the values over it.
+    If the source's own forms disagree, or neither is set, viewers place it differently; both are
+    then copied from the source, so that each viewer lays the values over it.
 
     Args:
         path: A ``.nii.gz`` file.
         values: (X, Y, Z).
-        grid: Where they lie.
+        grid: Where they are.
         source: The NIfTI file whose grid it is.
 
     Raises:
@@ -70,7 +70,7 @@ def write_nifti(
 
 
 def forms_agree(source: Path) -> bool:
-    """Whether the sform and the qform of a NIfTI file, or the one that is set, name one place."""
+    """Whether the sform and the qform of a NIfTI file agree, or only one of them is set."""
     return _agree(optional_package("nibabel").load(source).header)
 
 
@@ -91,12 +91,12 @@ def _own_forms(header: Any) -> tuple[Form, Form]:
     try:
         return sform, (header.get_qform(coded=False), int(header["qform_code"]))
     except ValueError:
-        # Its quaternion is none, as some programs leave it in the form that they do not set.
+        # An invalid quaternion, which some programs leave in a form that they do not set.
         return sform, (header.get_base_affine(), 0)
 
 
 def _compress(image: Any, file: Any) -> None:
-    # A time in the file would make equal maps unequal files.
+    # With a time in the file, equal maps would be different files.
     with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=1, mtime=0) as packed:
         image.to_stream(packed)
 
@@ -108,12 +108,12 @@ def write_segmentation(path: Path, mask: NDArray[np.bool_], series: Series, thre
 
     Args:
         path: A ``.dcm`` file.
-        mask: (N, rows, columns), one for each plane.
+        mask: (N, rows, columns), one per plane.
         series: The source.
         threshold: What was marked, in words.
 
     Raises:
-        UserError: highdicom is missing, the file cannot be written, or frames lie in several files.
+        UserError: highdicom is missing, the file cannot be written, or frames are in several files.
     """
     highdicom = optional_package("highdicom", use="writes DICOM SEG")
     pydicom = optional_package("pydicom")
@@ -126,13 +126,13 @@ def write_segmentation(path: Path, mask: NDArray[np.bool_], series: Series, thre
         )
     sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
     for source in sources:
-        # highdicom asks for these, which anonymised files leave out.
+        # highdicom requires these, which anonymised files leave out.
         source.setdefault("SliceThickness", series.distance)
         for keyword in _MAY_BE_EMPTY:
             source.setdefault(keyword, "")
         character_sets = source.get("SpecificCharacterSet")
         if isinstance(character_sets, MutableSequence) and not character_sets[0]:
-            character_sets[0] = "ISO 2022 IR 6"  # which an empty one stands for
+            character_sets[0] = "ISO 2022 IR 6"  # the meaning of an empty one
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name=NAME, version=version("qfae"), family=codes.cid7162.ArtificialIntelligence
     )
@@ -164,7 +164,7 @@ def write_segmentation(path: Path, mask: NDArray[np.bool_], series: Series, thre
 
 
 def _as_frames(mask: NDArray[np.bool_], series: Series, sources: list[Any]) -> NDArray[np.uint8]:
-    """The mask in the order of the source's frames; those of no slice are empty."""
+    """The mask in the order of the source's frames; frames that are not in it stay empty."""
     if series.planes[0].frame is None:
         return mask.astype(np.uint8)
     frames = np.zeros((int(sources[0].NumberOfFrames), *mask.shape[1:]), np.uint8)

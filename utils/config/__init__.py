@@ -1,5 +1,5 @@
-"""INI files to one validated config object, and back: every key stands once, in the schema.
+"""INI files to one validated config object, and back: every key is defined once, in the schema.
 
-What a file leaves out is derived; rules compare keys with keys and with the backbones' geometry.
-What needs a file or a weight is checked in engine.
+Keys that a file leaves out are derived; rules compare keys with keys and with the backbones'
+geometry. Anything that needs a file or a weight is checked in engine.
 """

@@ -1,4 +1,4 @@
-"""What a section's CRITERION_* and PERCEPTUAL_* keys ask for."""
+"""The criteria that a section's CRITERION_* and PERCEPTUAL_* keys ask for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Values of keys that a file leaves out, from the backbones, the machine and other keys.
 
-The published setting is what each rule gives for the published backbones at 224 pixels; others get
-its ratios.
+For the published backbones at 224 pixels, the rules give the published setting; others get its
+ratios.
 """
 
 import math
@@ -20,17 +20,17 @@ PUBLISHED_RESIZE = 224
 PUBLISHED_DEPTH = 24
 PUBLISHED_STATES = {"TRAINING": (15, 19), "TESTING": (11, 15, 19)}
 PUBLISHED_PATCH_SIZES = {"TRAINING": (32, 56), "TESTING": (16, 32, 56)}
-# A ResNet has a stem and four stages: those of its middle.
+# A ResNet has a stem and four stages: these are the middle ones.
 RESNET_STAGES = (1, 2, 3)
 
 
 def derive(known: Any, names: Collection[str]) -> list[str]:
-    """Give values to the keys that have none, as far as the keys that they depend on have one.
+    """Set keys that have no value, if the keys that they depend on have one.
 
     Args:
-        known: Attributes are the keys with a value, in lower case, and what else a rule asks for:
+        known: Attributes are the keys with a value, in lower case, and what else rules need:
             ``section``; ``file``, a path; ``training``, the same of [TRAINING] or None; and
-            ``wrong``, the keys whose text is no value.
+            ``wrong``, the keys whose text is not a valid value.
         names: All keys of the section.
 
     Returns:
@@ -40,7 +40,7 @@ def derive(known: Any, names: Collection[str]) -> list[str]:
     for name in [name for name in RULES if name in names]:
         if name in vars(known) or name in known.wrong:
             continue
-        # What a rule needs may be wrong itself, and is told then.
+        # What a rule needs may be wrong itself, and is reported then.
         with suppress(AttributeError, UnknownBackboneError):
             try:
                 setattr(known, name, RULES[name].value(known))
@@ -59,7 +59,7 @@ def _written(known: Any, name: str, otherwise: Any) -> Any:
 
 def _divisor_near(number: int, wanted: float) -> int:
     divisors = [each for each in range(1, number + 1) if number % each == 0]
-    # Of two that are equally near the larger: one head of width 144 sees less than two of 72.
+    # Of two equally near ones, the larger: one head of width 144 sees less than two of 72.
     return min(divisors, key=lambda each: (abs(each - wanted), -each))
 
 
@@ -111,7 +111,7 @@ def _states(kind: str) -> Callable[[Any], tuple[int, ...]]:
         if any(name in RESNETS for name in names):
             return RESNET_STAGES
         published, depth = PUBLISHED_STATES[known.section], PUBLISHED_DEPTH
-        # What is wrong with that network is told with the config's other problems.
+        # Problems of that network are reported with the config's others.
         with suppress(UnknownBackboneError):
             if looks_at_blocks(names):
                 depth = backbone_geometry(known.perceptual_model_name).depth
@@ -143,10 +143,10 @@ def _last_checkpoint(known: Any) -> Path:
 
 
 class Rule(NamedTuple):
-    """How a key gets its value where none is written."""
+    """How a key that is left out gets its value."""
 
     words: str  # the rule, for docs/config.md
-    # The same as a function of what is known of a section (:func:`derive`).
+    # The same as a function of the known keys (:func:`derive`).
     value: Callable[[Any], Any]
 
 
@@ -157,7 +157,7 @@ _STATES = (
 _SIZES = "{}, times RESIZE / 224, each rounded to the nearest divisor of RESIZE"
 _BATCH = "64; if RESIZE is above 224, the largest power of two up to 64 × (224 / RESIZE)²"
 
-# In an order in which each rule finds the keys that it asks for.
+# Ordered so that each rule finds the keys that it needs.
 RULES: dict[str, Rule] = {
     "experiment_name": Rule("the file's name", lambda known: printable(known.file.stem).strip()),
     "num_workers": Rule(

@@ -14,9 +14,9 @@ HEAD = "| key | value | where it is left out | meaning | role |\n|---|---|---|--
 
 
 def tables() -> dict[str, str]:
-    """Heading → rows of all keys that stand under it.
+    """Heading → rows of its keys.
 
-    A key stands under the docstring of the class that names it.
+    The heading of a key is the docstring of the class that defines it.
     """
     found: dict[str, dict[str, str]] = {}
     for schema in SCHEMAS.values():
@@ -46,7 +46,7 @@ def _rows(schema: type[SectionConfig]) -> dict[str, str]:
 
 
 def with_tables(page: str) -> str:
-    """The page with the tables under its headings written anew.
+    """The page with the tables under its headings replaced.
 
     Raises:
         ValueError: A heading of the schema has no table.

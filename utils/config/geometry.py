@@ -1,4 +1,4 @@
-"""A config compared with the backbones it names; only their geometry is read, no weight."""
+"""Compares a config with the backbones it names; only reads their geometry, no weights."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -13,7 +13,7 @@ Found = Iterator[Contradiction]
 
 
 def geometry_problems(config: SectionConfig, kinds: Sequence[str]) -> list[Contradiction]:
-    """What a section's backbones say against its keys.
+    """Problems of a section's keys with its backbones.
 
     Args:
         config: A section; keys whose value is wrong are missing in it.
@@ -135,7 +135,7 @@ def _shared_blocks(config: SectionConfig, specs: Sequence[CriterionSpec]) -> Fou
 
 
 def _weights_file(config: SectionConfig, specs: Sequence[CriterionSpec]) -> Found:
-    """A file holds the weights of one network; several criteria may need several."""
+    """A file has the weights of one network; several criteria may need several."""
     networks = [config.perceptual_model_name] if any(s.vit_patch_sizes for s in specs) else []
     networks += [name for name in RESNETS if any(name in spec.resnets for spec in specs)]
     if config.perceptual_weights not in (HUB, RANDOM) and len(networks) > 1:

@@ -1,4 +1,4 @@
-"""INI text to sections of raw strings, and the arguments that name it."""
+"""INI text to sections of raw strings, and the command-line arguments that name it."""
 
 import argparse
 import configparser
@@ -19,7 +19,7 @@ class RawConfig:
     file: str  # its path as the user gave it
     # Section → key in capitals → value. ``[DEFAULT]`` is already merged in.
     sections: dict[str, dict[str, str]]
-    # Section → keys that stand in that very section; ``DEFAULT`` and unknown ones included.
+    # Section → keys written in that very section; ``DEFAULT`` and unknown ones included.
     own: dict[str, set[str]]
 
 
@@ -51,13 +51,13 @@ def _parse(file: str, text: str) -> configparser.ConfigParser:
     """Parse INI text.
 
     Raises:
-        ConfigError: With the first fault of its form.
+        ConfigError: With the first syntax error.
     """
-    # Interpolation is off because a path or a pattern may hold a percent sign. No header can name
-    # the empty default section: [DEFAULT] is read like the others, so that we know which keys stand
-    # in it and whether it stands twice.
+    # Interpolation is off because a path or a pattern may contain a percent sign. No header can
+    # name the empty default section: [DEFAULT] is read like the others, so that we know which keys
+    # are in it and whether it appears twice.
     parser = configparser.ConfigParser(interpolation=None, default_section="")
-    # As configparser's documentation has it; type checkers take it for a method.
+    # As in configparser's documentation; type checkers take it for a method.
     parser.optionxform = str.upper  # type: ignore[assignment,method-assign]
     section = key = ""
     try:
@@ -84,7 +84,7 @@ def read_ini(path: Path) -> RawConfig:
     """Read an INI file.
 
     Raises:
-        ConfigError: The file cannot be read, or is no INI file: with the first fault of its form.
+        ConfigError: The file cannot be read or is not an INI file; with the first syntax error.
     """
     parser = _parse(str(path), _read_text(path))
     found = {name: dict(parser.items(name)) for name in parser.sections()}
@@ -95,10 +95,10 @@ def read_ini(path: Path) -> RawConfig:
 
 
 def finite(text: str) -> float:
-    """A number of the command line, NaN and infinity refused.
+    """A finite number of the command line.
 
     Raises:
-        ValueError: It is none; argparse says so.
+        ValueError: It is not one; argparse reports it.
     """
     number = float(text)
     if not math.isfinite(number):

@@ -21,18 +21,18 @@ _Texts = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Config:
-    """A configuration as its scripts use it."""
+    """A configuration as scripts use it."""
 
     file: str  # the INI file as the user gave it
-    training: TrainingConfig | None  # the section [TRAINING], None where the file has none
-    testing: TestingConfig | None  # the section [TESTING], None where the file has none
+    training: TrainingConfig | None  # the section [TRAINING], None if the file has none
+    testing: TestingConfig | None  # the section [TESTING], None if the file has none
 
     def need_training(self) -> TrainingConfig:
-        """The section [TRAINING]; a ConfigError where the file has none."""
+        """The section [TRAINING]; a ConfigError if the file has none."""
         return self.training or _missing(self.file, "TRAINING")
 
     def need_testing(self) -> TestingConfig:
-        """The section [TESTING]; a ConfigError where the file has none."""
+        """The section [TESTING]; a ConfigError if the file has none."""
         return self.testing or _missing(self.file, "TESTING")
 
 
@@ -42,15 +42,15 @@ def _missing(file: str, section: str) -> NoReturn:
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
-    """Read an INI file, give values to the keys that it leaves out, and check it.
+    """Read an INI file, derive the keys that it leaves out, and check it.
 
     Args:
         path: An INI file in the published form, or one that shares keys through [DEFAULT].
         overrides: ``KEY=VALUE`` (every section that knows the key) or ``SECTION.KEY=VALUE``.
 
     Raises:
-        ConfigError: With the first fault of the file's form; else with all unknown names, wrong
-            values, contradictions between keys and with backbones.
+        ConfigError: With the first syntax error; else with all unknown names, wrong values, and
+            contradictions between keys and with backbones.
     """
     raw = read_ini(Path(path))
     problems: list[Problem] = []
@@ -63,11 +63,11 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     known: dict[str, Any] = {}
     for section in [name for name in SECTIONS if name in raw.sections]:
         known[section], found, missing = _resolve(raw, section, known.get("TRAINING"))
-        # They may stand under the wrong name.
+        # They may be in a section with a wrong name.
         found += [] if unknown else missing
         problems += [_placed(raw, section, key, text, overridden) for key, text in found]
     if problems:
-        # A fault in [DEFAULT], or in an override of both, is found in each section.
+        # A problem in [DEFAULT], or in an override of both, is found in each section.
         raise ConfigError(list(dict.fromkeys(problems)))
     sections = {
         name: SCHEMAS[name].model_construct(
@@ -107,7 +107,7 @@ def _apply_overrides(
 def _placed(
     raw: RawConfig, section: str, key: str, text: str, overridden: Mapping[tuple[str, str], str]
 ) -> Problem:
-    """A problem of a section, at the place where the user wrote the key."""
+    """A problem of a section, where the user wrote the key."""
     if (section, key) in overridden:
         return Problem(OVERRIDES, overridden[section, key], key, text)
     shared = key in raw.own[DEFAULT] and key not in raw.own[section]
@@ -115,11 +115,11 @@ def _placed(
 
 
 def _resolve(raw: RawConfig, section: str, training: Any) -> tuple[Any, _Texts, _Texts]:
-    """What is known of a section; pairs of a key and what is wrong with it; the missing keys.
+    """The known keys of a section; pairs of a key and its problem; the missing keys.
 
-    Attributes of the first are the keys with a value; it is whole where nothing is wrong.
+    Attributes of the first are the keys with a value; it is complete if nothing is wrong.
     """
-    # All three import torch, by way of timm: what is wrong with a file's form is told without.
+    # All three import torch through timm; syntax errors are reported without it.
     from utils.config.derive import derive
     from utils.config.geometry import geometry_problems
     from utils.config.rules import contradictions
@@ -141,7 +141,7 @@ def _resolve(raw: RawConfig, section: str, training: Any) -> tuple[Any, _Texts, 
 def _read_values(
     schema: type[SectionConfig], texts: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Values of the keys that are written or have a default; names whose text is no value."""
+    """Values of the keys that are written or have a default; names whose text is not valid."""
     values: dict[str, Any] = {}
     wrong = []
     for name, field in schema.model_fields.items():
@@ -179,7 +179,7 @@ def ini_values(section: SectionConfig) -> dict[str, str]:
 
 
 def as_text(value: object) -> str:
-    """A value as an INI file has it."""
+    """A value as text in an INI file."""
     if value is None:
         return ""
     if isinstance(value, bool):

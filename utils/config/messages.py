@@ -1,4 +1,4 @@
-"""What to say of a key or a section that is wrong: what was found, what to write instead."""
+"""Messages about a wrong key or section: what was found, what to write instead."""
 
 import difflib
 import re
@@ -12,7 +12,7 @@ from utils.errors import Problem
 
 
 def unknown_key(key: str, sections: Sequence[str]) -> str:
-    """Where a key belongs that these sections do not have, or which one is near."""
+    """Where a key that these sections do not have belongs, or the nearest known key."""
     elsewhere = [name for name in SCHEMAS if name not in sections and key in keys_of(name)]
     if elsewhere:
         return f"belongs in [{elsewhere[0]}]; move it there"
@@ -23,12 +23,12 @@ def unknown_key(key: str, sections: Sequence[str]) -> str:
 
 
 def _nearest(name: str, known: Collection[str]) -> str:
-    """The one that may be meant: a slip of the finger away, no other word of the same letters."""
+    """The name that may be meant: a typo away, not a different word with the same letters."""
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.75)), "")
 
 
 def unknown_sections(raw: RawConfig) -> list[Problem]:
-    """Each section that there is not, with the one that may be meant."""
+    """Each unknown section, with the one that may be meant."""
     known = (DEFAULT, *SECTIONS)
     problems = []
     for name in [name for name in raw.own if name not in known]:

@@ -1,4 +1,4 @@
-"""What a config's keys must be to one another, checked by arithmetic before anything is built."""
+"""Checks that a config's keys agree with each other, by arithmetic, before anything is built."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -7,7 +7,7 @@ from typing import TypeVar
 from utils.config.criteria import SINGLE_PATCH_SIZE, CriterionSpec
 from utils.config.schema import SectionConfig
 
-# An INI key and one line that says what it contradicts and what would do.
+# An INI key, and one line that says what it contradicts and how to fix it.
 Contradiction = tuple[str, str]
 Value = TypeVar("Value")
 
@@ -28,11 +28,11 @@ _ADDITIONAL_BLOCK = _PER_ENCODER[5:8]
 
 
 def contradictions(config: SectionConfig, kinds: Sequence[str]) -> list[Contradiction]:
-    """What a section's keys say against one another.
+    """Contradictions between a section's keys.
 
     Args:
         config: A section; keys whose value is wrong are missing in it, and the rules that need
-            them say nothing.
+            them find nothing.
         kinds: The section's criteria, ``TRAIN`` and ``VAL``.
     """
     checks = [
@@ -57,8 +57,8 @@ def as_far_as_known(
 ) -> list[Contradiction]:
     """What the checks find.
 
-    One that asks for a missing key, or for a missing entry of a list, ends there: why it is
-    missing is told already.
+    A check that needs a missing key or list entry ends there: that it is missing is already
+    reported.
     """
     found: list[Contradiction] = []
     for check in checks:
@@ -77,7 +77,7 @@ def criteria_of(config: SectionConfig, kinds: Sequence[str]) -> list[CriterionSp
 
 
 def of_encoder(values: Sequence[Value], index: int) -> Value:
-    """The value of one encoder, from a list that may hold one for all."""
+    """The value of one encoder, from a list that may have one for all."""
     return values[index] if len(values) > 1 else values[0]
 
 

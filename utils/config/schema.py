@@ -1,8 +1,8 @@
 """The INI keys of [TRAINING] and [TESTING], and how two configs are compared by the keys' roles.
 
-Each key stands once, with type, role, meaning and default: those of both sections in
-shared_keys.py, what their values may be in values.py. Everything that asks which keys
-there are, and which count, reads it here.
+Each key is defined once, with type, role, meaning and default: those of both sections in
+shared_keys.py, the types of their values in values.py. Everything that needs the keys and their
+roles reads them here.
 """
 
 from collections.abc import Collection, Mapping
@@ -160,7 +160,7 @@ class TestingConfig(SectionConfig):
 
 
 SCHEMAS: dict[str, type[SectionConfig]] = {"TRAINING": TrainingConfig, "TESTING": TestingConfig}
-# Keys whose values a run's numbers depend on, with the images and the code.
+# Roles of the keys that a run's numbers depend on, besides the images and the code.
 NUMBERS: tuple[Role, ...] = ("model", "score", "data")
 
 
@@ -178,11 +178,11 @@ def differences(
 
     Args:
         was: INI key → value as text; an absent key counts as empty.
-        now: The same of the config that is to go on with what the other one has made.
+        now: The same of the config that continues from the results of the first.
         roles: Keys with these roles count, and those that no section knows.
 
     Returns:
-        INI key → ``was 'a', is 'b'`` where the two differ, by name.
+        INI key → ``was 'a', is 'b'`` for keys that differ, sorted by name.
     """
     role_of = keys_of("TRAINING") | keys_of("TESTING")
     return {

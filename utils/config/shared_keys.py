@@ -15,15 +15,15 @@ from utils.config import values
 from utils.intensity import IntensityWindow
 
 # What a key decides:
-# model: what is computed. What uses a checkpoint shares these keys with the run that wrote it.
+# model: what is computed. Whatever uses a checkpoint shares these keys with the run that wrote it.
 # score: what else a map, a score, the threshold or the colour scale depends on.
-# data: which files are read, in what order, and whose they are.
-# run: where results go and how the machine is used. No number depends on it, but for rounding.
+# data: which files are read, in what order, and of which patients.
+# run: where results go and how the machine is used. No number depends on it, except by rounding.
 Role = Literal["model", "score", "data", "run"]
 
 
 class About(NamedTuple):
-    """What the schema says of a key, beside its type and default."""
+    """What the schema says about a key, besides its type and default."""
 
     role: Role
     meaning: str
@@ -34,8 +34,8 @@ def key(role: Role, meaning: str, default: Any = ...) -> Any:
 
     Args:
         role: What the key decides.
-        meaning: One line for docs/config.md and for the error where the key is missing.
-        default: The value where the INI file has none. Without it, the key has a rule in
+        meaning: One line for docs/config.md and for the error if the key is missing.
+        default: The value if the INI file has none. Without it, the key has a rule in
             ``utils.config.derive``, or is required.
     """
     return Field(default, json_schema_extra={"role": role, "meaning": meaning})

@@ -1,4 +1,4 @@
-"""What the value of an INI key may be: types with their ranges, and what error messages ask for."""
+"""The types of INI values with their ranges, and their descriptions in error messages."""
 
 import os
 import re
@@ -33,8 +33,8 @@ def _not_empty(value: tuple[Item, ...]) -> tuple[Item, ...]:
 
 
 def _plain(value: str) -> str:
-    # What could not be written into the results: half a character, as a bad byte in an argument
-    # gives, and line breaks and other control characters.
+    # Refuses what cannot be written into the results: surrogates, which come from bad bytes in an
+    # argument, and line breaks and other control characters.
     value.encode("utf-8")
     if any(unicodedata.category(each) == "Cc" for each in value):
         raise ValueError("control character")
@@ -42,12 +42,12 @@ def _plain(value: str) -> str:
 
 
 def is_quoted(value: str) -> bool:
-    """Whether a value stands in quotes, which INI files take as they stand."""
+    """Whether a value is in quotes, which INI files take literally."""
     return len(value) > 1 and value[0] in "\"'“”" and value[-1] in "\"'“”"
 
 
 def _bare(value: str) -> str:
-    # With them, results would go where nobody looks for them.
+    # Results would go to a folder with quotes in its name.
     if is_quoted(value):
         raise ValueError("quotes")
     return value
@@ -67,7 +67,7 @@ def _path(value: Any) -> Any:
             path = Path(_bare(_plain(value))).expanduser()
         except RuntimeError as error:
             raise ValueError("no such user") from error
-        # Longer ones make the system's calls fail, on Linux and elsewhere.
+        # System calls fail on longer ones, on Linux and elsewhere.
         if max(map(len, map(os.fsencode, path.parts)), default=0) > 255 or len(str(path)) > 1000:
             raise ValueError("too long")
         return path
@@ -107,7 +107,7 @@ def _window(value: str) -> str:
     return value
 
 
-# The limits keep a slip of the finger from filling the memory.
+# A typo must not exhaust memory.
 MOST = 1_000_000_000
 WIDEST = 65_536
 DEEPEST = 1_000
