@@ -132,7 +132,7 @@ def native_state_dict(
             raise UserError(
                 f"{key}: {source} is not a file; use the path of a .safetensors or .pth file"
             )
-    return _fitting(name, read_tensors(file), source=source, key=key)
+    return _fitting(name, read_tensors(file), source=source, ini_key=key)
 
 
 def _random(name: str, seed: int) -> dict[str, Tensor]:
@@ -160,7 +160,7 @@ def _from_url(name: str, url: str | None, *, key: str, cache_dir: Path) -> dict[
 
 
 def _fitting(
-    name: str, tensors: Mapping[str, Tensor], *, source: str | HubFile, key: str
+    name: str, tensors: Mapping[str, Tensor], *, source: str | HubFile, ini_key: str
 ) -> dict[str, Tensor]:
     """A file's tensors for each name of the model; zeros for unused ones that do not fit.
 
@@ -185,7 +185,7 @@ def _fitting(
     )
     if problems:
         raise UserError(
-            f"{key}: {source} does not contain the weights of '{name}', under timm's names or "
+            f"{ini_key}: {source} does not contain the weights of '{name}', under timm's names or "
             f"their authors' own: {problems}"
         )
     return {

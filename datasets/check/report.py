@@ -70,7 +70,7 @@ class Report:
     dataset: str | None  # name of the set in BMAD, None for others
     splits: list[SplitSummary]  # one summary per split that has images
     findings: list[Finding]  # in the order in which they were found
-    patients_known: bool = True  # whether patients were known and compared between splits
+    patients_known: bool  # whether patients were known and compared between splits
 
     @property
     def clean(self) -> bool:

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from datasets.folders.layouts import ClassFolder, class_folders, unread_files
 from datasets.folders.masks import by_stem, paired_masks
 from datasets.folders.samples import (
@@ -18,9 +16,10 @@ from datasets.folders.samples import (
     expand_frames,
     mask_without_mark,
 )
+from datasets.folders.scan import progress
 from datasets.folders.series_samples import files_of, sources_of
 from datasets.folders.slicing import AXIAL, Slicing, choose_volume
-from datasets.readers.formats import DICOM_SUFFIXES, IMAGE_SUFFIXES, NIFTI_SUFFIXES, shown, stem_of
+from datasets.readers.formats import ALL_SUFFIXES, shown, stem_of
 from datasets.readers.image import Source, marked_frames, name_of, require_packages
 from utils.errors import UserError
 
@@ -30,8 +29,6 @@ VALIDATION_NAMES = ("valid", "val", "Val", "Valid")
 # The end of a mask's name if it lies beside its image.
 _MASK_MARK = re.compile(r"_mask(_\d+)?$")
 _SPLIT_OF = {"TRAIN_DATA_PATH": "train", "VAL_DATA_PATH": "valid"}
-
-_SUFFIXES = ", ".join((*IMAGE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES))
 
 
 def find_split(folder: Path, *, key: str, slicing: Slicing = AXIAL) -> Split:
@@ -112,7 +109,7 @@ def _no_images(folder: Path, key: str, unread: Sequence[str]) -> str:
     beside = f"; {unread[0]}" if unread else ""
     good = folder / "good"
     return (
-        f"{key}: {shown(folder)} contains no images; expected {_SUFFIXES} files in "
+        f"{key}: {shown(folder)} contains no images; expected {', '.join(ALL_SUFFIXES)} files in "
         f"{shown(good)} or {shown(good / 'img')}{beside}"
     )
 
@@ -122,7 +119,7 @@ def _expanded(
 ) -> list[Sample]:
     """The frames of all samples, sorted by file; reports anomalous ones that lack a mask."""
     ordered = sorted(samples, key=lambda sample: sample.path.parts)
-    with tqdm(ordered, "reading headers", unit="file", leave=False, delay=2, disable=None) as bar:
+    with progress(ordered, "reading headers", "file") as bar:
         frames = [frame for each in bar for frame in _frames(each, masks, problems)]
     if masks:
         without = (each for each in frames if each.label == ANOMALOUS and not each.mask)

@@ -51,7 +51,7 @@ class ClassFolder:
     masks: Path | None  # their masks' folder; None if there is none
 
 
-def class_folders(split: Path, *, normal_only: bool = False) -> list[ClassFolder]:
+def class_folders(split: Path, *, normal_only: bool) -> list[ClassFolder]:
     """The class folders of a split.
 
     With ``ground_truth`` in or beside the split, as in MVTec's layout, each folder of the split
@@ -192,9 +192,7 @@ def walk_folders(top: Path) -> Iterator[Path]:
             ahead += reversed(subfolders(folder))
 
 
-def unread_files(
-    split: Path, classes: Iterable[ClassFolder], files: Collection[Path] = ()
-) -> list[str]:
+def unread_files(split: Path, classes: Iterable[ClassFolder], files: Collection[Path]) -> list[str]:
     """Files of a split that nothing reads: one line per folder and sort, with an example."""
     read, anchors = set[Path](), {split}
     for each in classes:

@@ -18,14 +18,14 @@ _THREADS = 8
 _CHUNK = 256
 
 
+def progress(items: Sequence[Item], description: str, unit: str) -> "tqdm[Item]":
+    """A progress bar for items that are usually done at once."""
+    return tqdm(items, description, unit=unit, leave=False, delay=2, disable=None)
+
+
 def scan(items: Sequence[Item], look: Callable[[Item], Value], description: str) -> Iterator[Value]:
     """The result of ``look`` for each item, in order."""
-    with (
-        ThreadPoolExecutor(_THREADS) as pool,
-        tqdm(
-            total=len(items), desc=description, unit="image", leave=False, delay=2, disable=None
-        ) as bar,
-    ):
+    with ThreadPoolExecutor(_THREADS) as pool, progress(items, description, "image") as bar:
         for start in range(0, len(items), _CHUNK):
             for value in pool.map(look, items[start : start + _CHUNK]):
                 bar.update()

@@ -4,9 +4,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from datasets.folders.layouts import files_below, list_images
+from datasets.folders.scan import progress
 from datasets.readers.formats import KINDS, kind_of, shown
 from datasets.readers.image import Source
 from datasets.volumes.series import Series, group_series
@@ -28,9 +27,7 @@ def with_series(
             beside its series, are skipped with a warning.
     """
     dicom = [path for path in paths if kind_of(path) == "dicom"]
-    with tqdm(
-        dicom, "reading DICOM headers", unit="file", leave=False, delay=2, disable=None
-    ) as bar:
+    with progress(dicom, "reading DICOM headers", "file") as bar:
         grouped = group_series(bar, masks=masks)
     problems += grouped.problems
     placed = {series.uid for series in grouped.series}

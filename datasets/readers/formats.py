@@ -18,6 +18,7 @@ _SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "dicom": DICOM_SUFFIXES,
     "nifti": NIFTI_SUFFIXES,
 }
+ALL_SUFFIXES = (*IMAGE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES)
 # DICOM's part 10: 128 bytes of anything, then these four.
 _PREAMBLE, _MAGIC = 128, b"DICM"
 
@@ -36,11 +37,8 @@ def kind_of(path: Path) -> Kind | None:
 
 def stem_of(path: Path) -> str:
     """The file name without its suffix, ``.nii.gz`` as a whole; what pairs images and masks."""
-    name = path.name.lower()
-    for suffix in sorted(sum(_SUFFIXES.values(), ()), key=len, reverse=True):
-        if name.endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.name
+    suffix = next((each for each in ALL_SUFFIXES if path.name.lower().endswith(each)), "")
+    return path.name[: len(path.name) - len(suffix)]
 
 
 def may_have_frames(path: Path) -> bool:

@@ -78,11 +78,7 @@ def read_mask(
 
 
 def read_mask_values(
-    path: Source,
-    frame: int | None = None,
-    *,
-    axis: SliceAxis = "axial",
-    image: Source | None = None,
+    path: Source, frame: int | None, *, axis: SliceAxis, image: Source | None
 ) -> NDArray[Any]:
     """A mask's values as its file stores them, (H, W) or (H, W, C); see :func:`read_mask`."""
     with open_image(path, axis, mask_of=image) as file:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from utils.config.schema import SectionConfig
 
 SINGLE_PATCH_SIZE = 16
+AT_SINGLE_PATCH_SIZE = ("PERCEPTUAL_VIT_mae", "EMBED_MSE")
 NUM_RESNET_STAGES = 5
 RESNETS = {
     "PERCEPTUAL_RESNET18": "resnet18.tv_in1k",
@@ -47,16 +48,16 @@ class CriterionSpec:
         return [name for name in self.names if name in RESNETS]
 
     @property
-    def fixed_patch_size(self) -> list[str]:
+    def at_single_patch_size(self) -> list[str]:
         """Those of its criteria that run the perceptual ViT at ``SINGLE_PATCH_SIZE``."""
-        return [name for name in self.names if name in ("PERCEPTUAL_VIT_mae", "EMBED_MSE")]
+        return [name for name in self.names if name in AT_SINGLE_PATCH_SIZE]
 
     @property
     def vit_patch_sizes(self) -> list[int]:
         """Every patch size that the perceptual ViT is run at, once."""
         sizes = self.patch_sizes if "PERCEPTUAL_VIT_mae_multi" in self.names else ()
-        fixed = (SINGLE_PATCH_SIZE,) if self.fixed_patch_size else ()
-        return list(dict.fromkeys([*sizes, *fixed]))
+        single = (SINGLE_PATCH_SIZE,) if self.at_single_patch_size else ()
+        return list(dict.fromkeys([*sizes, *single]))
 
 
 def looks_at_blocks(names: tuple[str, ...]) -> bool:

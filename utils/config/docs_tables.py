@@ -10,7 +10,7 @@ from utils.config.schema import SCHEMAS, SectionConfig
 from utils.config.shared_keys import Keys, about
 
 PAGE = Path(__file__).parents[2] / "docs" / "config.md"
-HEAD = "| key | value | where it is left out | meaning | role |\n|---|---|---|---|---|\n"
+HEAD = "| key | value | if left out | meaning | role |\n|---|---|---|---|---|\n"
 
 
 def tables() -> dict[str, str]:

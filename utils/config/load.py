@@ -16,7 +16,7 @@ from utils.config.schema import SCHEMAS, SectionConfig, TestingConfig, TrainingC
 from utils.errors import ConfigError, Problem
 
 OVERRIDES = "--set"
-_Texts = list[tuple[str, str]]
+_Problems = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _placed(
     return Problem(raw.file, DEFAULT if shared else section, key, text)
 
 
-def _resolve(raw: RawConfig, section: str, training: Any) -> tuple[Any, _Texts, _Texts]:
+def _resolve(raw: RawConfig, section: str, training: Any) -> tuple[Any, _Problems, _Problems]:
     """The known keys of a section; pairs of a key and its problem; the missing keys.
 
     Attributes of the first are the keys with a value; it is complete if nothing is wrong.

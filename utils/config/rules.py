@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from utils.config.criteria import SINGLE_PATCH_SIZE, CriterionSpec
+from utils.config.criteria import AT_SINGLE_PATCH_SIZE, SINGLE_PATCH_SIZE, CriterionSpec
 from utils.config.schema import SectionConfig
 
 # An INI key, and one line that says what it contradicts and how to fix it.
@@ -176,14 +176,14 @@ def _metric(spec: CriterionSpec) -> Iterator[Contradiction]:
 
 
 def _sizes(config: SectionConfig, spec: CriterionSpec) -> Iterator[Contradiction]:
-    resize, fixed = config.resize, sorted(spec.fixed_patch_size)
+    resize, single = config.resize, spec.at_single_patch_size
     for size in spec.patch_sizes if "PERCEPTUAL_VIT_mae_multi" in spec.names else ():
         if resize % size:
             text = f"patch size {size} does not divide RESIZE = {resize}"
             yield f"PERCEPTUAL_PATCH_SIZE_{spec.kind}", text
-    if fixed and resize % SINGLE_PATCH_SIZE:
-        text = f"{fixed[0]} uses patches of 16, which do not divide RESIZE = {resize}"
-        yield f"CRITERION_{spec.kind}", text
+    if single and resize % SINGLE_PATCH_SIZE:
+        patches = f"patches of {SINGLE_PATCH_SIZE}, which do not divide RESIZE = {resize}"
+        yield f"CRITERION_{spec.kind}", f"{single[0]} uses {patches}"
     if "MS_SSIM" in spec.names and resize <= 160:
         text = f"MS_SSIM needs RESIZE above 160 (five scales, window 11); found {resize}"
         yield f"CRITERION_{spec.kind}", text
@@ -201,7 +201,7 @@ def _downsampling(config: SectionConfig) -> Iterator[Contradiction]:
 
 
 def _map_side(config: SectionConfig, criterion: str) -> int:
-    if criterion in ("PERCEPTUAL_VIT_mae", "EMBED_MSE"):
+    if criterion in AT_SINGLE_PATCH_SIZE:
         return config.resize // SINGLE_PATCH_SIZE
     if criterion.startswith("PERCEPTUAL_RESNET"):
         # Five stages, from half the size down; -1 is the last.
