@@ -32,9 +32,12 @@ def _parser() -> argparse.ArgumentParser:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", type=Path, metavar="FILE", help="check the splits in a config")
     source.add_argument("--data", type=Path, metavar="DIR", help="check the splits in a folder")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything found")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON")
     parser.add_argument(
-        "--write-config", type=Path, metavar="FILE", help="write a config for the data of --data"
+        "--write-config",
+        type=Path,
+        metavar="FILE",
+        help="write a config for the data set in --data",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of --config"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write a trained model as one ONNX file that takes pictures as they are.
+"""Export a trained model to one ONNX file, which accepts images of any size.
 
 python export_model.py --config configs/brain.ini --output brain.onnx
 python export_model.py --config configs/brain.ini --output brain.onnx --precision fp16
@@ -14,12 +14,13 @@ from utils.errors import run_script
 def main() -> None:
     """Parse the arguments and export."""
     parser = config_parser(__doc__)
-    parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="a new file")
+    output = "ONNX file to write; must not exist yet"
+    parser.add_argument("--output", required=True, type=Path, metavar="FILE", help=output)
     parser.add_argument(
         "--precision",
         choices=("fp32", "fp16"),
         default="fp32",
-        help="of the weights in the file; fp16 halves it (default: fp32)",
+        help="precision of the stored weights; fp16 halves the file (default: fp32)",
     )
     arguments = parser.parse_args()
 

@@ -23,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Cut out, centre and smooth liver slices, and move their masks along.",
-        epilog="Files of the same name in the output folder are replaced; others stay.",
+        description="Cut out, centre and smooth liver slices; their masks are moved the same way.",
+        epilog="Files with the same names in the output folder are replaced; others stay.",
     )
     parser.add_argument(
         "--input", type=Path, default=Path("data/Liver"), help="default: %(default)s"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Serve a page that scores what is dropped on it: pictures, DICOM, NIfTI.
+"""Serve a web page that scores the files dropped on it: pictures, DICOM, NIfTI.
 
 python run_app.py --config configs/brain.ini
 python run_app.py --config configs/brain.ini --port 8080
@@ -19,12 +19,12 @@ def main() -> None:
         "--host",
         default="127.0.0.1",
         metavar="ADDRESS",
-        help="where to listen; the default is for this machine alone, 0.0.0.0 for everyone",
+        help="address to listen on; default: this machine only; 0.0.0.0: the whole network",
     )
     parser.add_argument("--port", type=int, default=7860, metavar="N", help="default: 7860")
     arguments = parser.parse_args()
     if not 0 < arguments.port < 65536:
-        parser.error(f"--port {arguments.port}: give a number from 1 to 65535")
+        parser.error(f"--port {arguments.port}: use a number from 1 to 65535")
 
     # After parsing, so that --help and wrong calls do not wait; PyTorch comes after the first line.
     from utils.console import setup_logging
@@ -37,7 +37,7 @@ def main() -> None:
     from datasets.readers.base import optional_package
 
     with TemporaryDirectory(prefix="qfae-") as folder:
-        # Where it is imported, Gradio makes a folder, else one that users of a machine share.
+        # Gradio creates this folder when imported; its default is shared by all users of a machine.
         os.environ["GRADIO_TEMP_DIR"] = folder
         optional_package("gradio", "serves the page", extra="app")
         logger.info("loading the model and the page")
@@ -50,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, "what the page held is removed")
+    run_script(main, "the page's temporary files have been deleted")

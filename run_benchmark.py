@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Train and test several configs with several seeds; one table of all runs.
+"""Train and test several configs with several seeds; all runs go into one table.
 
     python run_benchmark.py --configs configs/brain.ini configs/resc.ini --seeds 0 1 2
     python run_benchmark.py --configs configs/*.ini --set N_EPOCHS=10 --output results/short
 
-The same command again skips what is done, goes on with what was cut short, and retries what
-failed. Exit code 1 if a run failed; the others are made all the same.
+Run the same command again to skip finished runs, resume interrupted ones and retry failed ones.
+A failed run does not stop the others; the exit code is then 1.
 """
 
 import argparse
@@ -28,14 +28,14 @@ def main() -> int:
         type=Path,
         default=Path("results/benchmark"),
         metavar="DIR",
-        help="folder of all runs and of the table; default: %(default)s",
+        help="folder for all runs and the table; default: %(default)s",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override a key of all configs; may be given several times",
+        help="override a key in all configs; can be repeated",
     )
     arguments = parser.parse_args()
 

@@ -20,15 +20,15 @@ def main() -> int:
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help=paths)
     default = "default: predictions under RESULTS_PATH"
     parser.add_argument("--output", type=Path, metavar="DIR", help=default)
-    several = "instead of CHECKPOINT_PATH; several are an ensemble"
+    several = "instead of CHECKPOINT_PATH; several form an ensemble"
     parser.add_argument("--checkpoints", nargs="+", default=[], metavar="FILE", help=several)
-    parser.add_argument("--threshold", type=finite, metavar="X", help="instead of the learnt one")
+    parser.add_argument("--threshold", type=finite, metavar="X", help="replaces the learnt one")
     parser.add_argument("--recursive", action="store_true", help="search subfolders too")
     for option, text in (
         ("--overwrite", "replace the results of another prediction"),
         ("--no-maps", "write no anomaly maps"),
         ("--no-overlays", "write no overlays"),
-        ("--dicom-seg", "of DICOM series, write DICOM SEG objects too"),
+        ("--dicom-seg", "also write a DICOM SEG object for each DICOM series"),
     ):
         parser.add_argument(option, action="store_true", help=text)
     arguments = parser.parse_args()
@@ -54,4 +54,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run_script(main, "give the same command again with --overwrite")
+    run_script(main, "run the same command again with --overwrite")

@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument(
         "--compute_pixel_metrics",
         action="store_true",
-        help="accepted for older commands: pixel metrics are on wherever there are masks",
+        help="no effect, accepted for old commands: pixel metrics are computed if there are masks",
     )
     parser.add_argument(
         "--overwrite",

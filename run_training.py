@@ -14,9 +14,9 @@ def main() -> None:
     """Parse the arguments and train."""
     parser = config_parser(__doc__)
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--resume", action="store_true", help="go on where the run was stopped")
+    group.add_argument("--resume", action="store_true", help="continue an interrupted run")
     group.add_argument(
-        "--overwrite", action="store_true", help="start anew although RESULTS_PATH holds a run"
+        "--overwrite", action="store_true", help="delete the run in RESULTS_PATH and start over"
     )
     arguments = parser.parse_args()
 
@@ -43,6 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(
-        main, "go on with --resume, or, where no epoch is finished, give the same command again"
-    )
+    run_script(main, "continue with --resume; if no epoch was finished, run the same command again")

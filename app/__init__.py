@@ -1,4 +1,4 @@
-"""The page of run_app.py: pictures and volumes in a browser, on one's own machine.
+"""The page of run_app.py: pictures and volumes in a browser, on your own machine.
 
 Of the engine it knows the Predictor and the colours of maps; it computes no score itself.
 """

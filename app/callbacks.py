@@ -15,7 +15,7 @@ from utils.errors import UserError
 
 
 class Callbacks:
-    """Results by session: each is held until the next one, or until its page is closed.
+    """Results by session: each is kept until the next one, or until its page is closed.
 
     Args:
         predictor: Scores what arrives.
@@ -35,7 +35,7 @@ class Callbacks:
             keep: Leave the files where they are; uploads are removed.
 
         Yields:
-            How far it is, then the result or what is wrong.
+            The progress, then the result or what is wrong.
         """
         self.close(session)
         yield {"done": 0, "total": 0}
@@ -50,11 +50,11 @@ class Callbacks:
         """Show a slice of the volume that was scored."""
         result = self._results.get(session)
         if result is None:
-            return {"error": "this volume is no longer held; upload it once more"}
+            return {"error": "this volume is no longer in memory; please upload it again"}
         return result.view(min(max(number, 0), len(result.slices) - 1), self._predictor)
 
     def close(self, session: str) -> None:
-        """Forget what a session holds."""
+        """Delete a session's result."""
         result = self._results.pop(session, None)
         if result is not None:
             shutil.rmtree(result.map_file.parent)

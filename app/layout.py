@@ -1,4 +1,4 @@
-"""The page: what stands where, and which callback answers what."""
+"""The page: its layout, and which callback handles which event."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -15,7 +15,7 @@ from utils.config.schema import TestingConfig
 from utils.intensity import IntensityWindow
 
 HERE = Path(__file__).parent
-# Uploads that nobody asks for any more go after an hour; what is used goes at once.
+# Abandoned uploads are deleted after an hour, processed ones at once.
 _CLEAN_EVERY, _KEPT_FOR = 600, 3600
 # The page has its own styles.
 _PLAIN: Any = {"apply_default_css": False, "padding": False}
@@ -24,15 +24,15 @@ _HEADER = """
 <header class="q-top">
   <div><h1>What is unusual in this image?</h1>
   <p class="q-muted">QFAE, experiment {experiment}: Q-Former Autoencoder on {model}</p></div>
-  <p class="q-notice"><b>For research only.</b> Not a medical device: never for diagnosis or
+  <p class="q-notice"><b>For research only.</b> Not a medical device: not for diagnosis or
   treatment.</p>
 </header>"""
 _FOOTER = """
-<p class="q-foot">Files go to the machine that serves this page and nowhere else. An upload is
-removed as soon as it is scored, its result when the page is closed.</p>"""
+<p class="q-foot">Files are sent only to the machine that serves this page. An upload is
+deleted as soon as it is scored, its result when the page is closed.</p>"""
 _DROP = """
-<p class="q-muted">Drop a picture, a DICOM or NIfTI file, the files of one DICOM series, or a zip of
-them.</p>"""
+<p class="q-muted">Drop a picture, a DICOM or NIfTI file, the files of one DICOM series, or a zip
+file of them.</p>"""
 
 
 def build_page(
@@ -41,7 +41,7 @@ def build_page(
     """The page.
 
     Args:
-        callbacks: What it answers with.
+        callbacks: What handles its events.
         settings: Of the model, for the header.
         examples: Name and file of pictures to try.
     """
@@ -80,7 +80,7 @@ def _connect(
     viewer: gr.HTML,
     examples: Sequence[Path],
 ) -> None:
-    """Give each event its callback."""
+    """Connect each event to its callback."""
 
     def uploaded(files: list[str], request: gr.Request) -> Iterator[tuple[None, View]]:
         for view in callbacks.score([Path(each) for each in files], session_of(request)):

@@ -1,4 +1,4 @@
-"""What an upload gave, and what the page shows of it."""
+"""The result of an upload, and what the page shows of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ class Result:
 
     @cached_property
     def _range(self) -> tuple[float, float]:
-        """The lowest and the highest value of all maps, of which there is one."""
+        """The lowest and the highest value of all maps; there is at least one."""
         maps = [each.anomaly_map for _, each in self.slices if each]
         low, high = min(float(each.min()) for each in maps), max(float(each.max()) for each in maps)
         return low, high if high > low else low + 1

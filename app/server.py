@@ -1,4 +1,4 @@
-"""Serves the page: on this machine alone unless told otherwise, without a word to any other."""
+"""Serves the page, by default on this machine only; it contacts no other machine."""
 
 import ipaddress
 import logging
@@ -37,15 +37,15 @@ def serve(predictor: Predictor, host: str, port: int) -> None:
     # The default would leave temporary files behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if not _is_own_machine(host):
-        logger.warning("everyone who reaches %s can use this page: it asks for no password", host)
+        logger.warning("anyone who can reach %s can use this page; it has no password", host)
     with running(predictor, host, port) as address:
-        logger.info("open %s in a browser; Ctrl-C ends it", address)
+        logger.info("open %s in a browser; stop it with Ctrl-C", address)
         threading.Event().wait()
 
 
 @contextmanager
 def running(predictor: Predictor, host: str, port: int) -> Iterator[str]:
-    """The page's address; at the end the server stops and everything temporary is removed.
+    """The page's address; at the end the server stops and temporary files are deleted.
 
     Raises:
         UserError: Nothing can listen there.
@@ -74,8 +74,8 @@ def running(predictor: Predictor, host: str, port: int) -> Iterator[str]:
             )
         except (OSError, ServerFailedToStartError) as error:
             raise UserError(
-                f"--host {host} --port {port}: nothing can listen there; another program may use "
-                "the port: give another one"
+                f"--host {host} --port {port}: cannot listen there; the port may be in use, try "
+                "another"
             ) from error
         try:
             yield address
@@ -84,7 +84,7 @@ def running(predictor: Predictor, host: str, port: int) -> Iterator[str]:
 
 
 def examples_of(predictor: Predictor) -> list[tuple[str, Path]]:
-    """Some test images, where this program drew them: patients are shown to nobody unasked."""
+    """Some test images, if they are phantoms: real patients are never shown as examples."""
     folder = predictor.settings.test_data_path
     if not (folder.parent / RECORD_NAME).is_file():
         return []

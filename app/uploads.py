@@ -19,7 +19,7 @@ from utils.errors import UserError
 # Gradio refuses larger files; an archive may unpack to four times as much.
 LARGEST_FILE = 2**30
 _LARGEST_ARCHIVE = 4 * LARGEST_FILE
-# What zipfile raises of damaged, encrypted and unknown archives.
+# What zipfile raises for damaged, encrypted and unknown archives.
 _UNREADABLE = (BadZipFile, RuntimeError, OSError, EOFError, zlib.error)
 
 
@@ -46,7 +46,7 @@ def received(files: Sequence[Path]) -> Iterator[list[Path]]:
 
 
 class _Notes(logging.Handler):
-    """Collects what a thread is warned of."""
+    """Collects the warnings of one thread."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -60,7 +60,7 @@ class _Notes(logging.Handler):
 
 @contextmanager
 def noted(paths: Sequence[Path]) -> Iterator[list[str]]:
-    """What the block is warned of, in the end, without the folders that the paths lie in."""
+    """The warnings of the block, once it has ended, without the folders of the paths."""
     notes, root = _Notes(), logging.getLogger()
     told: list[str] = []
     root.addHandler(notes)
@@ -87,14 +87,14 @@ def one_of(predictor: Predictor, paths: Sequence[Path]) -> tuple[Sample, ...]:
     """The sample of one picture, or the slices of one volume.
 
     Raises:
-        UserError: The files hold something else, or cannot be read.
+        UserError: The files are something else, or cannot be read.
     """
     samples = predictor.samples(paths)
     volumes = {sample.volume_name for sample in samples}
     if len(samples) == 1 or (len(volumes) == 1 and None not in volumes):
         return samples
     raise UserError(
-        f"these are {len(samples)} images that are not one volume; give one picture, one NIfTI "
+        f"these {len(samples)} images are not slices of one volume; upload one picture, one NIfTI "
         "file, or the DICOM files of one series"
     )
 
@@ -105,7 +105,7 @@ def _unpacked(archive: Path, folder: Path) -> Path:
         with ZipFile(archive) as file:
             entries = [each for each in file.infolist() if not each.is_dir()]
             if not entries:
-                raise UserError(f"{shown(archive)}: holds no files")
+                raise UserError(f"{shown(archive)}: contains no files")
             if sum(each.file_size for each in entries) > _LARGEST_ARCHIVE:
                 raise UserError(
                     f"{shown(archive)}: unpacks to more than {_LARGEST_ARCHIVE >> 30} GB; use "
@@ -114,6 +114,6 @@ def _unpacked(archive: Path, folder: Path) -> Path:
             file.extractall(target, entries)
     except _UNREADABLE as error:
         raise UserError(
-            f"{shown(archive)}: cannot be unpacked ({error}); save the archive anew"
+            f"{shown(archive)}: cannot be unpacked ({error}); create the archive again"
         ) from error
     return target

@@ -174,7 +174,7 @@ const begin = () => {
     drawBars(view);
     show("chart", view.histogram);
     setRange("threshold", axis[0], axis[1], threshold);
-    say("learnt", `Back to the learnt ${short(threshold)}`);
+    say("learnt", `Reset to the learnt ${short(threshold)}`);
   }
   part("map").href = `gradio_api/file=${view.map.path.split("/").map(encodeURIComponent).join("/")}`;
   part("map").download = view.map.name;

@@ -82,7 +82,7 @@ def build_autoencoder(config: SectionConfig, checkpoint: Path | None = None) -> 
 
 def _build_encoder(config: SectionConfig, index: int, given: Mapping[str, Tensor]) -> Encoder:
     def own(*keys: str) -> tuple[Any, ...] | None:
-        """What each key says of this encoder; None where the first one is empty."""
+        """What each key says of this encoder; None if the first one is empty."""
         lists = [getattr(config, key) for key in keys]
         return tuple(of_encoder(each, index) for each in lists) if lists[0] else None
 

@@ -17,8 +17,8 @@ def pinned(config: Config, section: str) -> Config:
 
     Args:
         config: Read from an INI file.
-        section: TRAINING or TESTING, the one that is to run; in the other one, only addresses that
-            both have are changed.
+        section: TRAINING or TESTING, the one that will run; in the other one, only addresses that
+            both share are pinned.
     """
     used = config.need_training() if section == "TRAINING" else config.need_testing()
     pins = {

@@ -1,6 +1,6 @@
 """Prediction from Python: files, pictures or arrays in; scores, verdicts and maps out.
 
-``run_predict.py`` is a user of it, so that its numbers are these.
+``run_predict.py`` uses this class too, so both give the same numbers.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one image.
+    """The result for one image.
 
     Attributes:
-        case: What the model saw and painted, RESIZE pixels along each side.
+        case: What the model saw and reconstructed, RESIZE pixels along each side.
         anomaly_map: (H, W) float32 at the image's own size; higher is more anomalous.
         pixels: (H, W) or (H, W, 3) uint8, the image at its own size, windowed.
-        threshold: Scores from here up are called anomalous; None where there is none.
+        threshold: Scores from here up are called anomalous; None if there is none.
     """
 
     case: Case
@@ -69,7 +69,7 @@ class Prediction:
 
     @property
     def reconstruction(self) -> NDArray[np.uint8]:
-        """(RESIZE, RESIZE, 3) uint8: what the model painted."""
+        """(RESIZE, RESIZE, 3) uint8: what the model reconstructed."""
         return self.case.reconstruction
 
     def __repr__(self) -> str:
@@ -78,17 +78,17 @@ class Prediction:
 
 @dataclass(frozen=True)
 class VolumePrediction:
-    """What is said of one volume.
+    """The result for one volume.
 
     Attributes:
         score: VOLUME_REDUCTION of ``slices``.
         predicted: Whether it is called anomalous: by its own threshold where one was learnt, else
             by its worst slice; None without a threshold.
-        slices: Slice → score, from the lowest, hindmost or leftmost one, 0, on; without those of
-            background (MIN_FOREGROUND).
+        slices: Slice → score, numbered from 0 at the lowest, rearmost or leftmost slice; slices of
+            background (MIN_FOREGROUND) are left out.
         anomaly_map: (X, Y, Z) float32 on the grid of the source; 0 in slices that do not count.
         affine: (4, 4), voxel numbers to mm in RAS+.
-        worst_slice: The slice of the highest score; None where none counts.
+        worst_slice: The slice of the highest score; None if none counts.
     """
 
     score: float
@@ -105,7 +105,7 @@ class Predictor:
     Args:
         scorer: Model and criterion on their device.
         settings: The section [TESTING].
-        calibration: Threshold and colour scale, None where there are none.
+        calibration: Threshold and colour scale, None if there are none.
         threshold: Instead of the calibration's.
 
     Raises:
@@ -120,14 +120,14 @@ class Predictor:
         threshold: float | None = None,
     ) -> None:
         if threshold is not None and not math.isfinite(threshold):
-            raise ValueError(f"threshold {threshold} is no number that a score can reach")
+            raise ValueError(f"threshold {threshold} is not a finite number")
         self.scorer = scorer
         self.settings = settings
         self.calibration = calibration
         self.colours = calibration.colours if calibration else None
         self.pixel_threshold = calibration.pixel_threshold if calibration else None
         self.threshold, self.volume_threshold = threshold, None
-        # One's own threshold is of slices: a volume is called by its worst one then.
+        # A threshold of the user's is for slices: the worst slice then decides for a volume.
         if calibration and threshold is None:
             self.threshold = calibration.threshold
             self.volume_threshold = calibration.volume_threshold
@@ -156,13 +156,13 @@ class Predictor:
             overrides = [f"{key}={as_text(value)}" for key, value in keys.items()]
             config = load_config(config, overrides)
         elif keys:
-            raise TypeError(f"{', '.join(keys)}: override an INI file; give its path")
+            raise TypeError(f"{', '.join(keys)}: can only override an INI file; pass its path")
         # Processes that share the work would each write all files.
         settings = config.need_testing().model_copy(update={"devices": 1, "num_nodes": 1})
         scorer, found = calibrated_scorer(replace(config, testing=settings))
         calibration = found if isinstance(found, Calibration) else None
         if calibration is None:
-            logger.warning("no threshold is learnt: %s", found)
+            logger.warning("no threshold was learnt: %s", found)
         return cls(scorer, settings, calibration, threshold)
 
     @overload
@@ -181,9 +181,9 @@ class Predictor:
                 through INTENSITY_WINDOW (``auto`` leaves uint8 as it is); or several of them.
 
         Raises:
-            UserError: A file cannot be read, or holds several images.
+            UserError: A file cannot be read, or contains several images.
             TypeError: It is none of these.
-            ValueError: An array has another shape, or holds NaN or infinite values.
+            ValueError: An array has another shape, or contains NaN or infinite values.
         """
         if isinstance(images, Iterator):
             return self._stream(images)
@@ -210,8 +210,8 @@ class Predictor:
         if len(names) > 1 or None in names:
             samples[0].read(self.settings.window)  # what cannot be read says why
             raise UserError(
-                f"{shown(Path(path))}: does not hold one volume and nothing else; of a DICOM "
-                "series give the folder"
+                f"{shown(Path(path))}: must contain exactly one volume; for a DICOM series, pass "
+                "its folder"
             )
         return self.join(self.slices(samples))
 
@@ -227,7 +227,7 @@ class Predictor:
         samples = find_inputs(paths, recursive=True, slicing=slicing, problems=problems)
         for path, problem in problems:
             place = f"{shown(path)}: "
-            # The end of a series' problem tells what becomes of its files in a prediction.
+            # The end of a series' problem says what becomes of its files in a prediction.
             text = place + problem.rsplit(";", 1)[0].removeprefix(place)
             if not (path.exists() and any(sample.series for sample in samples)):
                 raise UserError(text)
@@ -246,7 +246,7 @@ class Predictor:
             yield from self.score_readable(batch)
 
     def join(self, slices: Iterable[tuple[Input, Prediction | None]]) -> VolumePrediction:
-        """What is said of a volume by all its slices, of which there is at least one."""
+        """The result for a volume from all its slices; there is at least one."""
         pairs = iter(slices)
         first = next(pairs)
         volume = VolumeMap(first[0].sample)

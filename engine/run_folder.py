@@ -18,7 +18,7 @@ from utils.errors import UserError, printable
 from utils.files import file_digest
 from utils.run_files import TestFiles
 
-# Where write_atomically was killed, such a file is left; see utils.files.
+# A killed write_atomically leaves such a file behind; see utils.files.
 _LEFT_OVER = ".tmp-" + "[0-9a-f]" * 16
 
 
@@ -27,59 +27,59 @@ def check_results_folder(config: Config, folder: Path, *, key: str = "RESULTS_PA
 
     Args:
         config: Names the folders of images.
-        folder: Where results are to go; need not be there yet.
+        folder: Where results are to go; need not exist yet.
         key: What named it, for messages.
 
     Raises:
-        UserError: It is no folder, may not be written, or is one of images, or in or around one:
-            results would become images, or lie among them.
+        UserError: It is not a folder, is not writable, or is in, around or the same as a folder of
+            images: results would become images, or be among them.
     """
     if not folder.exists() and (slip := _slip(str(folder))):
         raise UserError(f"{key}: {shown(folder)} {slip}")
     own = _real(folder)
     if own == own.parent:
         raise UserError(
-            f"{key}: {shown(folder)} is the root of all files; give a folder of its own"
+            f"{key}: {shown(folder)} is the root of the file system; choose a folder in it"
         )
     there = _nearest(own)
     if not there.is_dir() or (folder.is_symlink() and not folder.exists()):
         raise UserError(
             f"{key}: {shown(folder)} cannot be a folder: {shown(there)} is a file or a broken "
-            "link; give another one"
+            "link; choose another one"
         )
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(
-            f"{key}: {shown(folder)} may not be written; fix the permissions of {shown(there)}, or "
-            "give another folder"
+            f"{key}: {shown(folder)} is not writable; fix the permissions of {shown(there)}, or "
+            "choose another folder"
         )
     for place in places_of_config(config):
         data = place.folder
-        with suppress(UserError):  # a missing folder is told when it is read
+        with suppress(UserError):  # a missing folder is reported when it is read
             data = existing_folder(place.folder, place.key)
         images = _real(data)
         if own == images or own in images.parents or images in own.parents:
             raise UserError(
-                f"{key}: {shown(folder)} is, holds or lies in {place.key} = {shown(place.folder)}; "
-                "give a folder apart from the images"
+                f"{key}: {shown(folder)} overlaps {place.key} = {shown(place.folder)}; choose a "
+                "folder outside the images"
             )
 
 
 def _slip(path: str) -> str:
-    """What an INI file takes as it stands, though nobody means it."""
+    """What an INI file accepts, though nobody means it."""
     if re.search(r"\s[;#]", path):
-        return "ends in a comment, which needs a line of its own"
+        return "contains a comment; put comments on their own line"
     if os.sep == "/" and "\\" in path:
-        return "is a path of Windows; write / between folders"
+        return "is a Windows path; write / between folders"
     return ""
 
 
 def _real(path: Path) -> Path:
-    # Unlike Path.resolve, this has no trouble with links in a circle.
+    # Unlike Path.resolve, this copes with circular links.
     return Path(os.path.realpath(path.expanduser()))
 
 
 def _nearest(path: Path) -> Path:
-    """The path, or the nearest of the folders around it that is there."""
+    """The path, or the nearest of the folders above it that exists."""
     return next(each for each in (path, *path.parents) if os.path.lexists(each))
 
 
@@ -99,7 +99,7 @@ def one_trainer_in(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise UserError(
             f"RESULTS_PATH: another process is training in {shown(folder)}; wait for it, "
-            "stop it, or give another folder"
+            "stop it, or choose another folder"
         ) from error
     except OSError as error:
         raise UserError(f"RESULTS_PATH: {shown(folder)} cannot be written ({error})") from error
@@ -121,13 +121,13 @@ def check_same_test(config: Config) -> None:
     files = TestFiles(config.need_testing().results_path)
     if not (files.scores.exists() or files.metrics.exists()):
         return
-    advice = "give another RESULTS_PATH, or replace them with --overwrite"
+    advice = "set another RESULTS_PATH, or replace them with --overwrite"
     try:
         made = load_config(files.config)
     except UserError as error:
         raise UserError(
-            f"RESULTS_PATH: {shown(files.folder)} holds test results without the config that they "
-            f"were made with; {advice}"
+            f"RESULTS_PATH: {shown(files.folder)} contains test results without the config that "
+            f"produced them; {advice}"
         ) from error
     changes = differences(_keys_of_test(made), _keys_of_test(config), NUMBERS)
     differing = [f"{key}: {change}" for key, change in changes.items()]
@@ -138,16 +138,16 @@ def check_same_test(config: Config) -> None:
             and checkpoint.is_file()
             and digest != file_digest(checkpoint)
         ):
-            differing.append(f"{shown(checkpoint)} is another file than then")
+            differing.append(f"{shown(checkpoint)} has changed since")
     if differing:
         raise UserError(
-            f"RESULTS_PATH: {shown(files.folder)} holds results of another test "
+            f"RESULTS_PATH: {shown(files.folder)} contains results of another test "
             f"({printable('; '.join(differing))}); {advice}"
         )
 
 
 def _tested_checkpoints(files: TestFiles) -> list[str]:
-    """The digests of the checkpoints that a finished test was made with; none where unknown."""
+    """The digests of the checkpoints that a finished test was made with; none if unknown."""
     try:
         digests = json.loads(files.metrics.read_text(encoding="utf-8"))["checkpoint_sha256"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -156,7 +156,7 @@ def _tested_checkpoints(files: TestFiles) -> list[str]:
 
 
 def _keys_of_test(config: Config) -> dict[str, str]:
-    """The keys that a test reads; those of its validation images stand in [TRAINING]."""
+    """The keys that a test reads; those of its validation images are in [TRAINING]."""
     found = ini_values(config.testing) if config.testing else {}
     if config.training:
         of_training = ini_values(config.training)

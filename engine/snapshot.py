@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, section: str) -> None:
-    """Compare a section with the config.ini of the run that wrote a checkpoint, if it is there.
+    """Compare a section with the config.ini of the run that wrote a checkpoint, if it exists.
 
     Encoders' weights whose files cannot be compared are a warning.
 
@@ -36,15 +36,15 @@ def check_snapshot(config: SectionConfig, checkpoint: Path, *, file: str, sectio
         return
     origin = f"{checkpoint} was trained with"
     hint = (
-        f"what it was trained with is in {snapshot}: name it with --config, or give the same --set"
+        f"its training config is {snapshot}: pass that with --config, or repeat its --set options"
     )
     _refuse_differences(config, trained, origin, file, section, hint)
-    # Without its table, as where only the checkpoints were copied, nothing tells.
+    # Without its table, as when only the checkpoints were copied, nobody knows.
     done = files.last_epoch() or trained.n_epochs
     if checkpoint == files.last and done < trained.n_epochs:
         logger.warning(
-            "%s is of epoch %d of %d: the training is not finished; go on with run_training.py "
-            "--resume",
+            "%s is from epoch %d of %d: the training is not finished; continue it with "
+            "run_training.py --resume",
             *(checkpoint, done, trained.n_epochs),
         )
     _refuse_weights(config, trained, origin, file, section)
@@ -61,7 +61,7 @@ def _refuse_weights(
         if same is None:
             logger.warning("MODEL_WEIGHTS: %s; scores are right only if both are the same", text)
         elif not same:
-            problems.append(Problem(file, section, "MODEL_WEIGHTS", f"{text}, other weights"))
+            problems.append(Problem(file, section, "MODEL_WEIGHTS", f"{text}, which differs"))
     if problems:
         raise ConfigError(problems)
 
@@ -104,14 +104,14 @@ def _refuse_differences(
     hint: str = "",
 ) -> None:
     was, found = ini_values(trained), ini_values(config)
-    # Keys of one section alone decide how the weights were learnt, not what they compute.
+    # Keys of only one section decide how the weights were learnt, not what they compute.
     shared = keys_of("TRAINING").keys() & keys_of("TESTING").keys()
     problems = [
         Problem(file, section, key, f"found {found[key]!r}; {origin} {was[key]!r}")
         for key in differences(was, found, ["model"])
         if key in shared
     ]
-    # Often one key that was forgotten decides all the others.
+    # Often all of them follow from one forgotten key.
     if len(problems) > 1 and hint:
         problems.append(Problem(file, section, "", hint))
     if problems:

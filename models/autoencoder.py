@@ -14,7 +14,7 @@ from models.qformer import QFormer
 
 
 class QFormerAutoencoder(nn.Module):
-    """Reconstructs an image from what learned queries gather of a frozen encoder's tokens.
+    """Reconstructs an image from what learned queries gather from a frozen encoder's tokens.
 
     Args:
         encoders: Encoders whose tokens are concatenated along the token axis.
@@ -31,7 +31,7 @@ class QFormerAutoencoder(nn.Module):
         self.decoder = decoder
 
     def hidden_states(self, images: Tensor) -> list[HiddenStates]:
-        """(B, 3, H, W) normalised → what the blocks of each frozen encoder put out."""
+        """(B, 3, H, W) normalised → outputs of the blocks of each frozen encoder."""
         return [encoder(images) for encoder in self.encoders]
 
     def project(self, states: Sequence[HiddenStates]) -> Tensor:
@@ -40,7 +40,7 @@ class QFormerAutoencoder(nn.Module):
         return torch.cat([encoder.project(each) for encoder, each in pairs], dim=1)
 
     def reconstruct(self, states: Sequence[HiddenStates]) -> Tensor:
-        """From what the frozen encoders put out: (B, 3, H, W), normalised."""
+        """From the outputs of the frozen encoders: (B, 3, H, W), normalised."""
         return self.decoder(self.junction(self.project(states)))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -57,12 +57,12 @@ class QFormerAutoencoder(nn.Module):
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
 
     def drop_unused_blocks(self) -> None:
-        """Free blocks of the frozen encoders that are never run; the whole state dict is gone."""
+        """Free encoder blocks that never run; the full state dict can no longer be saved."""
         for encoder in self.encoders:
             encoder.drop_unused_blocks()
 
     def share_encoders(self, other: QFormerAutoencoder) -> bool:
-        """Take another model's frozen encoders in place of equal ones; False where they differ."""
+        """Use another model's frozen encoders instead of equal ones; False if they differ."""
         pairs = list(zip(self.encoders, other.encoders, strict=True))
         for own, given in pairs:
             weights, expected = own.model.state_dict(), given.model.state_dict()

@@ -34,7 +34,7 @@ def _compiled(forward: Any, backend: str) -> Any:
         except torch._dynamo.exc.BackendCompilerFailed as error:
             raise UserError(
                 f"COMPILE = 1: PyTorch cannot compile here: {str(error.inner_exception)[:200]}; "
-                "a C++ compiler, and Triton on a GPU, are needed: install them or set COMPILE = 0"
+                "install a C++ compiler, and Triton on a GPU, or set COMPILE = 0"
             ) from error
 
     return call

@@ -66,7 +66,7 @@ class MultiPatchPerceptual(Criterion):
     def distances(
         self, images: Tensor, reconstructions: Sequence[Tensor], patch_size: int
     ) -> list[Tensor]:
-        """(B, 3, H, W) each → (R, B, 1, H/patch_size, W/patch_size), one patch size alone."""
+        """(B, 3, H, W) each → (R, B, 1, H/patch_size, W/patch_size), for one patch size."""
         if any(each.requires_grad for each in reconstructions):
             with torch.no_grad():
                 targets = self.network(images, patch_size, self.block_indices)

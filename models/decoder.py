@@ -1,4 +1,4 @@
-"""The pixel decoder: a small ViT that paints the image back (layout of MAE, arXiv 2111.06377)."""
+"""The pixel decoder: a small ViT that reconstructs the image (MAE layout, arXiv 2111.06377)."""
 
 import torch
 from einops import rearrange, repeat
@@ -58,7 +58,7 @@ class PixelDecoder(nn.Module):
         self.num_registers = num_registers
         self.out_channels = out_channels
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim) * 1e-3)
-        # Without registers published checkpoints hold no such name.
+        # Published checkpoints without registers have no such name.
         registers = torch.randn(1, num_registers, dim) * 1e-3
         self.reg_tokens = nn.Parameter(registers) if num_registers else None
         self.decoder_pos_embed = nn.Parameter(

@@ -24,7 +24,7 @@ class Encoder(nn.Module):
         patch_size: Pixels along each side of a patch.
         block_indices: Blocks whose outputs are concatenated along the tokens, in this order.
         compared_blocks: Blocks of :meth:`patch_tokens`, computed in the same pass.
-        state_dict: Native weights of the ViT, None where they are loaded afterwards.
+        state_dict: Native weights of the ViT, None if they are loaded afterwards.
         additional_block: (width, heads, mlp_ratio) of the trained block; None for none.
         projection: (in_features, out_features) of the trained linear layer; None for none.
     """
@@ -61,7 +61,7 @@ class Encoder(nn.Module):
         del self.model.blocks[max(self.block_indices + self.compared_blocks) + 1 :]
 
     def forward(self, images: Tensor) -> HiddenStates:
-        """(B, 3, H, W) → what the frozen ViT's blocks put out."""
+        """(B, 3, H, W) → outputs of the frozen ViT's blocks."""
         blocks = list(dict.fromkeys(self.block_indices + self.compared_blocks))
         with torch.no_grad():
             outputs = block_outputs(self.model, images, blocks, prefix_tokens=True)

@@ -1,4 +1,4 @@
-"""Distance of each patch of an image to the nearest of patches that are kept."""
+"""Distance of each patch of an image to the nearest kept patch."""
 
 from collections.abc import Sequence
 from math import isqrt

@@ -1,4 +1,4 @@
-"""Layers that take oneDNN's kernels on a CPU: linear, MLP and patch projection in fp32.
+"""Layers that use oneDNN's kernels on a CPU: linear, MLP and patch projection in fp32.
 
 PyTorch hands fp32 products on a CPU to MKL, which leaves AVX-512 unused on processors that are not
 Intel's; oneDNN, which PyTorch ships as well, uses it everywhere. On Intel's MKL stays, which is as
@@ -20,16 +20,16 @@ _FASTER = hasattr(torch.ops.mkldnn, "_linear_pointwise") and not _PROCESSOR.star
 
 
 def _onednn(inputs: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
-    """The product with a weight, plus bias, and its exact GELU while it is in the cache."""
+    """The product with a weight, plus bias, with an exact GELU fused in if asked."""
     then: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
     return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, *then)
 
 
 class _LinearFunction(torch.autograd.Function):
-    """The product with its derivative, which the kernel does not have; GELU of the input before it.
+    """The product with its derivative, which the kernel lacks; optionally GELU of its input first.
 
-    The GELU is computed again in the backward pass instead of being held until then: an MLP's
-    hidden layer is the largest thing that a block holds.
+    The GELU is computed again in the backward pass instead of being kept until then: an MLP's
+    hidden layer is the largest thing that a block keeps.
     """
 
     @staticmethod
@@ -133,13 +133,13 @@ class OneDnnAttention(Attention):
         if x.device.type == "cpu" and not torch.compiler.is_compiling():
             in_bf16 = torch.is_autocast_enabled("cpu")
             in_two = in_bf16 and x.requires_grad and x.shape[1] <= self.SHORT
-            # For TorchScript's sake timm calls it final; it is read anew in each call.
+            # For TorchScript's sake timm calls it final; each call reads it again.
             vars(self)["fused_attn"] = not in_two
         return super().forward(x, attn_mask, is_causal)
 
 
 def use_onednn(module: nn.Module) -> None:
-    """Change layers in place; names of weights stay."""
+    """Replace layers in place; weight names do not change."""
     for part in module.modules():
         # The twins have the same layers and weights; only their forward differs.
         if type(part) is nn.Linear:

@@ -145,7 +145,7 @@ class QFormer(nn.Module):
         )
 
     def query_std(self) -> float:
-        """How far the learned queries lie apart: standard deviation over Q, mean over D."""
+        """How far apart the learned queries are: standard deviation over Q, mean over D."""
         return float(self.queries.detach().std(dim=1, correction=0).mean())
 
     def forward(self, tokens: Tensor) -> Tensor:

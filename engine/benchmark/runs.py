@@ -1,7 +1,7 @@
 """Several configs, several seeds: each trained and tested, all metrics in one table.
 
-Each run is a process of its own: a crash or a full memory ends that run alone, and what one run
-held of the device is free for the next.
+Each run is a separate process: a crash or a full memory ends only that run, and the device's
+memory is free for the next one.
 """
 
 import os
@@ -85,7 +85,9 @@ def benchmark(
     stems = [config.stem for config in dict.fromkeys(configs)]
     shared = {stem for stem in stems if stems.count(stem) > 1}
     if shared:
-        raise UserError(f"--configs: several files are called {', '.join(sorted(shared))}")
+        raise UserError(
+            f"--configs: several files are named {', '.join(sorted(shared))}; rename them"
+        )
     runs = [
         Run(output, config, seed, tuple(overrides))
         for config in dict.fromkeys(configs)
@@ -114,7 +116,7 @@ def _make(run: Run) -> None:
         UserError: The config is wrong, or not the one that the finished run was made with; or a
             script failed.
     """
-    # Without our own changes first, so that what is wrong in the file is said only once.
+    # Without our own changes first, so that what is wrong in the file is reported only once.
     given = load_config(run.config, run.overrides)
     given.need_training()
     given.need_testing()
@@ -123,12 +125,12 @@ def _make(run: Run) -> None:
         # As run_test.py did before it wrote its config.ini.
         config = pinned(config, "TESTING")
         _check_same(run, (config.need_training(), config.need_testing()))
-        print(f"{run.name}: done before", flush=True)
+        print(f"{run.name}: already done", flush=True)
         return
     has_state = run.files.state.is_file()
-    # Without a state, what lies there was cut short in its first epoch: a folder of our own.
+    # Without a state, the run in this folder, which is ours, was cut short in its first epoch.
     resume = ["--resume"] if has_state else ["--overwrite"]
-    verb = "goes on" if has_state else "starts"
+    verb = "continues" if has_state else "starts"
     print(f"{run.name}: training {verb}, see {run.log}", flush=True)
     _call(run, run.command("run_training.py", *resume))
     print(f"{run.name}: testing", flush=True)
@@ -138,7 +140,7 @@ def _make(run: Run) -> None:
 
 
 def _check_same(run: Run, sections: Sequence[SectionConfig]) -> None:
-    """Raise a UserError where a finished run was made with another config."""
+    """Raise a UserError if a finished run was made with another config."""
     # Of a folder that was moved, the checkpoint is the same.
     moved = f"CHECKPOINT_PATH={run.files.last}"
     made = load_config(test_files(run.files.folder).config, [moved])
@@ -148,13 +150,13 @@ def _check_same(run: Run, sections: Sequence[SectionConfig]) -> None:
             differing[f"{key}: {change}"] = None
     if differing:
         raise UserError(
-            f"{run.files.folder} holds a run with another config ({'; '.join(differing)}); "
-            "give another --output, or delete it"
+            f"{run.files.folder} contains a run with another config ({'; '.join(differing)}); "
+            "set another --output, or delete it"
         )
 
 
 def _call(run: Run, command: Sequence[str]) -> None:
-    """Run a script to its end; a UserError with its last line where it fails."""
+    """Run a script to its end; a UserError with its last line if it fails."""
     code = run_child(command, run.log)
     if code:
         raise UserError(f"{Path(command[1]).name} {_ending(code)}: {_last_line(run.log)}")
@@ -174,10 +176,10 @@ def run_child(command: Sequence[str], log: Path) -> int:
 def _ending(code: int) -> str:
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
-    return f"left with exit code {code}"
+    return f"exited with code {code}"
 
 
 def _last_line(log: Path) -> str:
-    """The last line in which a script said something."""
+    """The last line that a script printed."""
     text = log.read_bytes()[-4096:].decode("utf-8", "replace")
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "no output")

@@ -22,7 +22,7 @@ HEADS = (
     *("QFAE, paper", "QFAE, released"),
     *("PatchCore", "PatchCore, pixel AUROC", "PatchCore, AUPRO"),
 )
-# By EXPERIMENT_NAME, in percent: the last five columns. None where nothing is published.
+# By EXPERIMENT_NAME, in percent: the last five columns. None if nothing is published.
 PUBLISHED: dict[str, tuple[float | None, ...]] = {
     "Brain_AD": (94.3, 94.1, 91.65, 96.97, 85.68),
     "Liver_AD": (65.5, 68.4, 60.28, 96.43, 87.75),
@@ -33,14 +33,14 @@ PUBLISHED: dict[str, tuple[float | None, ...]] = {
 }
 _NUM_QUOTED = 5
 _NOTE = (
-    "Percent, mean ± standard deviation over seeds; the pooled interval is one of the mean image "
-    "AUROC, over seeds and test images."
+    "Percent, mean ± standard deviation over seeds; the pooled interval is for the mean image "
+    "AUROC and covers both seeds and test images."
 )
 _SOURCES = (
     "Quoted, not measured here: "
     "QFAE, paper: arXiv 2507.18481 v1, image AUROC. "
-    "QFAE, released: README of the published code, with its released checkpoints; by its test "
-    "configs each set lacks the last partial batch, and Chest_AD is cut at 9,984 of 17,194. "
+    "QFAE, released: README of the published code, with its released checkpoints; its test "
+    "configs drop the last partial batch, and cut Chest_AD to 9,984 of 17,194 images. "
     "PatchCore: BMAD's result table, arXiv 2306.11876."
 )
 Row = dict[str, Any]
@@ -61,7 +61,7 @@ def write_tables(output: Path, planned: Mapping[tuple[str, int], str]) -> None:
 
     Args:
         output: Folder of all runs. Finished ones of earlier calls are in the table too.
-        planned: (config, seed) → why the run failed, "" where it did not.
+        planned: (config, seed) → why the run failed, "" if it did not.
     """
     rows = _rows(output, planned)
     table = ([row.get(name) for name in COLUMNS] for row in rows)
@@ -113,7 +113,7 @@ def _markdown(rows: Sequence[Row]) -> str:
     done = [row["config"] for row in rows if row["state"] == "done"]
     single = [config for config in dict.fromkeys(done) if done.count(config) == 1]
     if single:
-        lines.append(f"One seed shows no spread; give --seeds three or more: {', '.join(single)}.")
+        lines.append(f"One seed gives no spread; pass at least three --seeds: {', '.join(single)}.")
     unfinished = [_line_of(row) for row in rows if row["state"] != "done"]
     return "\n".join([*lines, "", *unfinished]).rstrip() + "\n"
 
@@ -129,7 +129,7 @@ def _summary(rows: Sequence[Row]) -> list[str]:
 
 
 def _spread(values: Iterable[float | None]) -> str:
-    """Fractions as percent; a dash where a class or the masks are missing."""
+    """Fractions as percent; a dash if a class or the masks are missing."""
     percents = [100 * value for value in values if value is not None]
     if not percents:
         return "–"

@@ -1,4 +1,4 @@
-"""A whole split to scores and maps, and what validation images teach: threshold, colour scale.
+"""Scores and maps of a whole split; threshold and colour scale, learnt on validation images.
 
 Every score of the program comes from here. No metrics, no pages, no training mode.
 """

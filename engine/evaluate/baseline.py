@@ -1,7 +1,7 @@
-"""The yardstick: images by their distance to patches of training images, on the same encoders.
+"""Nearest-neighbour baseline: patches by their distance to the closest patch of training images.
 
-The memory of PatchCore (Roth et al., arXiv 2106.08265), filled at random and asked for one
-neighbour. Nothing is trained: what a model gains over it, its training has earned.
+It uses the same frozen encoders and PatchCore's memory bank (Roth et al., arXiv 2106.08265), filled
+at random, with k = 1. Nothing is trained: any gain over it comes from training.
 """
 
 import hashlib
@@ -48,9 +48,8 @@ def baseline_for(config: Config, scorer: Scorer) -> tuple[Tensor, ...]:
     settings, training = config.need_testing(), config.training
     if training is None:
         raise UserError(
-            f"BASELINE = {settings.baseline}: is made of the training images, and {config.file} "
-            "has no [TRAINING] that names them; add it with its TRAIN_DATA_PATH, or set "
-            "BASELINE = none"
+            f"BASELINE = {settings.baseline}: needs the training images, but {config.file} has no "
+            "[TRAINING] section; add one with TRAIN_DATA_PATH, or set BASELINE = none"
         )
     slicing = Slicing.of(settings)
     split = find_normal_images(training.train_data_path, key="TRAIN_DATA_PATH", slicing=slicing)
@@ -71,24 +70,24 @@ def baseline_for(config: Config, scorer: Scorer) -> tuple[Tensor, ...]:
 def _digest(settings: TestingConfig, dataset: AnomalyDataset) -> str:
     values = ini_values(settings)
     keys = {key: values[key] for key in (*_KEYS, *_BASELINE_KEYS)}
-    # A checkpoint may hold the encoders' weights.
+    # A checkpoint may contain the encoders' weights.
     weights = [file_digest(each) for each in checkpoint_files(settings)]
     parts = (keys, cache_key(dataset), weights)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def _load(path: Path, digest: str) -> list[Tensor] | None:
-    """The stored patches; None where there are none, or of something else."""
+    """The stored patches; None if there are none, or they are from something else."""
     if not path.is_file():
         return None
     try:
         content = read_content(path)
     except UserError as error:
-        logger.warning("%s; the baseline is made anew", error)
+        logger.warning("%s; the baseline will be rebuilt", error)
         return None
     if content["digest"] == digest:
         return content["patches"]
-    logger.info("%s: is of other images, weights or keys; it is made anew", path)
+    logger.info("%s: is from other images, weights or keys; it will be rebuilt", path)
     return None
 
 
@@ -96,7 +95,7 @@ def _store(path: Path, digest: str, kept: list[Tensor]) -> None:
     try:
         save_tensors(path, {"digest": digest, "patches": kept})
     except UserError as error:  # a shared or read-only checkpoint
-        logger.warning("%s; the baseline is made anew next time", error)
+        logger.warning("%s; the baseline will be rebuilt next time", error)
 
 
 def _draw(scorer: Scorer, dataset: AnomalyDataset, settings: TestingConfig) -> list[Tensor]:

@@ -48,7 +48,7 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
     """
     split = dataset.split
     if NORMAL not in split.labels:
-        return f"{split.folder} has no normal images to learn it on"
+        return f"{split.folder} has no normal images to learn from"
     normal_pixels, marked_pixels = NormalPixels(split.labels), PixelMetrics()
     scores = evaluate(
         scorer,
@@ -78,7 +78,9 @@ def calibrate(scorer: Scorer, dataset: AnomalyDataset, config: TestingConfig) ->
     )
     if scorer.runtime.is_global_zero:
         tested = as_text(config.checkpoint_path)  # of an ensemble, each has a threshold
-        logger.info("threshold %.6g for %s (%s of %s)", threshold, tested, method, split.folder)
+        logger.info(
+            "threshold %.6g for %s, learnt on %s (%s)", threshold, tested, split.folder, method
+        )
         store_calibration(calibration, config)
     return calibration
 
@@ -95,14 +97,14 @@ def _histogram(labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
 def colour_scale(pixels: NormalPixels, source: str) -> ColourScale:
     """The scale of the pixel scores of normal images."""
     low, high = pixels.quantile(_LOW_QUANTILE), pixels.quantile(_HIGH_QUANTILE)
-    # A constant map has no scale of its own: any width shows it as it is, without contrast.
+    # A constant map has no scale: any width shows it as it is, without contrast.
     return ColourScale(low, high if high > low else low + 1.0, source)
 
 
 def calibration_for(config: Config, scorer: Scorer) -> Calibration | str:
     """The stored calibration, or a new one from the section [TRAINING]'s validation split.
 
-    A stored one of other images is used only where the split cannot be read.
+    A stored one of other images is used only if the split cannot be read.
 
     Returns:
         The calibration, or why there is none.
@@ -110,7 +112,7 @@ def calibration_for(config: Config, scorer: Scorer) -> Calibration | str:
     testing = config.need_testing()
     stored = load_calibration(testing)
     if config.training is None:
-        return stored or f"{config.file} names no VAL_DATA_PATH in [TRAINING]"
+        return stored or f"{config.file} has no VAL_DATA_PATH in [TRAINING]"
     try:
         split = find_split(
             config.training.val_data_path, key="VAL_DATA_PATH", slicing=Slicing.of(testing)
@@ -121,7 +123,7 @@ def calibration_for(config: Config, scorer: Scorer) -> Calibration | str:
     if stored is not None and stored.is_of(split):
         return stored
     split = without_background(split, testing)
-    # Each image is read once here: to keep them pays where training has done so, or another test.
+    # Each image is read once here: caching pays only if training or another test uses the cache.
     create = checked_dataset if testing.cache_images == "disk" else AnomalyDataset.of
     return calibrate(scorer, create(split, testing), testing)
 
@@ -130,8 +132,8 @@ def calibration_apart_from(folder: Path, calibration: Calibration) -> Calibratio
     """A calibration, or why it is not used: it was learnt on the very images of ``folder``."""
     if same_folder(Path(calibration.val_data_path), folder):
         return (
-            f"VAL_DATA_PATH is the test set itself, {folder}, and results would look too good; "
-            "name a folder of other patients in TEST_DATA_PATH"
+            f"VAL_DATA_PATH is the test set itself, {folder}, so results would look too good; "
+            "set TEST_DATA_PATH to a folder of other patients"
         )
     return calibration
 
@@ -139,14 +141,14 @@ def calibration_apart_from(folder: Path, calibration: Calibration) -> Calibratio
 def calibrate_trained(config: Config) -> None:
     """Learn threshold and colour scale for the checkpoint that a training run has just written.
 
-    Nothing is done where the config has no section [TESTING], or that tests another checkpoint.
+    Nothing is done if the config has no section [TESTING], or that tests another checkpoint.
     What is wrong for testing is only a warning: the training has succeeded.
     """
     if config.testing is None or config.training is None:
         return
     last, tested = TrainingFiles(config.training.results_path).last, config.testing.checkpoint_path
     if last.is_file() and isinstance(tested, Path) and tested.resolve() == last.resolve():
-        # By the processes that are there.
+        # With the processes that are running.
         ours = ("device", "devices", "num_nodes")
         update = {name: getattr(config.training, name) for name in ours}
         testing = config.testing.model_copy(update=update)
@@ -155,4 +157,4 @@ def calibrate_trained(config: Config) -> None:
         except UserError as error:
             found = str(error)
         if isinstance(found, str):
-            logger.warning("no threshold is learnt yet: %s", found)
+            logger.warning("no threshold has been learnt yet: %s", found)

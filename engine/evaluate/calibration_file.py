@@ -1,4 +1,4 @@
-"""What validation images taught of a checkpoint, and the file beside it that keeps this."""
+"""What was learnt on validation images for a checkpoint, and the file beside it that keeps it."""
 
 import hashlib
 import json
@@ -17,32 +17,32 @@ from utils.run_files import same_folder
 
 logger = logging.getLogger(__name__)
 
-_HALF = 16  # digits of a fingerprint that stand for the checkpoint, and for the scoring keys
+_HALF = 16  # digits of a fingerprint for the checkpoint, and as many for the scoring keys
 
 
 @dataclass(frozen=True)
 class ColourScale:
     """Pixel scores that become the two ends of the colour map, one pair for all images."""
 
-    low: float  # half of the normal pixels lie below
-    high: float  # one normal pixel in a thousand lies above
+    low: float  # half of the normal pixels are below
+    high: float  # one normal pixel in a thousand is above
     source: str  # the images that it was learnt on
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What validation images taught."""
+    """What was learnt on validation images."""
 
     threshold: float  # an image with this score or above is predicted anomalous
     method: str  # how the threshold was found
     colours: ColourScale  # the colour scale of anomaly maps
     val_data_path: str  # the validation folder
     num_normal: int  # its normal images, those of background included, which are not learnt on
-    num_anomalous: int  # its anomalous images, likewise
+    num_anomalous: int  # its anomalous images, counted the same way
     fingerprint: str  # of checkpoint and scoring keys; another one needs another calibration
     pixel_threshold: float  # a pixel with this score or above is part of what is found
     pixel_method: str  # how it was found
-    # A volume with this score or above is predicted anomalous; None where validation has not both
+    # A volume with this score or above is predicted anomalous; None unless validation has both
     # normal and anomalous volumes.
     volume_threshold: float | None
     # How the scores of validation images are spread: ``normal`` and ``anomalous`` images in each of
@@ -90,7 +90,7 @@ def fingerprint(config: TestingConfig) -> str:
 
 
 def load_calibration(config: TestingConfig) -> Calibration | None:
-    """The stored calibration of a checkpoint; None where there is none that fits the config.
+    """The stored calibration of a checkpoint; None if there is none that fits the config.
 
     Raises:
         UserError: The file is damaged.
@@ -104,18 +104,22 @@ def load_calibration(config: TestingConfig) -> Calibration | None:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content["fingerprint"] != own:
-            logger.info("%s was made for another checkpoint or scoring: not used", path)
+            logger.info(
+                "%s is ignored: it belongs to another checkpoint or other scoring keys", path
+            )
             return None
         content["colours"] = ColourScale(**content["colours"])
         return Calibration(**content)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: is damaged ({error}); delete it to have it made anew") from error
+        raise UserError(
+            f"{path}: is damaged ({error}); delete it and it will be rebuilt"
+        ) from error
 
 
 def store_calibration(calibration: Calibration, config: TestingConfig) -> None:
-    """Write a calibration beside its checkpoint; a warning where that is read-only or shared."""
+    """Write a calibration beside its checkpoint; a warning if that is read-only or shared."""
     try:
         path = calibration_path(config, calibration.fingerprint)
         write_text(path, json.dumps(asdict(calibration), indent=2) + "\n")
     except UserError as error:
-        logger.warning("%s; the threshold is learnt anew next time", error)
+        logger.warning("%s; the threshold will be learnt again next time", error)

@@ -24,8 +24,8 @@ class Case:
     image: NDArray[np.uint8]  # (H, W, 3) uint8
     reconstruction: NDArray[np.uint8]  # (H, W, 3) uint8
     anomaly_map: NDArray[np.float32]  # (H, W) float32
-    label: int | None = None  # 0 normal, 1 anomalous, None where unknown
-    mask: NDArray[np.bool_] | None = None  # (H, W) bool, None where there are no masks
+    label: int | None = None  # 0 normal, 1 anomalous, None if unknown
+    mask: NDArray[np.bool_] | None = None  # (H, W) bool, None if there are no masks
     baseline_map: NDArray[np.float32] | None = None  # (H, W) float32, None without a baseline
 
 
@@ -39,8 +39,8 @@ def worst_first(
 ) -> list[int]:
     """All indices: wrong decisions, then the rest, both with the most misleading image first.
 
-    Misleading are high-scored normal and low-scored anomalous images: how much, is the share of
-    the other class that an image is on the wrong side of.
+    Misleading are high-scored normal and low-scored anomalous images; the measure is the share of
+    the other class that scores beyond the image.
     """
     values, classes = np.asarray(scores), np.asarray(labels)
     wrong_side = np.zeros(len(values))
@@ -60,13 +60,13 @@ def chosen_cases(
 ) -> dict[str, list[int]]:
     """At most ``limit`` different indices to look at: the worst, some of the best, random ones.
 
-    A choice of failures alone would mislead.
+    A choice of only failures would mislead.
 
     Args:
         order: All indices, the worst first.
         labels: (N,) 0 or 1.
         limit: How many in all.
-        part: One in so many is one of the best, and one in so many is drawn from the others.
+        part: One in so many is among the best, and as many are random.
         seed: Of the draw.
     """
     limit = min(limit, len(order))
@@ -79,7 +79,7 @@ def chosen_cases(
 
 
 def _best(order: Sequence[int], labels: Sequence[int], count: int) -> list[int]:
-    """The best of both classes in turn, since one class alone would say little."""
+    """The best of both classes in turn; those of only one class would say little."""
     queues = [[i for i in reversed(order) if labels[i] == label] for label in (ANOMALOUS, NORMAL)]
     best: list[int] = []
     while len(best) < count:

@@ -35,14 +35,14 @@ def _balanced(scorer: Scorer, config: Config) -> Scorer:
         calibration = calibration_for(replace(config, testing=own), alone)
         if isinstance(calibration, str):
             raise UserError(
-                "CHECKPOINT_PATH: the maps of several checkpoints are averaged on the scale of "
-                f"normal validation images, and there are none: {calibration}; set VAL_DATA_PATH "
-                "in [TRAINING], or name one checkpoint"
+                "CHECKPOINT_PATH: to average the maps of several checkpoints, they are scaled with "
+                f"normal validation images, but there are none: {calibration}; set VAL_DATA_PATH "
+                "in [TRAINING], or use one checkpoint"
             )
         if calibration.colours.low <= 0:
             raise UserError(
                 f"CHECKPOINT_PATH: {checkpoint}: over half of the normal validation pixels score "
-                "0, so its maps have no scale to be averaged on; leave it out, or set another "
+                "0, so its maps have no scale to average them on; leave it out, or set another "
                 "CRITERION_VAL"
             )
         medians.append(calibration.colours.low)

@@ -1,4 +1,4 @@
-"""Scoring every image of a split; memory does not grow with the number of images' pixels."""
+"""Scoring every image of a split; maps are not kept, so memory does not grow with the set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class SplitScores:
     """Scores of a split, in its order."""
 
     model: list[float]  # one per sample
-    baseline: list[float] | None  # one per sample, None where the scorer has no baseline
+    baseline: list[float] | None  # one per sample, None if the scorer has no baseline
 
 
 def create_batches(

@@ -14,7 +14,7 @@ _TOP_K = 5
 
 
 def volume_score(scores: Iterable[float], reduction: VolumeReduction) -> float:
-    """One anomaly score for a volume, 0 where it has no slices.
+    """One anomaly score for a volume, 0 if it has no slices.
 
     Args:
         scores: Those of its slices.

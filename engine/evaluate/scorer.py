@@ -27,7 +27,7 @@ from utils.errors import UserError, each_told
 
 @dataclass(frozen=True)
 class Scores:
-    """What is said of a batch."""
+    """The scores and maps of a batch."""
 
     scores: Tensor  # (B,), higher is more anomalous
     anomaly_maps: Tensor  # (B, H, W)
@@ -65,7 +65,7 @@ class ScoredBatch(Scores):
     """What scoring gives for a batch."""
 
     reconstructions: Tensor  # (B, 3, H, W), normalised
-    baseline: Scores | None = None  # what the baseline says of the same images, None without one
+    baseline: Scores | None = None  # by the baseline, for the same images; None without one
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Scorer:
         return [each[: len(images)] for each in self.model.patch_tokens(states)]
 
     def _encode(self, images: Tensor) -> tuple[Tensor, list[HiddenStates]]:
-        """Images filled up and normalised, and what the frozen encoders put out."""
+        """Images filled up and normalised, and the outputs of the frozen encoders."""
         images = images.to(self.runtime.device)
         if self.static_batch is not None and len(images) < self.static_batch:
             filling = images[-1:].expand(self.static_batch - len(images), -1, -1, -1)
@@ -162,7 +162,7 @@ def create_scorer(config: TestingConfig, *, file: str) -> Scorer:
     checkpoints = checkpoint_files(config)
     for checkpoint in checkpoints:
         if checkpoint.is_dir():
-            raise UserError(f"CHECKPOINT_PATH: {checkpoint} is a folder; name a file in it")
+            raise UserError(f"CHECKPOINT_PATH: {checkpoint} is a folder; set it to a file in it")
         if not checkpoint.is_file():
             raise UserError(
                 f"CHECKPOINT_PATH: {checkpoint}: no such file; train first with "
@@ -197,8 +197,8 @@ def _build_models(
         model.drop_unused_blocks()
         if models and not model.share_encoders(models[0]):
             raise UserError(
-                f"CHECKPOINT_PATH: {checkpoint} holds other weights of a frozen encoder than "
-                f"{checkpoints[0]}; an ensemble has the same encoders"
+                f"CHECKPOINT_PATH: {checkpoint} has a different frozen encoder from "
+                f"{checkpoints[0]}; all members of an ensemble must share it"
             )
         models.append(model)
     return tuple(models)

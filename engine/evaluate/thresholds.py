@@ -33,7 +33,7 @@ def find_pixel_threshold(
 def find_volume_threshold(
     split: Split, scores: Sequence[float], reduction: VolumeReduction
 ) -> float | None:
-    """The threshold of best F1 over the volumes of a split; None where a class is missing."""
+    """The threshold of best F1 over the volumes of a split; None if a class is missing."""
     volumes = volumes_of(split)
     labels = [volume.label for volume in volumes]
     if len(set(labels)) < 2:

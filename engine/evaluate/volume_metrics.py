@@ -32,8 +32,8 @@ def add_volume_metrics(
 ) -> None:
     """Put the metrics of volumes and of patients, with their intervals, beside those of images.
 
-    They are None where there are no volumes, patients are not known, or a class is missing.
-    Volumes of which no slice counts rank below all others, and a warning tells of them.
+    They are None if there are no volumes, patients are not known, or a class is missing.
+    Volumes without a slice that counts rank last, with a warning.
 
     Args:
         metrics: Of the images, see :func:`engine.metrics.run_metrics.run_metrics`.
@@ -48,8 +48,8 @@ def add_volume_metrics(
     volumes = volumes_of(split)
     if empty := [volume.name for volume in volumes if not volume.indices]:
         logger.warning(
-            "volumes of which no slice shows enough to be scored (MIN_FOREGROUND), such as %s: %d; "
-            "in the metrics of volumes they rank below all others",
+            "volumes without a slice that has enough foreground to score (MIN_FOREGROUND), such as "
+            "%s: %d; volume metrics rank them last",
             shown(empty[0]),
             len(empty),
         )

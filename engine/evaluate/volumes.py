@@ -17,7 +17,7 @@ class Volume:
 
     name: Path  # its path
     indices: tuple[int, ...]  # positions of its slices in the split, in the order of the split
-    label: int  # 1 where any slice is anomalous, one of background too, else 0
+    label: int  # 1 if any slice is anomalous, one of background too, else 0
 
     def slice_scores(self, scores: Sequence[float]) -> list[float]:
         """The scores of its slices, of those of a whole split."""
@@ -28,7 +28,7 @@ class Volume:
         return volume_score(self.slice_scores(scores), reduction)
 
     def worst(self, scores: Sequence[float]) -> int | None:
-        """The position of its slice with the highest score; None where no slice counts."""
+        """The position of its slice with the highest score; None if no slice counts."""
         return max(self.indices, key=scores.__getitem__, default=None)
 
 
@@ -50,7 +50,7 @@ def volumes_of(split: Split) -> list[Volume]:
 
 
 class VolumeCells(NamedTuple):
-    """What a row of volumes.csv says of a volume, beside its name and label."""
+    """A row of volumes.csv, without name and label."""
 
     score: float
     predicted: int | None
@@ -64,7 +64,7 @@ class VolumeRule:
 
     reduction: VolumeReduction  # how the scores of its slices become its own
     volume_threshold: float | None  # learnt on validation volumes; else the worst slice decides
-    threshold: float | None  # of slices, None where there is none
+    threshold: float | None  # of slices, None if there is none
 
     def cells(self, slice_scores: Sequence[float]) -> VolumeCells:
         """Score and call a volume by the slices that count."""

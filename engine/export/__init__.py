@@ -1,4 +1,4 @@
-"""A trained model as one ONNX file that takes pictures as they are.
+"""A trained model as one ONNX file that accepts images of any size.
 
 Writes the file and checks it against prediction. Knows nothing of training, tests and reports.
 """

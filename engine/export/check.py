@@ -1,4 +1,4 @@
-"""An ONNX file beside prediction: the same pictures, read by other hands."""
+"""Compares an ONNX file with prediction on the same pictures, read by other libraries."""
 
 import tempfile
 from pathlib import Path
@@ -38,8 +38,8 @@ def largest_difference(file: Path, predictor: Predictor) -> float:
                 of_map = _difference(anomaly_map, expected.case.anomaly_map)
                 height, width = picture.shape[:2]
                 print(
-                    f"{width} × {height} pixels, read with {reader}: score {score:.6g}, "
-                    f"differs by {of_score:.1e}, its map by {of_map:.1e}"
+                    f"{width} × {height} pixels, read with {reader}: score {score:.6g}; "
+                    f"it differs by {of_score:.1e}, its map by {of_map:.1e}"
                 )
                 found += [of_score, of_map]
     # Of NaN and a number, max would give either.

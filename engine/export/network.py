@@ -53,7 +53,7 @@ def _resize_rows_of_pixels(images: Tensor, size: int) -> Tensor:
 
 
 def _fixed_point_weights(source: int, target: int) -> tuple[Tensor, Tensor]:
-    """The weights (target, source) of a resize as whole numbers, and the number that stands for 1.
+    """The weights (target, source) of a resize as whole numbers, and the number that represents 1.
 
     A triangle about each target pixel's centre, as wide as two of its pixels or two of the source,
     whichever are larger; the unit is the largest power of two that leaves weights 15 bits.

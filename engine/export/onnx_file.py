@@ -32,32 +32,34 @@ TOLERANCES: dict[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2}
 
 
 def export(config: Config, output: Path, precision: Precision) -> None:
-    """Write a trained model as an ONNX file, unless it scores otherwise than prediction.
+    """Write a trained model as an ONNX file, unless its scores differ from prediction's.
 
     Weights above 1.5 GB go into a second file, ``output`` with ``.data`` behind it.
 
     Args:
         config: A config with a section [TESTING].
-        output: The file, which must not be there yet.
+        output: The file, which must not exist yet.
         precision: How weights are stored; what is computed with them is fp32 in either.
 
     Raises:
-        UserError: A package is missing, there are several checkpoints, the file is there already or
+        UserError: A package is missing, there are several checkpoints, the file already exists or
             cannot be written, or its scores or maps differ from prediction's by more than the
             tolerance.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         optional_package(package, "is needed to export", "onnx")
     if output.is_dir():
-        raise UserError(f"--output: {shown(output)} is a folder; give the name of a file in it")
+        raise UserError(f"--output: {shown(output)} is a folder; name a file in it")
     if output.exists():
-        raise UserError(f"--output: {shown(output)} is there already; delete it, or give another")
+        raise UserError(
+            f"--output: {shown(output)} already exists; delete it or choose another name"
+        )
     settings = config.need_testing()
     if len(settings.checkpoints) > 1:
-        raise UserError("CHECKPOINT_PATH: names several checkpoints; one file holds one of them")
+        raise UserError("CHECKPOINT_PATH: has several checkpoints; export them one by one")
     calibration = load_calibration(settings)
     if calibration is None:
-        logger.warning("the file will hold no threshold: run_test.py learns one")
+        logger.warning("no threshold will be stored; run run_test.py first to learn one")
     on_cpu = {"device": "cpu", "devices": 1, "num_nodes": 1, "precision": "fp32", "compile": False}
     scorer = create_scorer(settings.model_copy(update=on_cpu), file=config.file)
     program = as_onnx(scorer, settings.resize, precision)
@@ -71,11 +73,11 @@ def export(config: Config, output: Path, precision: Precision) -> None:
             )
             if not difference <= TOLERANCES[precision]:
                 raise UserError(
-                    f"{shown(output)}: not written: what it says differs from prediction by "
+                    f"{shown(output)}: not written: its scores or maps differ from prediction by "
                     f"{difference:.2g}, more than {TOLERANCES[precision]:g}"
-                    + ("; give --precision fp32" if precision == "fp16" else "")
+                    + ("; use --precision fp32" if precision == "fp16" else "")
                 )
-            # Weights first: the file that names them is there last.
+            # Weights first: the file that refers to them comes last.
             for written in sorted(Path(folder).iterdir(), reverse=True):
                 written.replace(output.with_name(written.name))
                 size = output.with_name(written.name).stat().st_size / 1e6
@@ -101,7 +103,7 @@ def as_onnx(scorer: Scorer, size: int, precision: Precision) -> torch.onnx.ONNXP
     )
     assert program is not None
     model: Any = program.model
-    # The exporter notes where in our sources each operation stands, with the paths of this machine.
+    # The exporter notes the source line of each operation, with the paths of this machine.
     ClearMetadataAndDocStringPass()(model)
     _drop_empty_squeezes(model)
     if precision == "fp16":
@@ -143,7 +145,7 @@ def _store_in_half(model: Any) -> None:
 def description(
     settings: TestingConfig, calibration: Calibration | None, precision: Precision
 ) -> dict[str, str]:
-    """What the file says of itself, ``metadata_props``; thresholds only where there are some."""
+    """The file's ``metadata_props``; thresholds only if there are any."""
     known: dict[str, Any] = {
         "notice": "Not a medical device: for research, never for diagnosis or treatment",
         "version": version("qfae"),

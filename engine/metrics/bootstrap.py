@@ -18,7 +18,7 @@ from engine.metrics.curves import Metric, aupro, auroc, average_precision, f1_ma
 from engine.metrics.histogram import Curve, SortedScores
 
 Interval = list[float] | None
-"""[low, high]; None where no replicate has both classes, or there is no second group to draw."""
+"""[low, high]; None if no replicate has both classes, or there is only one group."""
 
 Replicates = dict[str, Array]
 """Metric → its value in each replicate; those that lack a class are left out."""

@@ -43,7 +43,7 @@ class PixelMetrics:
     def __init__(self, groups: Sequence[str] = (), *, seed: int = 0, replicates: int = 0) -> None:
         self._groups = groups
         self._histogram = ScoreHistogram()
-        # One group alone says nothing of how others would differ.
+        # A single group does not show how others would differ.
         several = len(set(groups)) > 1
         self._bootstrap = PixelBootstrap(seed, replicates * several) if replicates else None
 
@@ -67,7 +67,7 @@ class PixelMetrics:
             self._bootstrap.merge(other._bootstrap)
 
     def compute(self) -> dict[str, float | None]:
-        """Metrics by name; None, with a warning, where a class is missing.
+        """Metrics by name; None, with a warning, if a class is missing.
 
         ``pixel_dice_max`` is Dice pooled over all pixels, which is F1 by definition.
         """

@@ -77,7 +77,7 @@ def _area(x: Array, y: Array) -> float:
 def region_weights(mask: NDArray[np.bool_]) -> Array:
     """1 / |region| for each anomalous pixel of a (H, W) mask, in raster order.
 
-    Regions are 8-connected. A region's weights add up to 1, hence the sum of the weights at or
+    Regions are 8-connected. A region's weights add up to 1, so the sum of the weights at or
     above a threshold, over the number of regions, is the mean per-region overlap.
     """
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
@@ -85,7 +85,7 @@ def region_weights(mask: NDArray[np.bool_]) -> Array:
 
 
 def threshold_metrics(curve: Curve, kind: str) -> dict[str, float | None]:
-    """The metrics of scores of one level; all None, with a warning, where a class is missing.
+    """The metrics of scores of one level; all None, with a warning, if a class is missing.
 
     Args:
         curve: Any curve; without a single element there is no warning.
@@ -111,7 +111,7 @@ def image_metrics(labels: ArrayLike, scores: ArrayLike) -> dict[str, float | Non
 
     Returns:
         ``image_auroc``, ``image_ap``, ``image_f1_max``, ``image_f1_threshold`` and
-        ``image_sensitivity_at_95_specificity``; None, with a warning, where a class is missing.
+        ``image_sensitivity_at_95_specificity``; None, with a warning, if a class is missing.
 
     Raises:
         ValueError: A score is not finite.
@@ -124,11 +124,11 @@ def confusion(
 ) -> dict[str, int | float | None]:
     """Counts and rates at one threshold; predicted anomalous means score >= threshold.
 
-    The threshold has to come from validation data: one chosen on the test set flatters.
+    The threshold has to come from validation data: one chosen on the test set is too optimistic.
 
     Returns:
         ``tp, fp, tn, fn`` as counts; ``sensitivity, specificity, precision, f1, accuracy,
-        balanced_accuracy`` from 0 to 1, None where the denominator is 0.
+        balanced_accuracy`` from 0 to 1, None if the denominator is 0.
     """
     anomalous = np.asarray(labels, dtype=np.bool_)
     predicted = np.asarray(scores) >= threshold

@@ -139,7 +139,7 @@ class ScoreHistogram:
 
     def _take(self, keys: Keys, anomalous: Keys, weights: Array) -> None:
         self.size += len(keys)
-        # Whether scores are folded depends on their number alone, not on order or split.
+        # Whether scores are folded depends only on their number, not on order or split.
         self._pending.append((keys, anomalous, weights))
         if self.size > self._exact_limit:
             self._folded()

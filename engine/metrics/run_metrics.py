@@ -20,7 +20,7 @@ def run_metrics(
     groups: Sequence[str],
     threshold: float | None,
 ) -> Metrics:
-    """All metrics of scored images, as metrics.json holds them.
+    """All metrics of scored images, as they are in metrics.json.
 
     Args:
         split: The images.
@@ -28,10 +28,10 @@ def run_metrics(
         pixel: Pixel metrics, left empty where the split has no masks.
         replicates: Of all metrics that have an interval.
         groups: What the bootstrap draws, one name per image.
-        threshold: Learnt on validation images, None where there is none.
+        threshold: Learnt on validation images, None if there is none.
 
     Returns:
-        Name → value; None where a class or the masks are missing.
+        Name → value; None if a class or the masks are missing.
     """
     labels = split.labels
     num_anomalous = labels.count(ANOMALOUS)

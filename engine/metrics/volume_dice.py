@@ -15,7 +15,7 @@ from models.criteria import resize_maps
 
 
 class VolumeDice:
-    """Overlap of what lies above the pixel threshold with the mask, on the grid of the source.
+    """Dice between the pixels above the threshold and the mask, on the grid of the source.
 
     Each slice's map is resized to the slice's own pixels, as a prediction writes it, and compared
     with the mask at its own size. Three counts are kept for each volume.

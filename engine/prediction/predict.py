@@ -70,10 +70,12 @@ def predict(
     predictor = Predictor.from_config(config, threshold=threshold)
     # Now that there will be new ones.
     files.remove()
-    # An output that cannot be written is told before the work.
+    # An output that cannot be written is reported before the work.
     files.write_errors()
     if predictor.colours is None:
-        logger.warning("nothing was learnt on validation images: no overlays, no report")
+        logger.warning(
+            "nothing was learnt from validation images, so there are no overlays and no report"
+        )
     highest: list[Case] = []
     volumes = VolumeFiles(files, predictor, maps=output.maps, dicom_seg=output.dicom_seg)
     _score(predictor, samples, files, volumes, highest)
@@ -145,23 +147,26 @@ def _write_report(
 def _result_files(
     config: Config, sources: Sequence[Path], output: Output, recursive: bool
 ) -> PredictionFiles:
-    """Where results go; those of another prediction are there only where they may be replaced."""
+    """Where results go; it has those of another prediction only if they may be replaced."""
     folder = output.folder or config.need_testing().results_path / "predictions"
     key = "--output" if output.folder else "RESULTS_PATH"
     check_results_folder(config, folder, key=key)
     inside = (folder.resolve(), *(folder.resolve().parents if recursive else ()))
     if any(source.is_dir() and source.resolve() in inside for source in sources):
         raise UserError(
-            f"{key}: {shown(folder)} lies inside --input: its pictures would become inputs"
+            f"{key}: {shown(folder)} is inside --input, so its pictures would become inputs; "
+            "choose another folder"
         )
     of_test = TestFiles(folder)
-    # One that was cut short has no metrics yet.
+    # An interrupted test has no metrics yet.
     if of_test.metrics.exists() or of_test.histogram.exists():
-        raise UserError(f"{key}: {shown(folder)} holds the results of a test; give another one")
+        raise UserError(
+            f"{key}: {shown(folder)} contains the results of a test; choose another folder"
+        )
     files = PredictionFiles(folder, common_folder(sources), output.maps, output.overlays)
     if files.exist() and not output.overwrite:
         raise UserError(
-            f"{shown(folder)} holds the results of another prediction; replace them with "
-            "--overwrite, or give another folder with --output"
+            f"{shown(folder)} contains the results of another prediction; replace them with "
+            "--overwrite, or choose another folder with --output"
         )
     return files

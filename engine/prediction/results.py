@@ -20,7 +20,7 @@ from utils.run_files import remove
 # Bytes that file systems allow in a name, less what our suffixes need.
 _LONGEST_NAME = 200
 _HEADER = ["path", "score", "predicted", "map", "overlay"]
-# What a prediction writes below its folder: a reader's own files may lie beside them.
+# What a prediction writes in its folder, which may also contain the user's own files.
 _WRITTEN = (
     *("scores.csv", "volumes.csv", "errors.csv", "legend.png", "report.html", "overlays/**/*.png"),
     *(f"maps/**/*{end}" for end in (".npy", "_map.nii.gz", "_mask.nii.gz", "_seg.dcm")),
@@ -144,7 +144,7 @@ class PredictionFiles:
             plot_legend((colours.low, colours.high), colours.source, legend)
 
     def summary(self, threshold: float | None) -> str:
-        """What to say at the end; of one image all that is known."""
+        """What to print at the end; for one image, all that is known."""
         if len(self._rows) == 1 and not self.errors:
             ((_, score, predicted, map_path, _),) = self._rows
             verdict = "no threshold"
@@ -156,13 +156,13 @@ class PredictionFiles:
         count, errors = len(self.scores), len(self.errors)
         text = "1 image scored" if count == 1 else f"{count} images scored"
         if background := len(self._rows) - count:
-            text += f", {background} slices of background not"
+            text += f", {background} background slices skipped"
         if threshold is not None:
             anomalous = sum(predicted == 1 for _, _, predicted, *_ in self._rows)
             text += f", {anomalous} called anomalous (threshold {threshold:.6g})"
         if self._rows:
             name, score, *_ = max(self._rows, key=lambda row: row[1])
-            text += f", the highest score {score:.6g}: {name}"
+            text += f", highest score {score:.6g}: {name}"
         first = f" ({self.errors[0][1]})" if errors == 1 else ""
         counted = "1 error" if errors == 1 else f"{errors} errors"
         return f"{text}\n{counted}{first}; all files are in {self.folder}"

@@ -29,7 +29,7 @@ class VolumeFiles:
     ) -> None:
         self._pixel_threshold = predictor.pixel_threshold
         if dicom_seg and self._pixel_threshold is None:
-            logger.warning("without a pixel threshold there is no DICOM SEG")
+            logger.warning("no DICOM SEG will be written: there is no pixel threshold")
         self._files, self._maps, self._dicom_seg = files, maps, dicom_seg
         self._rule = predictor.volume_rule
         self.report = ReportVolumes(predictor)
@@ -53,7 +53,7 @@ class VolumeFiles:
         self._unread += 1
 
     def add(self, sample: Sample, prediction: Prediction | None) -> None:
-        """Take a slice of the open volume; None where it shows too little to be scored."""
+        """Take a slice of the open volume; None if it shows too little to be scored."""
         if self._name is None:
             return
         if self._volume is None:
@@ -70,18 +70,18 @@ class VolumeFiles:
             write_csv(self._files.folder / "volumes.csv", _HEADER, self._rows)
 
     def summary(self) -> str:
-        """A line on the volumes; "" where there are none."""
+        """A line on the volumes; "" if there are none."""
         if len(self._rows) < 2:
             return f"{self._line}\n" if self._rows else ""
         anomalous = sum(volume.predicted == 1 for volume in self.report.entries)
         highest = self.report.entries[0]
         return (
-            f"{len(self._rows)} volumes, {anomalous} called anomalous, the highest score "
+            f"{len(self._rows)} volumes, {anomalous} called anomalous, highest score "
             f"{highest.score:.6g}: {highest.name}\n"
         )
 
     def _write(self, volume: VolumeMap) -> None:
-        """Write one volume; what cannot be written is its error alone, and its score is kept."""
+        """Write one volume; a file that cannot be written is an error, but the score is kept."""
         map_path = ""
         try:
             map_path = self._write_files(volume)
@@ -101,7 +101,7 @@ class VolumeFiles:
                 self._line += f"; {self._unread} slices could not be read"
         else:
             logger.warning(
-                "%s: no slice shows enough to be scored (MIN_FOREGROUND): no verdict", name
+                "%s: no slice has enough foreground to score (MIN_FOREGROUND): no verdict", name
             )
         scored = ScoredVolume(str(self._name), score, predicted)
         self.report.finish(scored, volume.scores)
@@ -130,8 +130,9 @@ class VolumeFiles:
         assert series is not None
         if stack is None:
             raise UserError(
-                f"{shown(series.name)}: has no DICOM SEG, since its slices lie on no straight grid "
-                "and SLICE_AXIS cuts others; set SLICE_AXIS to the direction of its slices"
+                f"{shown(series.name)}: no DICOM SEG was written: its slices are not on a regular "
+                "grid, and SLICE_AXIS cuts across them; set SLICE_AXIS to the direction of its "
+                "slices"
             )
         marked = f"pixel score {threshold:.6g} or more"
         try:
@@ -140,9 +141,9 @@ class VolumeFiles:
             raise
         # highdicom demands what many files lack, and raises anything.
         except Exception as error:
-            kept = ", its map is" if self._maps else ""
+            kept = ", but its map was" if self._maps else ""
             raise UserError(
-                f"{shown(series.name)}: no DICOM SEG is written ({error}){kept}"
+                f"{shown(series.name)}: no DICOM SEG was written ({error}){kept}"
             ) from error
 
     def _note_error(self, error: UserError) -> None:
@@ -152,14 +153,14 @@ class VolumeFiles:
         name = shown(self._name or volume.sample.path)
         if skew := volume.grid.skew:
             logger.warning(
-                "%s: its axes are off a right angle by up to %.1f degrees, and so are its map's: "
-                "SimpleITK, 3D Slicer and ITK-SNAP refuse such files",
+                "%s: its axes are up to %.1f degrees away from perpendicular, and so are those of "
+                "its map: SimpleITK, 3D Slicer and ITK-SNAP refuse such files",
                 name,
                 skew,
             )
         if volume.nifti and not forms_agree(volume.nifti):
             logger.warning(
-                "%s: where it lies is not clear: its sform and qform disagree, or neither is set. "
-                "Its map has the same two, so that each viewer lays it over its source",
+                "%s: its position is ambiguous: its sform and qform disagree, or neither is set. "
+                "Its map copies both, so any viewer lays it over its source",
                 name,
             )

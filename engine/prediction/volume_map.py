@@ -17,7 +17,7 @@ class VolumeMap:
 
     Args:
         sample: Any of its slices.
-        keep_maps: Whether maps are kept, or scores alone.
+        keep_maps: Whether to keep the maps as well as the scores.
     """
 
     def __init__(self, sample: Sample, *, keep_maps: bool = True) -> None:
@@ -39,12 +39,12 @@ class VolumeMap:
 
     @property
     def nifti(self) -> Path | None:
-        """Its file, where that is a NIfTI file."""
+        """Its file, if that is a NIfTI file."""
         return None if self.sample.series else self.sample.path
 
     @property
     def worst_slice(self) -> int | None:
-        """The slice with the highest score, from 0; None where no slice counts."""
+        """The slice with the highest score, from 0; None if no slice counts."""
         return max(self.scores, key=self.scores.__getitem__, default=None)
 
     def on_grid(self) -> NDArray[np.float32]:
@@ -54,7 +54,7 @@ class VolumeMap:
         return file.on_grid(self._values) if isinstance(file, SeriesFile) else self._values
 
     def as_stack(self) -> NDArray[np.float32] | None:
-        """(N, rows, columns), on the slices of a DICOM series; None where it lies on others."""
+        """(N, rows, columns), on the slices of a DICOM series; None if it is on others."""
         assert self._values is not None
         if isinstance(self.file, SeriesFile) and (self.file.own_slices or self.file.straight):
             return self.file.as_stack(self._values)

@@ -9,7 +9,7 @@ from engine.report.pictures import map_layer, outline_path, picture
 from engine.report.runs import PredictionRun, TestRun
 
 GALLERY_PART = 5
-"""One in so many images of a gallery is one of the best, and one in so many is a random one."""
+"""One in so many images of a gallery is among the best, and as many are random."""
 
 
 def test_card(run: TestRun, index: int, case: Case) -> dict[str, object]:
@@ -37,7 +37,7 @@ def verdict(label: int | None, called: int | None) -> str:
     """A key of ``VERDICTS``: what a threshold decides, where the label is known and how rightly.
 
     Args:
-        label: 0 normal, 1 anomalous, None where unknown.
+        label: 0 normal, 1 anomalous, None if unknown.
         called: What the threshold says, None without one.
     """
     if called is None:
@@ -72,17 +72,17 @@ def _card(
 
 
 def gallery_note(run: TestRun, shown: Sequence[int]) -> str:
-    """What the reader of a test's gallery must know of the choice of its images."""
+    """What the reader must know about the choice of images in a test's gallery."""
     num_shown, num_all = len(shown), len(run.scores)
     note = shown_note(num_shown, num_all)
     if shown and run.baseline:
         low, high = run.baseline.colours.low, run.baseline.colours.high
-        note += f" Maps of the baseline have the same colours from {low:.4g} to {high:.4g}."
+        note += f" Maps of the baseline use the same colours for {low:.4g} to {high:.4g}."
     if not shown or num_shown == num_all:
         return note
     if each := num_shown // GALLERY_PART:
-        note += f" Besides the most misleading ones, these are {each:,} of the best and {each:,} "
-        note += "drawn at random."
+        note += f" These are the most misleading images, {each:,} of the best and {each:,} chosen "
+        note += "at random."
     if run.threshold is None:
         return note
     pairs = zip(run.split.labels, run.scores, strict=True)
@@ -94,5 +94,5 @@ def gallery_note(run: TestRun, shown: Sequence[int]) -> str:
 def shown_note(shown: int, total: int) -> str:
     """How many images of all a gallery shows."""
     if not shown and total:
-        return f"The gallery is left out, since REPORT_IMAGES is 0. The set has {total:,} images."
+        return f"There is no gallery because REPORT_IMAGES is 0. The set has {total:,} images."
     return f"Showing {shown:,} of {total:,} images."

@@ -5,26 +5,29 @@ from engine.metrics.run_metrics import Metrics
 _EXPLANATIONS = {
     "auroc": ("AUROC", "area under the ROC curve: 0.5 is chance, 1 is perfect"),
     "ap": ("average precision", "area under the precision-recall curve"),
-    "f1_max": ("best F1", "at the threshold that suits this test set best, hence optimistic"),
+    "f1_max": ("best F1", "at the threshold that is best for this very test set, so optimistic"),
     "sensitivity_at_95_specificity": (
         "sensitivity at 95 % specificity",
-        "share of the anomalous found where at most 5 % of the normal are called anomalous",
+        "share of the anomalous found when at most 5 % of the normal are called anomalous",
     ),
-    "dice_max": ("best Dice", "over all pixels of the set, at the threshold that suits it best"),
+    "dice_max": (
+        "best Dice",
+        "over all pixels, at the threshold that is best for this very test set",
+    ),
     "dice": (
         "Dice",
-        "of what lies above the pixel threshold with the mask, mean over anomalous volumes",
+        "overlap of mask and pixels above the pixel threshold; mean over anomalous volumes",
     ),
-    "aupro": ("AUPRO", "overlap of each anomalous region, up to 30 % false positives"),
+    "aupro": ("AUPRO", "mean overlap with each anomalous region, up to 30 % false positives"),
 }
 _LEVELS = ("image", "pixel", "volume", "patient")
 
 MetricRow = tuple[str, float | None, tuple[float, float] | None, str]
-"""Name, value, 95 % interval and explanation; value and interval are None where not defined."""
+"""Name, value, 95 % interval and explanation; value and interval are None if not defined."""
 
 
 def metric_rows(metrics: Metrics) -> dict[str, MetricRow]:
-    """Key → row, of what metrics.json holds."""
+    """Key → row, for the metrics in metrics.json."""
     rows = {}
     for key, value in metrics.items():
         kind, _, name = key.partition("_")
@@ -40,13 +43,13 @@ def metric_rows(metrics: Metrics) -> dict[str, MetricRow]:
 def metrics_note(metrics: Metrics, *, has_masks: bool) -> str:
     """How to read the table, and why metrics are missing."""
     unit = metrics["interval_unit"]
-    note = f"95 % intervals come from drawing the test set's {unit}s anew (bootstrap by {unit})."
+    note = f"95 % intervals are bootstrapped by resampling the test set's {unit}s."
     if metrics["num_volumes"]:
-        note += f" Those of volumes come from drawing {metrics['interval_unit_volumes']}s."
+        note += f" Those of volumes come from resampling {metrics['interval_unit_volumes']}s."
     if not (metrics["num_normal"] and metrics["num_anomalous"]):
         note += " Metrics that compare normal with anomalous images need both."
     elif not has_masks:
-        note += " The set has no masks, so that pixel metrics are not defined."
+        note += " The set has no masks, so there are no pixel metrics."
     return note
 
 

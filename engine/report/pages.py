@@ -107,7 +107,7 @@ def _volumes(
     if volume_threshold is not None:
         rule = f" A volume is called anomalous at a score of {volume_threshold:.6g} or more."
     elif threshold is not None:
-        rule = " A volume is called anomalous where its worst slice is."
+        rule = " A volume is called anomalous if its highest-scoring slice is."
     return {
         "volumes": volume_cards(volumes, threshold),
         "volumes_note": volumes_note(volumes) + rule,
@@ -135,7 +135,7 @@ def _counts(run: PredictionRun) -> list[tuple[str, int]]:
 def _prediction_threshold(run: PredictionRun) -> str:
     calibration = run.calibration
     if run.threshold != calibration.threshold:
-        return "Given with --threshold, instead of the one learnt on validation images."
+        return "Set with --threshold, instead of the one learnt on validation images."
     return f"Learnt on validation images: {calibration.method} on {calibration.val_data_path}."
 
 
@@ -165,7 +165,7 @@ def _test_charts(
     missing = ""
     if len(set(labels)) < 2:
         name = NAMES[1 - labels[0]]
-        missing = f"ROC and precision-recall curves need both classes: no image is {name}."
+        missing = f"ROC and precision-recall curves need both classes, but no image is {name}."
     else:
         curve = precision_recall_figure(labels, scores, run.metrics["confusion"])
         charts = {"ROC curve": roc, "Precision-recall curve": curve} | charts

@@ -22,7 +22,7 @@ from utils.plots import COLOUR_MAP, colour_mapping, save_figure
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
-# A mask is outlined in cyan, which the colour map lacks, what lies above a threshold in white.
+# A mask is outlined in cyan, which the colour map lacks; pixels above a threshold in white.
 MASK_COLOUR, THRESHOLD_COLOUR = "#7df9ff", "#ffffff"
 OPACITY = 0.75
 # Of a picture in cases.png; the rest is the gap to the next one.
@@ -116,7 +116,7 @@ def outlines(region: NDArray[np.bool_]) -> Sequence[NDArray[Any]]:
 
 
 def outline_path(region: NDArray[np.bool_], longest: int = _PATH_LENGTH) -> str:
-    """The SVG path around an (H, W) region and its holes; "" where it is empty.
+    """The SVG path around an (H, W) region and its holes; "" if it is empty.
 
     Very many small regions are outlined coarsely, in ``longest`` characters, so that the page
     stays small.
@@ -140,7 +140,7 @@ def plot_cases(
     pixel_threshold: float | None = None,
     baseline_colours: ColourScale | None = None,
 ) -> None:
-    """Images, reconstructions and anomaly maps, alone and on the image with outlines.
+    """Images, reconstructions and anomaly maps, by themselves and on the image with outlines.
 
     Args:
         cases: At least one, by what they are examples of; their labels are known.

@@ -1,4 +1,4 @@
-"""What a report shows of: a finished test, a finished prediction."""
+"""What a report shows: a finished test, a finished prediction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from utils.config.load import Config
 
 @dataclass(frozen=True)
 class BaselineRun:
-    """What a baseline says of the same images."""
+    """The result of the baseline for the same images."""
 
     scores: list[float]  # one per image
     colours: ColourScale  # the colour scale of its maps, from normal test images: for display only
@@ -31,12 +31,12 @@ class TestRun:
     scores: list[float]  # one per image
     metrics: Metrics  # the content of metrics.json
     colours: ColourScale  # the colour scale of all maps
-    baseline: BaselineRun | None = None  # the same images by the baseline, None where there is none
+    baseline: BaselineRun | None = None  # the same images by the baseline, None if there is none
     no_threshold: str = ""  # why there is no threshold
 
     @property
     def threshold(self) -> float | None:
-        """Learnt on validation images, None where there is none."""
+        """Learnt on validation images, None if there is none."""
         return self.metrics["threshold"]
 
     @property
@@ -47,7 +47,7 @@ class TestRun:
 
     @property
     def pixel_threshold(self) -> float | None:
-        """Pixels with this score or above are outlined; None where there is none."""
+        """Pixels with this score or above are outlined; None if there is none."""
         return self.metrics["pixel_threshold"]
 
 
@@ -59,7 +59,7 @@ class PredictionRun:
     # Its threshold, which ``threshold`` may replace, and the scale of all maps.
     calibration: Calibration
     threshold: float  # an image with this score or above is called anomalous
-    volume_threshold: float | None  # the same of volumes; None where their worst slice decides
+    volume_threshold: float | None  # the same of volumes; None if their worst slice decides
     scores: Sequence[float]  # of all images that could be read
     images: Sequence[Case]  # those that the gallery shows, the highest score first
     volumes: Sequence[ScoredVolume]  # all, the highest score first

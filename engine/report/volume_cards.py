@@ -6,7 +6,7 @@ from engine.report.cards import verdict
 from engine.report.charts import NAMES
 from engine.report.volumes import PICTURE_SIDE, SHOWN_SLICES, ScoredVolume, VolumePictures
 
-# Along the axis of the volume; each stands for an equal part of it.
+# Along the axis of the volume; each shows an equal part of it.
 _THUMBNAILS = 8
 # Above the highest and below the lowest score, in percent of the curve's height.
 _MARGIN = 8
@@ -34,20 +34,20 @@ def volume_cards(
 
 
 def volumes_note(volumes: Sequence[ScoredVolume]) -> str:
-    """What the reader must know of the choice of volumes and slices."""
+    """What the reader must know about the choice of volumes and slices."""
     shown = [volume.pictures for volume in volumes if volume.pictures]
     if not shown:
-        return "There are no pictures, since REPORT_IMAGES is 0 or no slice was scored."
-    note = "Each volume starts at its slice of the highest score."
+        return "There are no pictures because REPORT_IMAGES is 0 or no slice was scored."
+    note = "Each volume opens at its highest-scoring slice."
     if len(shown) < len(volumes):
         note = (
-            f"Pictures of {len(shown):,} of {len(volumes):,} volumes, those of the highest scores; "
+            f"Shown are the {len(shown):,} of {len(volumes):,} volumes with the highest scores; "
             f"the others are in a table below. {note}"
         )
     if any(len(pictures.slices) < pictures.num_slices for pictures in shown):
         note += (
-            f" At most {SHOWN_SLICES} slices of a volume have pictures, spread evenly, that one "
-            "among them; slices without a score have none. The curve is of all scores."
+            f" At most {SHOWN_SLICES} evenly spaced slices per volume are shown, always with the "
+            "highest-scoring one; slices without a score are not. The curve covers all scores."
         )
     return note
 
@@ -86,7 +86,7 @@ def _pictures(pictures: VolumePictures, threshold: float | None) -> dict[str, ob
 
 
 def _thumbnails(pictures: VolumePictures) -> list[int | None]:
-    """Of each part of the volume the shown slice of the highest score, by its position."""
+    """For each part of the volume, the position of its shown slice with the highest score."""
     count = min(_THUMBNAILS, pictures.num_slices)
     parts: list[int | None] = [None] * count
     ascending = sorted(enumerate(pictures.slices), key=lambda each: pictures.scores[each[1].number])

@@ -10,7 +10,7 @@ from engine.evaluate.calibration_file import ColourScale
 from engine.report.pictures import map_layer, outline_path, picture, shrunk
 
 SHOWN_VOLUMES, SHOWN_SLICES = 10, 64
-"""So many volumes have pictures, and so many slices of each at most."""
+"""At most so many volumes have pictures, and at most so many slices of each."""
 
 PICTURE_SIDE = 256
 """Pixels of a slice's longer side at most."""
@@ -30,12 +30,12 @@ class SliceView:
     map: str  # a data URI, transparent where scores are low
     # SVG path around the pixels above the pixel threshold, None without one.
     threshold_path: str | None = None
-    mask_path: str | None = None  # the same around the mask, None where there are no masks
+    mask_path: str | None = None  # the same around the mask, None if there are no masks
 
 
 @dataclass(frozen=True)
 class VolumePictures:
-    """What there is to look at of a volume."""
+    """The pictures of a volume."""
 
     slices: tuple[SliceView, ...]  # those that are shown, at least one, in their order
     scores: Mapping[int, float]  # slice → score, of all that count
@@ -49,9 +49,9 @@ class ScoredVolume:
 
     name: str  # its path
     score: float
-    predicted: int | None  # 1 where it is called anomalous, 0 normal, None where nothing decides
-    label: int | None = None  # 0 normal, 1 anomalous, None where unknown
-    pictures: VolumePictures | None = None  # None where it is only listed
+    predicted: int | None  # 1 if it is called anomalous, 0 if normal, None if nothing decides
+    label: int | None = None  # 0 normal, 1 anomalous, None if unknown
+    pictures: VolumePictures | None = None  # None if it is only listed
 
 
 def evenly_chosen(count: int) -> list[int]:

@@ -13,7 +13,7 @@ def choose_device(name: str, processes: int) -> torch.device:
     """The device of DEVICE, with an index where it names one GPU.
 
     Raises:
-        UserError: It is not there, or not as many times.
+        UserError: It does not exist, or there are fewer of it.
     """
     if name == "auto":
         mps = "mps" if torch.backends.mps.is_available() else "cpu"
@@ -28,13 +28,16 @@ def choose_device(name: str, processes: int) -> torch.device:
             )
         if index and processes > 1:
             raise UserError(
-                f"DEVICE = {name}: is one GPU, and DEVICES = {processes}; set DEVICE = cuda, or "
+                f"DEVICE = {name}: is one GPU, but DEVICES = {processes}; set DEVICE = cuda, or "
                 "DEVICES = 1"
             )
         if processes > count:
-            raise UserError(f"DEVICES = {processes}: this machine has {count}; give at most that")
+            raise UserError(
+                f"DEVICES = {processes}: this machine has {count} CUDA devices; set DEVICES to "
+                f"{count} or less"
+            )
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise UserError("DEVICE = mps: there is no such device; set DEVICE = auto")
+        raise UserError("DEVICE = mps: this machine has no such device; set DEVICE = auto")
     return torch.device(name)
 
 
@@ -46,8 +49,8 @@ def set_precision(name: str, device: torch.device) -> str:
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
     if device.type == "cpu" and precision == "bf16" and not _cpu_has_bf16():
         logger.warning(
-            "PRECISION = bf16: this processor has no products in bf16 and is slower so; set "
-            "PRECISION = fp32"
+            "PRECISION = bf16: this processor has no bf16 instructions, so bf16 is slower here; "
+            "set PRECISION = fp32"
         )
     return precision
 
@@ -57,7 +60,7 @@ def choose_precision(name: str, device: torch.device) -> str:
     if name != "auto":
         return name
     # Older cards emulate it, slower than fp32. On a CPU it is never taken by itself: on one it pays
-    # with large networks alone (docs/performance.md), and results would depend on the processor.
+    # with large networks only (docs/performance.md), and results would depend on the processor.
     on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if on_gpu else "fp32"
 

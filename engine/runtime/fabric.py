@@ -18,14 +18,14 @@ def create_fabric(config: SectionConfig) -> Fabric:
     """Fabric on the configured device, launched.
 
     Raises:
-        UserError: The device is not there, or a launcher has started another number of processes.
+        UserError: The device does not exist, or a launcher started another number of processes.
     """
     device = choose_device(config.device, config.devices)
     processes = config.devices * config.num_nodes
     if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) != processes:
         raise UserError(
-            f"DEVICES = {config.devices}, NUM_NODES = {config.num_nodes}: {processes} processes, "
-            f"but torchrun has started {os.environ['WORLD_SIZE']}; give the same numbers to both"
+            f"DEVICES = {config.devices}, NUM_NODES = {config.num_nodes}: these make {processes} "
+            f"processes, but torchrun started {os.environ['WORLD_SIZE']}; the numbers must agree"
         )
     precision = set_precision(config.precision, device)
     with warnings.catch_warnings():
@@ -41,15 +41,15 @@ def create_fabric(config: SectionConfig) -> Fabric:
                 precision="bf16-mixed" if precision == "bf16" else "32-true",
             )
         except ValueError as error:
-            # What `fabric run` or SLURM was told differs.
+            # `fabric run` or SLURM was started with other numbers.
             raise UserError(
                 f"DEVICES = {config.devices}, NUM_NODES = {config.num_nodes}: {error}"
             ) from error
-        # Under `fabric run` the processes are there already.
+        # Under `fabric run` the processes already run.
         if os.environ.get("LT_CLI_USED") != "1":
             fabric.launch()
     if fabric.global_rank:
-        # What all processes would say, the first one says.
+        # Only the first process logs what all would log.
         logging.disable(logging.WARNING)
     logger.info("device %s, precision %s", fabric.device, precision)
     return fabric

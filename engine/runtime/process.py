@@ -26,7 +26,7 @@ _LAUNCHERS = ("TORCHELASTIC_RUN_ID", "LT_CLI_USED", "SLURM_NTASKS")
 
 @dataclass(frozen=True)
 class OneProcess:
-    """What scoring asks of Lightning Fabric, for a process that works alone."""
+    """What scoring needs of Lightning Fabric, for a single process."""
 
     device: torch.device
     bf16: bool
@@ -97,5 +97,5 @@ def gather(runtime: Runtime, value: Value) -> list[Value]:
 
 
 def shard(count: int, runtime: Runtime) -> Sequence[int]:
-    """The indices of this process: every one stands on one process and on one only."""
+    """The indices of this process: each index belongs to exactly one process."""
     return range(runtime.global_rank, count, runtime.world_size)

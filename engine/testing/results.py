@@ -31,9 +31,9 @@ _VOLUME_COLUMNS = (
 def write_test_results(
     run: TestRun, scorer: Scorer, dataset: AnomalyDataset, files: TestFiles
 ) -> None:
-    """Write all files of a test; metrics.json last, so that its presence means: finished."""
+    """Write all files of a test; metrics.json last: if it exists, the test is finished."""
     settings = run.config.need_testing()
-    # Metrics of an earlier test must not stand beside the new scores if this is cut short.
+    # If this is cut short, the new scores must not have metrics of an earlier test beside them.
     for old in (files.metrics, files.report, files.volumes, files.scores):
         remove(old)
     write_text(files.config, ini_text(run.config))
@@ -50,7 +50,7 @@ def write_test_results(
     chosen = chosen_cases(order, labels, limit=_CASES, part=3, seed=settings.seed)
     limit = settings.report_images
     gallery = chosen_cases(order, labels, limit=limit, part=GALLERY_PART, seed=settings.seed)
-    # Decoded and scored once more, together: the first time nothing was kept.
+    # Decoded and scored again: nothing was kept the first time.
     wanted = sorted({*chain(*chosen.values(), *gallery.values())})
     render = partial(render_cases, scorer, dataset, batch_size=settings.batch_size_test)
     cases = dict(render(wanted))

@@ -17,12 +17,12 @@ _OF_VOLUMES = {
     "volume_dice": "mean Dice of anomalous volumes",
     "patient_auroc": "AUROC of patients",
 }
-_OF_BASELINE = {"baseline": "AUROC of the baseline", "difference": "AUROC, model less baseline"}
+_OF_BASELINE = {"baseline": "AUROC of the baseline", "difference": "AUROC, model minus baseline"}
 _COLUMNS = "{:32}{:>8}  {:18}{:>8}  {}"
 
 
 def summary(metrics: Metrics, files: TestFiles) -> str:
-    """What metrics.json holds, for people, and where to read on."""
+    """The metrics for people, and the files to read next."""
     lines = [
         "",
         f"{metrics['num_images']} images: {metrics['num_normal']} normal, "
@@ -60,12 +60,12 @@ def _cells(metrics: Metrics, key: str) -> tuple[str, str]:
 
 def _threshold(metrics: Metrics) -> str:
     if metrics["threshold"] is None:
-        return "no threshold, hence no verdicts"
+        return "no threshold, so no verdicts"
     found = metrics["confusion"]
     calibration = metrics["calibration"]
     return (
-        f"threshold {metrics['threshold']:.6g} ({calibration['method']} of "
-        f"{calibration['val_data_path']}):\n"
+        f"threshold {metrics['threshold']:.6g}, learnt on {calibration['val_data_path']} "
+        f"({calibration['method']}):\n"
         f"  {found['tp']} of {metrics['num_anomalous']} anomalous images found, "
         f"{found['fp']} of {metrics['num_normal']} normal ones called anomalous"
     )

@@ -107,9 +107,11 @@ class _Gathered:
         return of_images | self.pixel.replicates()
 
     def colours(self) -> ColourScale:
-        """A scale for maps that validation images taught nothing about."""
+        """A scale for maps without a calibration."""
         if NORMAL not in self._split.labels:
-            return ColourScale(0.0, 1.0, "fixed: there are no normal images to learn from")
+            return ColourScale(
+                0.0, 1.0, "a fixed range, as there are no normal images to learn from"
+            )
         return colour_scale(self._normal_pixels, "normal test images, for display only")
 
 
@@ -119,7 +121,7 @@ def _find_split(settings: TestingConfig) -> Split:
     split = split.cut(settings.max_samples_test, settings.seed, whole_volumes=True)
     if split.num_left_out:
         logger.warning(
-            "MAX_SAMPLES_TEST = %d leaves out %d images: the metrics are not over the whole set",
+            "MAX_SAMPLES_TEST = %d leaves out %d images: the metrics do not cover the whole set",
             settings.max_samples_test,
             split.num_left_out,
         )
@@ -129,7 +131,7 @@ def _find_split(settings: TestingConfig) -> Split:
 def _groups(split: Split) -> list[str]:
     """What the bootstrap draws where patients are not known: volumes, and pictures by themselves.
 
-    Slices of a volume are alike: drawn one by one, intervals would be too narrow.
+    Slices of a volume are similar: drawn one by one, intervals would be too narrow.
     """
     first: dict[object, int] = {}
     return [
@@ -151,7 +153,7 @@ def _volume_dice(split: Split, calibration: Calibration | None) -> list[VolumeDi
 
 
 def _provenance(settings: TestingConfig, calibration: Calibration | None) -> Metrics:
-    """What metrics.json says of how the metrics came about."""
+    """What metrics.json says about how the metrics were made."""
     digests = [file_digest(each) for each in checkpoint_files(settings)]
     return {
         "volume_threshold": calibration.volume_threshold if calibration else None,

@@ -1,4 +1,4 @@
-"""The training loop: normal images in, a reconstruction that knows nothing else out."""
+"""The training loop, on normal images only."""
 
 import logging
 import time
@@ -70,7 +70,7 @@ class Trainer:
                 row = self._train_epoch(epoch, foretold=epoch > first)
                 if epoch == last or epoch % self.settings.eval_stepsize == 0:
                     row |= self._validate()
-                # Before the state, which ends the epoch: what is written twice is shown once.
+                # Before the state, which ends the epoch: a row written twice is shown once.
                 if log is not None:
                     log.add(row)
                 self._finish_epoch(row)
@@ -85,10 +85,10 @@ class Trainer:
         fabric, settings = self.fabric, self.settings
         losses = LossWatch(epoch, self.dataset.split, self.files.last, fabric.device)
         self.sampler.epoch = epoch
-        # Anew in each epoch, so that resumed and unbroken runs draw the same numbers.
+        # Seeded again in each epoch, so that resumed and unbroken runs draw the same numbers.
         torch.manual_seed(derive_seed(settings.seed, "epoch", epoch, fabric.global_rank))
         self.forward.train()
-        # What batches at the end of an epoch left over when they were too few for a step.
+        # Drop gradients of batches at the end of an epoch that were too few for a step.
         self.optimizer.zero_grad(set_to_none=True)
         started, looks = time.perf_counter(), list[tuple[int, float]]()
         with tqdm(
@@ -201,11 +201,11 @@ class Trainer:
             self.scheduler.load_state_dict(parts["scheduler"])
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
-                f"{self.files.state}: is damaged ({error}); start anew with --overwrite"
+                f"{self.files.state}: is damaged ({error}); start over with --overwrite"
             ) from error
         done = self.progress.epoch
         if done >= self.settings.n_epochs:
-            logger.info("all %d epochs (N_EPOCHS) were trained before: nothing is left to do", done)
+            logger.info("all %d epochs (N_EPOCHS) are already trained; nothing to do", done)
         else:
             logger.info("resuming after epoch %d", done)
         if self.fabric.is_global_zero:

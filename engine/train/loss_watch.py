@@ -33,7 +33,7 @@ class LossWatch:
         self.num_batches += 1
 
     def look(self) -> bool:
-        """Read the pending losses where it is time to (the one wait for a GPU in the loop).
+        """Read the pending losses if it is time to (the only wait for a GPU in the loop).
 
         Raises:
             UserError: A loss is not finite; names epoch, files and the last good checkpoint.
@@ -53,7 +53,7 @@ class LossWatch:
                 files = ", ".join(samples[index].name for index in indices.tolist())
                 raise UserError(
                     f"epoch {self.epoch}: the loss is {loss}; {_last_good(self.checkpoint)}. Lower "
-                    f"LR or set PRECISION = fp32, and look at the batch's files: {files}"
+                    f"LR or set PRECISION = fp32, and check the files of the batch: {files}"
                 )
             self._total += loss
             self.latest = loss
@@ -78,7 +78,7 @@ def check_weights(weights: Mapping[str, Tensor], epoch: int, checkpoint: Path) -
     bad = [name for name, weight in weights.items() if not weight.isfinite().all()]
     if bad:
         raise UserError(
-            f"epoch {epoch}: the last step made weights that are not finite, {bad[0]} first; "
+            f"epoch {epoch}: the last step produced NaN or infinite weights, first in {bad[0]}; "
             f"{_last_good(checkpoint)}. Lower LR or set PRECISION = fp32"
         )
 
@@ -86,4 +86,4 @@ def check_weights(weights: Mapping[str, Tensor], epoch: int, checkpoint: Path) -
 def _last_good(checkpoint: Path) -> str:
     if checkpoint.is_file():
         return f"the last good checkpoint is {checkpoint}"
-    return "no checkpoint is saved yet"
+    return "no checkpoint has been saved yet"

@@ -1,4 +1,4 @@
-"""What a training says: what is to be done, how long it takes, then one line per epoch."""
+"""What a training prints: its plan, how long it takes, then one line per epoch."""
 
 import shlex
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from utils.run_files import TrainingFiles
 _COLUMNS = "{:>9}{:>9}{:>9}{:>10}{:>10}{:>11}{:>8}"
 HEADER = _COLUMNS.format("epoch", "loss", "lr", "images/s", "time left", "val AUROC", "best")
 TESTS_ON_VALIDATION = (
-    "TEST_DATA_PATH is the folder of the validation images, %s: metrics on them flatter, and a "
-    "test applies no threshold; put images of other patients into another folder and name it there"
+    "TEST_DATA_PATH is the folder of the validation images, %s: metrics on it are too optimistic, "
+    "and run_test.py applies no threshold; set TEST_DATA_PATH to a folder of other patients"
 )
 
 
@@ -25,17 +25,17 @@ def plan(settings: TrainingConfig, num_training: int, num_validation: int, num_b
     images = settings.batch_size_train * settings.accumulate
     return (
         f"{num_training} training and {num_validation} validation images\n"
-        f"epochs: {settings.n_epochs} (N_EPOCHS); steps per epoch: {steps}, of {images} images; "
-        f"validation every {settings.eval_stepsize} (EVAL_STEPSIZE)"
+        f"epochs: {settings.n_epochs} (N_EPOCHS); steps per epoch: {steps} ({images} images "
+        f"each); validation every {settings.eval_stepsize} (EVAL_STEPSIZE)"
     )
 
 
 def forecast(seconds: float) -> str:
     """How long the training will take, as its first steps show."""
     if seconds < 60:
-        return "less than a minute to go, validation not counted"
+        return "less than a minute left, not counting validation"
     hours, minutes = divmod(round(seconds / 60), 60)
-    return f"about {f'{hours} h ' * (hours > 0)}{minutes} min to go, validation not counted"
+    return f"about {f'{hours} h ' * (hours > 0)}{minutes} min left, not counting validation"
 
 
 def command_to_test(config: Config, folder: Path, overrides: Sequence[str]) -> str:
@@ -53,7 +53,7 @@ def command_to_test(config: Config, folder: Path, overrides: Sequence[str]) -> s
         name = key.strip().upper()
         if name.removeprefix("TRAINING.") == "RESULTS_PATH":
             moved = {"TRAINING.RESULTS_PATH": folder, "TESTING.RESULTS_PATH": folder / "test"}
-            # A folder of its own that was given for the test counts.
+            # A folder that was set for the test wins.
             sets = moved | sets
         else:
             sets[name] = value

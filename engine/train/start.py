@@ -56,9 +56,9 @@ def create_trainer(config: Config, *, resume: bool = False) -> Trainer:
         check_snapshot(settings, start, file=config.file, section="TRAINING")
     training, validating = _find_splits(settings)
     fabric = create_fabric(settings)
-    # Before the weights: what is wrong with the images is told sooner.
+    # Before the weights, so that problems with the images are reported sooner.
     dataset = checked_dataset(training, settings)
-    # Background is looked for by all processes at once, now that they are there.
+    # All processes search for background at once, now that they are running.
     validation = checked_dataset(without_background(validating, settings), settings)
     sampler, loader = _train_batches(settings, fabric, dataset)
     model, train_criterion, val_criterion = _build(settings, fabric, start)
@@ -93,13 +93,13 @@ def create_trainer(config: Config, *, resume: bool = False) -> Trainer:
 
 
 def _encoders_to_resume(settings: TrainingConfig) -> Path | HubFile | None:
-    """A checkpoint that may hold the frozen encoders; what was trained is in the state."""
+    """A checkpoint that may contain the frozen encoders; what was trained is in the state."""
     start, last = settings.model_ckpt_path, TrainingFiles(settings.results_path).last
     if settings.checkpoint_content == "full" and last.is_file():
         return last
     if isinstance(start, Path) and not start.is_file():
         logger.warning(
-            "MODEL_CKPT_PATH: %s: no such file; the encoders have the weights of MODEL_WEIGHTS",
+            "MODEL_CKPT_PATH: %s: no such file; the encoders use the weights of MODEL_WEIGHTS",
             start,
         )
         return None
@@ -117,8 +117,8 @@ def _find_splits(settings: TrainingConfig) -> tuple[Split, Split]:
     inner, outer = training.folder.resolve(), validation.folder.resolve()
     if inner.is_relative_to(outer):
         logger.warning(
-            "TRAIN_DATA_PATH lies in VAL_DATA_PATH, %s: metrics and threshold of images that were "
-            "trained on flatter; give images of other patients",
+            "TRAIN_DATA_PATH is inside VAL_DATA_PATH, %s: metrics and threshold would come from "
+            "images that the model was trained on; set VAL_DATA_PATH to images of other patients",
             outer,
         )
     return (
@@ -152,8 +152,8 @@ def _train_batches(
     batch_size, rest = divmod(settings.batch_size_train, fabric.world_size)
     if rest:
         raise UserError(
-            f"BATCH_SIZE_TRAIN = {settings.batch_size_train}: cannot be shared evenly by "
-            f"{fabric.world_size} processes; give a multiple"
+            f"BATCH_SIZE_TRAIN = {settings.batch_size_train}: is not divisible by the "
+            f"{fabric.world_size} processes; set a multiple of {fabric.world_size}"
         )
     sampler = EpochSampler(
         len(dataset), settings.seed, rank=fabric.global_rank, world_size=fabric.world_size
@@ -167,7 +167,8 @@ def _train_batches(
     )
     if len(loader) < settings.accumulate:
         raise UserError(
-            f"ACCUMULATE = {settings.accumulate}: an epoch has {len(loader)} batches; lower it"
+            f"ACCUMULATE = {settings.accumulate}: an epoch has only {len(loader)} batches; set it "
+            f"to {len(loader)} or less"
         )
     return sampler, loader
 
@@ -177,8 +178,8 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
 
     Args:
         config: A config with a section [TRAINING].
-        resume: Go on where the run was stopped.
-        overwrite: Start anew although the folder holds a run.
+        resume: Continue where the run was stopped.
+        overwrite: Delete the run in the folder and start over.
 
     Raises:
         UserError: Something the user can fix.
@@ -190,8 +191,8 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
         _refuse_a_run_in(files)
     if overwrite and settings.model_ckpt_path and files.holds(settings.model_ckpt_path):
         raise UserError(
-            f"MODEL_CKPT_PATH: {settings.model_ckpt_path} is what --overwrite replaces; give "
-            "another RESULTS_PATH"
+            f"MODEL_CKPT_PATH: --overwrite would delete {settings.model_ckpt_path} before training "
+            "starts from it; set another RESULTS_PATH"
         )
     trainer = create_trainer(config, resume=resume)
     first = trainer.fabric.is_global_zero
@@ -212,6 +213,6 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
 def _refuse_a_run_in(files: TrainingFiles) -> None:
     if files.run_exists():
         raise UserError(
-            f"RESULTS_PATH: {files.folder} holds a training run already; go on with --resume, "
-            "start anew with --overwrite, or give another folder"
+            f"RESULTS_PATH: {files.folder} already contains a training run; continue it with "
+            "--resume, start over with --overwrite, or set another folder"
         )

@@ -35,7 +35,7 @@ class Progress:
     rows: list[Row] = field(default_factory=list)
 
     def add(self, row: Row) -> bool:
-        """Count a finished epoch; True where its AUROC is the best so far."""
+        """Count a finished epoch; True if its AUROC is the best so far."""
         self.epoch += 1
         self.rows.append(row)
         auroc = row.get("val_image_auroc")
@@ -57,7 +57,7 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
 
     Args:
         path: The file.
-        config: The same of this run.
+        config: That of this run.
 
     Returns:
         What is done, and the state dicts that were saved.
@@ -66,14 +66,16 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
         UserError: The file is missing, unreadable, or of a run with another config.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file, nothing to resume; start with --overwrite instead")
+        raise UserError(
+            f"{path}: no such file, so nothing to resume; start with --overwrite instead"
+        )
     content = read_content(path)
     try:
         progress = Progress(content.pop("epoch"), content.pop("best_auroc"), content.pop("rows"))
         saved = dict(content.pop("config"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path}: is no training state ({error}); start anew with --overwrite"
+            f"{path}: is not a training state ({error}); start over with --overwrite"
         ) from error
     differing = [
         f"{key}: {change}"
@@ -83,7 +85,7 @@ def load_state(path: Path, config: Mapping[str, str]) -> tuple[Progress, dict[st
     if differing:
         raise UserError(
             f"{path}: was written with another config ({'; '.join(differing)}); resume with the "
-            "old one, or start anew with another RESULTS_PATH or --overwrite, from these weights "
-            "with MODEL_CKPT_PATH"
+            "old config, or start a new run with another RESULTS_PATH or --overwrite "
+            "(MODEL_CKPT_PATH lets it start from these weights)"
         )
     return progress, content

@@ -1,4 +1,4 @@
-"""The table of a training run once more, for TensorBoard."""
+"""Writes the values of training.csv for TensorBoard too."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +15,8 @@ class TensorboardLog:
 
     Args:
         folder: Where they go.
-        first_epoch: The epoch that comes first, from 1: TensorBoard forgets what an earlier run, or
-            one that was killed, has written of it and of later ones.
+        first_epoch: The first epoch, from 1; TensorBoard hides events that an earlier or killed run
+            wrote for this and later epochs.
 
     Raises:
         UserError: The folder cannot be written.

@@ -134,7 +134,7 @@ def test_uploads_go_at_once_and_results_with_their_session(callbacks, predictor,
     callbacks.close("unknown")
     assert len(left(tmp_path / "maps")) == 1
     assert callbacks.turn_to(0, "two") == {
-        "error": "this volume is no longer held; upload it once more"
+        "error": "this volume is no longer in memory; please upload it again"
     }
 
 
@@ -157,7 +157,7 @@ def test_a_page_closed_while_its_image_is_scored_leaves_nothing(
         ("x.dcm", b"", "x.dcm: "),
         ("x.nii.gz", b"nothing", "x.nii.gz: "),
         ("x.zip", b"nothing", "x.zip: cannot be unpacked (File is not a zip file)"),
-        ("x.zip", b"PK\5\6" + bytes(18), "x.zip: holds no files"),
+        ("x.zip", b"PK\5\6" + bytes(18), "x.zip: contains no files"),
         ("x.txt", b"nothing", "x.txt: "),
     ],
 )
@@ -175,7 +175,7 @@ def test_a_bad_file_is_one_line_without_our_folders(
 def test_several_pictures_are_refused(callbacks, predictor, upload):
     images = sorted((predictor.settings.test_data_path / "Ungood/img").iterdir())[:2]
     *_, view = callbacks.score(upload(*images), "session")
-    assert view["error"].startswith("these are 2 images that are not one volume; give one picture")
+    assert view["error"].startswith("these 2 images are not slices of one volume; upload one")
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(callbacks, upload, tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ def test_the_program_says_where_it_listens_and_sigterm_ends_it_cleanly(config, t
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
         told = next(line for line in lines if line.startswith("open "))
-        assert told == f"open http://127.0.0.1:{port}/ in a browser; Ctrl-C ends it\n"
+        assert told == f"open http://127.0.0.1:{port}/ in a browser; stop it with Ctrl-C\n"
         assert len(list(tmp_path.glob("qfae-*"))) == 1
         assert not (tmp_path / "gradio").exists()
         process.send_signal(signal.SIGTERM)
@@ -41,7 +41,7 @@ def test_a_port_that_is_taken_is_one_line(predictor):
         taken.listen()
         port = taken.getsockname()[1]
         with (
-            pytest.raises(UserError, match=f"--port {port}: nothing can listen there"),
+            pytest.raises(UserError, match=f"--port {port}: cannot listen there"),
             running(predictor, "127.0.0.1", port),
         ):
             pass

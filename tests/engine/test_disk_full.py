@@ -108,9 +108,9 @@ def test_a_read_only_disk(tiny, disk):
     stopped(config, 5)
     before = contents(disk / "run")
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    with pytest.raises(UserError, match="may not be written"):
+    with pytest.raises(UserError, match="is not writable"):
         train(config, resume=True)
-    with pytest.raises(UserError, match="may not be written"):
+    with pytest.raises(UserError, match="is not writable"):
         run_test(tiny(f"TESTING.RESULTS_PATH={disk / 'test'}"))
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     assert contents(disk / "run") == before

@@ -156,7 +156,7 @@ def test_a_machine_that_cannot_compile_says_so(golden, golden_in, monkeypatch):
 
 
 def test_mps_computes_in_fp32(monkeypatch):
-    with pytest.raises(UserError, match="DEVICE = mps: there is no such device"):
+    with pytest.raises(UserError, match="DEVICE = mps: this machine has no such device"):
         choose_device("mps", 1)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     device = choose_device("mps", 1)

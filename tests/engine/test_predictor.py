@@ -109,9 +109,9 @@ def test_keys_and_threshold_can_be_overridden(config, files):
     # As Python writes them, not as an INI file does.
     own = Predictor.from_config(config.file, COMPILE=False, PERCEPTUAL_PATCH_SIZE_VAL=[8, 16])
     assert own.settings.perceptual_patch_size_val == (8, 16)
-    with pytest.raises(ValueError, match="threshold nan is no number"):
+    with pytest.raises(ValueError, match="threshold nan is not a finite number"):
         Predictor.from_config(config.file, threshold=float("nan"))
-    with pytest.raises(TypeError, match="DEVICE: override an INI file; give its path"):
+    with pytest.raises(TypeError, match="DEVICE: can only override an INI file; pass its path"):
         Predictor.from_config(config, DEVICE="cpu")
 
 
@@ -194,7 +194,7 @@ def test_a_volume_has_the_map_and_scores_of_the_script(predictor, config, tmp_pa
         predictor(tmp_path)
     write_nifti(tmp_path / "two/b.nii", volume)
     write_nifti(tmp_path / "two/c.nii", volume)
-    with pytest.raises(UserError, match="two: does not hold one volume"):
+    with pytest.raises(UserError, match="two: must contain exactly one volume"):
         predictor.volume(tmp_path / "two")
     (tmp_path / "damaged.nii").write_bytes(b"no header")
     with pytest.raises(UserError, match=r"damaged\.nii: cannot be read as an image"):

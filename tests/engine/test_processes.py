@@ -110,7 +110,7 @@ def test_an_error_in_two_processes_ends_the_job(tiny, tmp_path):
     process = start(tmp_path, "DEVICES=2", "BATCH_SIZE_TRAIN=3")
     said, _ = process.communicate(timeout=240)
     assert process.returncode == 2
-    assert "cannot be shared evenly by 2 processes" in said
+    assert "is not divisible by the 2 processes" in said
 
 
 def children_of(process: int) -> list[int]:
@@ -162,7 +162,7 @@ def test_accumulated_batches_equal_one_large_batch(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"TORCHELASTIC_RUN_ID": "run", "WORLD_SIZE": "2"}, "torchrun has started 2"),
+        ({"TORCHELASTIC_RUN_ID": "run", "WORLD_SIZE": "2"}, "torchrun started 2"),
         ({"LT_CLI_USED": "1", "LT_DEVICES": "2"}, "--devices=2"),
     ],
 )

@@ -38,7 +38,7 @@ def at(place: str):
 
 
 PLACES = {
-    "the root": (at("/"), "is the root of all files"),
+    "the root": (at("/"), "is the root of the file system"),
     "the training images": (at("data/train"), "TRAIN_DATA_PATH = "),
     "above all images": (at("data"), "TRAIN_DATA_PATH = "),
     "above them, by a detour": (at("x/../data"), "TRAIN_DATA_PATH = "),
@@ -49,8 +49,8 @@ PLACES = {
     "a link in a circle": (link_to("link"), "cannot be a folder"),
     "a file": (at("tiny.ini"), "cannot be a folder"),
     "below a file": (at("tiny.ini/results"), "cannot be a folder"),
-    "with a comment": (at("results  # mine"), "ends in a comment, which needs"),
-    "of Windows": (at("results\\mine"), "is a path of Windows; write / "),
+    "with a comment": (at("results  # mine"), "contains a comment; put comments on"),
+    "of Windows": (at("results\\mine"), "is a Windows path; write / "),
 }
 
 
@@ -87,7 +87,7 @@ def test_a_folder_that_may_not_be_written(tiny, tmp_path, monkeypatch):
     # The superuser may write anywhere: ask as if for somebody else.
     real = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: path != folder and real(path, mode))
-    with pytest.raises(UserError, match=r"run may not be written; fix the permissions of .*"):
+    with pytest.raises(UserError, match=r"run is not writable; fix the permissions of .*"):
         train(tiny(f"RESULTS_PATH={folder / 'run'}"))
     assert list(folder.iterdir()) == []
 
@@ -183,7 +183,7 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_kept(tiny, monkeyp
         return create_trainer(config)
 
     monkeypatch.setattr("engine.train.start.create_trainer", slow)
-    with pytest.raises(UserError, match="holds a training run already"):
+    with pytest.raises(UserError, match="already contains a training run"):
         train(tiny("N_EPOCHS=1"))
 
 
@@ -231,7 +231,7 @@ def test_results_of_an_unknown_config_are_kept(tested, content):
     config.unlink()
     if content is not None:
         config.write_text(content)
-    with pytest.raises(UserError, match=r"without the config that they were made with"):
+    with pytest.raises(UserError, match=r"without the config that produced them"):
         check_same_test(tested())
 
 
@@ -245,7 +245,7 @@ def test_results_of_an_older_checkpoint_are_kept(tested):
     metrics.write_text(json.dumps({"checkpoint_sha256": digest}))
     check_same_test(config)
     checkpoint.write_bytes(b"new")
-    with pytest.raises(UserError, match=r"last_ckpt\.pth is another file than then.*--overwrite"):
+    with pytest.raises(UserError, match=r"last_ckpt\.pth has changed since.*--overwrite"):
         check_same_test(config)
 
 

@@ -140,11 +140,11 @@ def test_training_that_was_cut_short_is_resumed(tiny, tmp_path, in_process):
     (tmp_path / "empty").mkdir()
     cut = ["N_EPOCHS=2", f"TEST_DATA_PATH={tmp_path / 'empty'}"]
     failures = benchmark([Path(tiny().file)], [3], output=output, overrides=cut)
-    assert failures == {"tiny, seed 3": "run_test.py left with exit code 2: it left with 2"}
+    assert failures == {"tiny, seed 3": "run_test.py exited with code 2: it left with 2"}
     assert benchmark([Path(tiny().file)], [3], output=output, overrides=["N_EPOCHS=2"]) == {}
     assert [call[0] for call in in_process] == ["run_training.py", "run_test.py"] * 2
     assert ["--resume" in call for call in in_process] == [False, False, True, False]
-    assert "One seed shows no spread" in (output / "benchmark.md").read_text()
+    assert "One seed gives no spread" in (output / "benchmark.md").read_text()
     rows = read_csv(output / "tiny" / "seed3" / "training.csv")
     assert [row["epoch"] for row in rows] == ["1", "2"]
 
@@ -218,7 +218,7 @@ def test_a_checkpoint_of_the_hub_to_start_from_is_the_same_config(tiny, tmp_path
 
 
 def test_configs_that_would_share_a_folder(tiny, tmp_path):
-    with pytest.raises(UserError, match="several files are called tiny"):
+    with pytest.raises(UserError, match="several files are named tiny"):
         benchmark([Path(tiny().file), Path("other/tiny.ini")], [0], output=tmp_path)
 
 

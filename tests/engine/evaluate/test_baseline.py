@@ -159,7 +159,7 @@ def test_a_folder_that_may_not_be_written_is_no_hindrance(trained, monkeypatch, 
 
     monkeypatch.setattr("engine.evaluate.baseline.save_tensors", refuse)
     assert run_test(trained(ON)).baseline is not None
-    assert "cannot be written; the baseline is made anew next time" in caplog.text
+    assert "cannot be written; the baseline will be rebuilt next time" in caplog.text
 
 
 def test_the_training_images_have_to_be_known(trained, tmp_path):
@@ -189,11 +189,11 @@ def test_a_test_shows_the_baseline_everywhere_and_the_models_own_scores_as_alone
     assert {name for name in metrics if "baseline" in name} > {"baseline_image_auroc"}
     folder = config.testing.results_path
     report = (folder / "report.html").read_text()
-    assert "Beside nearest neighbours" in report
+    assert "Compared with nearest neighbours" in report
     assert "baseline&#39;s map" in report
-    assert "AUROC, model less baseline" in caplog.text
+    assert "AUROC, model minus baseline" in caplog.text
     run_test(trained())
-    assert "Beside nearest neighbours" not in (folder / "report.html").read_text()
+    assert "Compared with nearest neighbours" not in (folder / "report.html").read_text()
     assert list(rows_of(config)[0]) == ["path", "label", "score", "predicted"]
     for row in rows:
         del row["baseline_score"]

@@ -169,7 +169,7 @@ def test_report_and_screen_show_the_metrics_of_volumes(tested):
         assert f"{run.metrics[name]:.4f}" in shown
     for title in ("AUROC of volumes", "AP of volumes", "AUROC of patients", str(files.volumes)):
         assert title in shown
-    assert "Those of volumes come from drawing patients." in page
+    assert "Those of volumes come from resampling patients." in page
 
 
 def test_the_report_shows_volumes_with_their_masks(tested):

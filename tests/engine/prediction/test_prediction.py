@@ -123,10 +123,10 @@ def test_results_of_a_test_are_not_replaced(trained, folder):
     config = trained()
     run_test(config)
     files = TestFiles(config.testing.results_path)
-    with pytest.raises(UserError, match=r"test holds the results of a test"):
+    with pytest.raises(UserError, match=r"test contains the results of a test"):
         predict(config, [folder], Output(files.folder))
     files.metrics.unlink()  # as where it was cut short
-    with pytest.raises(UserError, match=r"test holds the results of a test"):
+    with pytest.raises(UserError, match=r"test contains the results of a test"):
         predict(config, [folder], Output(files.folder, overwrite=True))
     assert files.scores.is_file()
 
@@ -150,9 +150,9 @@ def test_equal_scores_need_no_order_of_pictures(trained, folder, out, monkeypatc
 
 
 def test_results_inside_the_input_are_refused(trained, folder):
-    with pytest.raises(UserError, match=r"^--output: .* lies inside --input"):
+    with pytest.raises(UserError, match=r"^--output: .* is inside --input"):
         predict(trained(), [folder], Output(folder / "out"), recursive=True)
-    with pytest.raises(UserError, match=r"^RESULTS_PATH: .* lies inside --input"):
+    with pytest.raises(UserError, match=r"^RESULTS_PATH: .* is inside --input"):
         predict(trained(f"TESTING.RESULTS_PATH={folder}"), [folder], Output(), recursive=True)
     # Without subfolders, results in one are no inputs.
     assert predict(trained(), [folder], Output(folder / "out")) == 1
@@ -181,7 +181,7 @@ def test_results_of_another_prediction_are_refused_or_replaced(trained, folder, 
     for name in ("notes.txt", "maps/checked.nii.gz"):
         (out / name).write_text("mine")
     first = images[0]
-    with pytest.raises(UserError, match="holds the results of another prediction; replace them"):
+    with pytest.raises(UserError, match="contains the results of another prediction; replace them"):
         predict(trained(), [first], Output(out))
     predict(trained(), [first], Output(out, overwrite=True))
     assert [row["path"] for row in read_csv(out / "scores.csv")] == [str(first)]

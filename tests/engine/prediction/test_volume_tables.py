@@ -60,7 +60,7 @@ def test_without_a_gallery_volumes_have_no_pictures(run, tmp_path):
     write_series(tmp_path / "scan", STACK)
     run(tmp_path / "scan", keys=["REPORT_IMAGES=0"])
     page = (tmp_path / "out/report.html").read_text()
-    assert "All volumes, the highest score first" in page
+    assert "All volumes, highest score first" in page
     assert "data:image" not in page
 
 
@@ -69,12 +69,12 @@ def test_one_volume_has_its_verdict_on_the_screen(run, tmp_path, capsys):
     run(tmp_path / "scan")
     first, second, third = capsys.readouterr().out.splitlines()
     assert first == f"{tmp_path}/scan: score 1: anomalous, worst slice 6"
-    assert second.startswith("10 images scored, 2 called anomalous (threshold 0.5), the highest ")
+    assert second.startswith("10 images scored, 2 called anomalous (threshold 0.5), highest ")
     assert third == f"0 errors; all files are in {tmp_path / 'out'}"
     write_series(tmp_path / "other", STACK // 4)
     run(tmp_path / "scan", tmp_path / "other")
     first, *_ = capsys.readouterr().out.splitlines()
-    expected = "2 volumes, 1 called anomalous, the highest score 1"
+    expected = "2 volumes, 1 called anomalous, highest score 1"
     assert first == f"{expected}: {tmp_path / 'scan'}"
 
 
@@ -89,7 +89,7 @@ def test_slices_of_background_are_not_counted(run, tmp_path, caplog, capsys):
     write_series(tmp_path / "scan", STACK)
     keys = ["MIN_FOREGROUND=0.01", "VOLUME_REDUCTION=mean"]
     (row,) = run(tmp_path / "scan", keys=keys)
-    assert "2 images scored, 8 slices of background not, 2 called" in capsys.readouterr().out
+    assert "2 images scored, 8 background slices skipped, 2 called" in capsys.readouterr().out
     assert (row["score"], row["num_slices"]) == ("1.0", "2")
     texts = re.findall('data-text="([^"]*)"', (tmp_path / "out/report.html").read_text())
     assert texts == ["slice 6, score 1", "slice 7, score 1"]
@@ -98,7 +98,7 @@ def test_slices_of_background_are_not_counted(run, tmp_path, caplog, capsys):
     assert [row[key] for key in ("score", "predicted", "num_slices", "worst_slice")] == [
         *("0.0", "", "0", ""),
     ]
-    assert f"{tmp_path}/scan: no slice shows enough to be scored" in caplog.text
+    assert f"{tmp_path}/scan: no slice has enough foreground to score" in caplog.text
 
 
 def test_a_damaged_volume_is_one_error_and_the_others_are_written(run, tmp_path):
@@ -125,4 +125,4 @@ def test_a_volume_with_slices_that_cannot_be_read_is_never_called_normal(run, tm
     assert [row[key] for key in ("predicted", "num_slices", "num_anomalous")] == ["", "7", "0"]
     assert ": no verdict, worst slice 0; 3 slices could not be read" in capsys.readouterr().out
     page = (tmp_path / "out/report.html").read_text()
-    assert "A volume is called anomalous where its worst slice is." in page
+    assert "A volume is called anomalous if its highest-scoring slice is." in page

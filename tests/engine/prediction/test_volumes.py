@@ -169,10 +169,10 @@ def test_nothing_marked_and_nothing_to_refer_to_stop_no_map(run, tmp_path):
     (error,) = read_csv(tmp_path / "out/errors.csv")
     assert error["path"] == str(tmp_path / "in/old")
     assert "StudyInstanceUID" in error["error"]
-    assert error["error"].endswith("its map is")
+    assert error["error"].endswith("but its map was")
     run(tmp_path / "in/old", dicom_seg=True, maps=False)
     (error,) = read_csv(tmp_path / "out/errors.csv")
-    assert "no DICOM SEG is written" in error["error"]
+    assert "no DICOM SEG was written" in error["error"]
     assert "map" not in error["error"]
 
 
@@ -192,6 +192,6 @@ def test_a_sheared_source_is_told(run, tmp_path, caplog):
     nibabel.save(nibabel.Nifti1Image(VOLUME, sheared), tmp_path / "a.nii")
     with caplog.at_level(logging.WARNING):
         (row,) = run(tmp_path / "a.nii")
-    assert "axes are off a right angle by up to 14.0 degrees" in caplog.text
+    assert "axes are up to 14.0 degrees away from perpendicular" in caplog.text
     found = nibabel.load(tmp_path / "out" / row["map"])
     assert found.affine == pytest.approx(sheared, abs=1e-4)

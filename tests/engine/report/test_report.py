@@ -78,7 +78,7 @@ def test_the_report_says_all_that_was_measured(written):
     assert "not a medical device" in text
     assert "6 (3 normal, 3 anomalous, of 3 patients, 2 more left out by MAX_SAMPLES_TEST)" in text
     assert "Folder data/test" in text
-    assert "bootstrap by patient" in text
+    assert "resampling the test set's patients" in text
     assert f"{AUROC} {8 / 9:.4f}" in text
     assert "best F1 on 39 normal and 44 anomalous images of data/valid" in text
     assert "2 true positive 1 false negative" in text
@@ -164,7 +164,7 @@ def test_the_gallery_is_bounded_and_says_so(written):
     page = Document(written("REPORT_IMAGES=20", **many(50)))
     assert len(page.of_class("card")) == 20
     assert "Showing 20 of 50 images." in page.text
-    assert "4 of the best and 4 drawn at random" in page.text
+    assert "4 of the best and 4 chosen at random" in page.text
     assert re.search(r"\d+ of \d+ wrong decisions are among them", page.text)
 
 
@@ -184,9 +184,9 @@ def test_without_masks_pixel_metrics_are_not_defined(written):
 
 
 def test_without_a_threshold_labels_are_the_filter(written):
-    page = Document(written(threshold=None, no_threshold="data/gone is no folder"))
-    assert "There is no threshold: data/gone is no folder." in page.text
-    assert "there is no confusion matrix" in page.text
+    page = Document(written(threshold=None, no_threshold="data/gone is not a folder"))
+    assert "There is no threshold: data/gone is not a folder." in page.text
+    assert "There is no confusion matrix" in page.text
     groups = [each["value"] for each in page.all("input") if each.get("name") == "group"]
     assert groups == ["", "anomalous", "normal"]
     # In six cards and two examples.
@@ -197,7 +197,7 @@ def test_without_a_threshold_labels_are_the_filter(written):
 def test_one_class_has_a_report(written, label):
     page = Document(written(labels=[label] * 6))
     missing = "anomalous" if label == 0 else "normal"
-    assert f"curves need both classes: no image is {missing}" in page.text
+    assert f"curves need both classes, but no image is {missing}" in page.text
     assert f"{AUROC} not defined" in page.text
     assert len(page.of_class("chart")) == 1
     assert len(page.of_class("card")) == 6

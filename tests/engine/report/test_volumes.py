@@ -109,7 +109,7 @@ def test_other_volumes_are_listed_with_score_and_verdict(written):
         ScoredVolume("d.nii", 0.1, None, 1),
     ]
     text = Document(written(volumes=volumes)).text
-    assert "Pictures of 1 of 4 volumes" in text
+    assert "Shown are the 1 of 4 volumes" in text
     assert "a.nii anomalous score 0.7 False negative" in text
     assert "b.nii 0.25 normal True negative c.nii 0.125 normal False positive" in text
     assert "d.nii 0.1 anomalous No verdict" in text
@@ -118,13 +118,16 @@ def test_other_volumes_are_listed_with_score_and_verdict(written):
 def test_the_choice_of_slices_is_told(predicted):
     one, many = make_volume(scores=[0.1] * 64), make_volume(scores=[0.1] * 65)
     assert "At most" not in Document(predicted(volumes=[one])).text
-    assert "At most 64 slices of a volume have pictures" in Document(predicted(volumes=[many])).text
+    assert (
+        "At most 64 evenly spaced slices per volume are shown"
+        in Document(predicted(volumes=[many])).text
+    )
 
 
 def test_without_pictures_all_volumes_are_listed(predicted):
     text = Document(predicted(volumes=[ScoredVolume("a.nii", 0.75, 1)])).text
-    assert "There are no pictures, since REPORT_IMAGES is 0" in text
-    assert "All volumes, the highest score first Volume Score Verdict a.nii 0.75 Anomalous" in text
+    assert "There are no pictures because REPORT_IMAGES is 0" in text
+    assert "All volumes, highest score first Volume Score Verdict a.nii 0.75 Anomalous" in text
     assert "volumes 1 anomalous volumes 1 images 2" in text
 
 
@@ -174,4 +177,4 @@ def test_a_threshold_of_ones_own_decides_in_the_report_too(predicted):
     page = Document(predicted(threshold=0.05))
     assert [card["data-group"] for card in page.of_class("card")] == ["anomalous"] * 2
     assert "called anomalous 2 called normal 0" in page.text
-    assert "at a score of 0.05 or above. Given with --threshold" in page.text
+    assert "at a score of 0.05 or above. Set with --threshold" in page.text

@@ -84,7 +84,7 @@ def test_a_training_learns_its_threshold_where_it_ran(uncalibrated):
 
 def test_what_a_test_lacks_is_no_error_of_the_training(uncalibrated, caplog):
     calibrate_trained(uncalibrated("TESTING.MODEL_WEIGHTS=gone.pth"))
-    assert "no threshold is learnt yet: " in caplog.text
+    assert "no threshold has been learnt yet: " in caplog.text
     assert "gone.pth" in caplog.text
 
 
@@ -101,7 +101,7 @@ def test_no_threshold_is_learnt_on_the_test_set(uncalibrated, caplog):
 
 @pytest.mark.parametrize(
     ("folder", "reason"),
-    [("gone", "gone is no folder"), ("lesions", "lesions has no normal images")],
+    [("gone", "gone is not a folder"), ("lesions", "lesions has no normal images")],
 )
 def test_report_and_screen_say_why_there_is_no_threshold(
     uncalibrated, phantoms, tmp_path, caplog, folder, reason
@@ -136,8 +136,8 @@ def test_a_training_that_is_not_finished_is_told(trained, tmp_path, caplog):
     assert "is not finished" not in caplog.text
     table.rename(files.table)
     run_test(config)
-    assert "last_ckpt.pth is of epoch 1 of 6: the training is not finished" in caplog.text
-    with pytest.raises(UserError, match=r"CHECKPOINT_PATH: .* is a folder; name a file in it"):
+    assert "last_ckpt.pth is from epoch 1 of 6: the training is not finished" in caplog.text
+    with pytest.raises(UserError, match=r"CHECKPOINT_PATH: .* is a folder; set it to a file in it"):
         run_test(trained(f"CHECKPOINT_PATH={config.training.results_path}"))
 
 
@@ -173,7 +173,7 @@ def test_a_checkpoint_in_a_folder_that_may_not_be_written(uncalibrated, monkeypa
 
     monkeypatch.setattr("engine.evaluate.calibration_file.write_text", refuse)
     assert run_test(uncalibrated()).threshold is not None
-    assert "cannot be written; the threshold is learnt anew next time" in caplog.text
+    assert "cannot be written; the threshold will be learnt again next time" in caplog.text
 
 
 def test_normal_validation_images_alone_give_a_quantile(uncalibrated, tmp_path, phantoms):

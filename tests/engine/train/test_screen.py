@@ -33,7 +33,7 @@ SETTINGS = ("--set", "N_EPOCHS=2", "--set", "NUM_WORKERS=2")
     ],
 )
 def test_the_forecast(seconds, told):
-    assert forecast(seconds) == f"{told} to go, validation not counted"
+    assert forecast(seconds) == f"{told} left, not counting validation"
 
 
 def test_a_log_file_has_plain_lines_one_for_each_epoch(tiny, tmp_path):
@@ -50,8 +50,9 @@ def test_a_log_file_has_plain_lines_one_for_each_epoch(tiny, tmp_path):
         f"training {file} into {tmp_path}/results",
         "device cpu, precision fp32",
         "18 training and 6 validation images",
-        "epochs: 2 (N_EPOCHS); steps per epoch: 4, of 4 images; validation every 2 (EVAL_STEPSIZE)",
-        "less than a minute to go, validation not counted",
+        "epochs: 2 (N_EPOCHS); steps per epoch: 4 (4 images each); "
+        "validation every 2 (EVAL_STEPSIZE)",
+        "less than a minute left, not counting validation",
     ]
     assert lines[6] == HEADER
     assert [found[1] for line in lines[7:9] if (found := EPOCH.fullmatch(line))] == ["1", "2"]

@@ -30,7 +30,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 # What Ctrl-C is answered with.
 AGAIN = "stopped by Ctrl-C; finished files are kept; run the same command again to continue"
 RESUME = (
-    "stopped by Ctrl-C; go on with --resume, or, where no epoch is finished, give the same command "
+    "stopped by Ctrl-C; continue with --resume; if no epoch was finished, run the same command "
     "again"
 )
 
@@ -119,8 +119,8 @@ def test_a_benchmark(tiny, tmp_path, number):
     again = Command(tmp_path, "run_benchmark", *arguments, slow=False)
     assert again.process.wait(180) == 0, again.said()
     assert finished.stat().st_mtime_ns == before
-    assert "tiny, seed 0: done before" in again.said()
-    assert "tiny, seed 1: training goes on" in again.said()
+    assert "tiny, seed 0: already done" in again.said()
+    assert "tiny, seed 1: training continues" in again.said()
     for seed in (0, 1):
         folder = output / "tiny" / f"seed{seed}"
         assert (folder / "training.csv").read_text().count("\n") == 1 + 3
