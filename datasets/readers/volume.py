@@ -41,7 +41,7 @@ def _centred(length: int, step: int) -> slice:
 
 
 class VolumeFile(ImageFile):
-    """A volume, cut along one axis; frame 0 is its leftmost, hindmost or lowest slice.
+    """A volume, cut along one axis; frame 0 is its leftmost, rearmost or lowest slice.
 
     A volume of one plane is shown as it is, whatever the axis.
 
