@@ -53,7 +53,7 @@ def test_without_gradio_it_says_what_to_install(config, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert run_here(monkeypatch, "run_app.py", "--config", config.file) == 2
     assert capsys.readouterr().err == (
-        'error: gradio is not installed, which serves the page; run pip install -e ".[app]"\n'
+        'error: gradio, which serves the page, is not installed; run pip install -e ".[app]"\n'
     )
 
 

@@ -187,7 +187,7 @@ def test_a_file_that_scores_otherwise_is_not_left_there(exported, config, tmp_pa
 def test_a_missing_package_is_named(config, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     message = (
-        r'onnxruntime is not installed, which is needed to export; run pip install -e "\.\[onnx\]"'
+        r'onnxruntime, which is needed to export, is not installed; run pip install -e "\.\[onnx\]"'
     )
     with pytest.raises(UserError, match=message):
         export(config, tmp_path / "x.onnx", "fp32")

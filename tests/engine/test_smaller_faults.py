@@ -59,7 +59,7 @@ def test_a_full_gpu_is_one_line_and_exit_code_1(capsys):
 def test_maps_too_small_for_averages_are_told_at_the_start(tiny, criterion, state, side):
     keys = [f"CRITERION_VAL={criterion}", f"PERCEPTUAL_HSTATE_VAL={state}"]
     keys += ["CRITERION_VAL_WEIGHTS=1", "TESTING.IMAGE_REDUCTION=downsample_8x8"]
-    with pytest.raises(ConfigError, match=rf"IMAGE_REDUCTION: .*8 × 8.*have {side} × {side}"):
+    with pytest.raises(ConfigError, match=rf"IMAGE_REDUCTION: .*8 × 8.*are {side} × {side}"):
         tiny(*keys)
 
 

@@ -279,7 +279,7 @@ def test_an_image_damaged_behind_its_header_stops_the_first_epoch(tiny, tmp_path
         train(tiny(f"TRAIN_DATA_PATH={tmp_path / 'train'}", f"NUM_WORKERS={workers}"))
     text = str(caught.value)
     assert text.startswith(f"{damaged}: cannot be read as an image")
-    assert text.endswith("; check_dataset.py lists all of them")
+    assert text.endswith("; check_dataset.py lists all such files")
     assert "\n" not in text
 
 
