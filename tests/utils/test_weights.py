@@ -113,18 +113,13 @@ def test_the_final_norm_and_the_head_are_of_no_account(tmp_path, name):
 
 
 ONES = torch.ones(64)
+NOT_FINITE = "contains NaN or infinity"
 MISFITS: dict[str, tuple[Tensor, str]] = {
     "blocks.1.norm1.weight": (torch.ones(65), "expected (64,), found (65,)"),
-    "blocks.2.norm1.weight": (
-        torch.cat([ONES[1:], ONES[:1] * math.nan]),
-        "contains NaN or infinity",
-    ),
-    "blocks.3.norm1.weight": (
-        torch.cat([-math.inf * ONES[:1], ONES[1:]]),
-        "contains NaN or infinity",
-    ),
+    "blocks.2.norm1.weight": (torch.cat([ONES[1:], ONES[:1] * math.nan]), NOT_FINITE),
+    "blocks.3.norm1.weight": (torch.cat([-math.inf * ONES[:1], ONES[1:]]), NOT_FINITE),
     "blocks.4.norm1.weight": (ONES.long(), "expected torch.float32, found torch.int64"),
-    "blocks.5.norm1.weight": (1e300 * ONES.double(), "contains NaN or infinity"),
+    "blocks.5.norm1.weight": (1e300 * ONES.double(), NOT_FINITE),
     "blocks.6.norm1.weight": (ONES, "unknown, found (64,)"),
     "blocks.0.norm2.weight": (ONES.to_sparse(), "expected plain numbers, found torch.sparse_coo"),
 }
