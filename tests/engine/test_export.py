@@ -156,7 +156,7 @@ def test_the_script_halves_the_file_with_weights_in_fp16(
     assert run_here(monkeypatch, "export_model.py", *arguments) == 0
     assert file.stat().st_size < 0.56 * exported.stat().st_size
     lines = re.findall(
-        r"^\d+ × \d+ pixels, read with (\w+): score \S+, differs by (\S+), its map by (\S+)$",
+        r"^\d+ × \d+ pixels, read with (\w+): score \S+; it differs by (\S+), its map by (\S+)$",
         capsys.readouterr().out,
         re.MULTILINE,
     )

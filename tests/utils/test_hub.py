@@ -207,7 +207,7 @@ def recorded(file: Path, section: str, key: str) -> str:
 def calibrations(caplog) -> int:
     """How often a threshold was learnt; the table of a test names it too."""
     said = "\n".join(caplog.messages)
-    return len(re.findall(r"^threshold .* \(best F1 of .*\)$", said, re.MULTILINE))
+    return len(re.findall(r"^threshold .*, learnt on .* \(best F1\)$", said, re.MULTILINE))
 
 
 def test_a_test_and_a_prediction_with_a_checkpoint_of_the_hub(
