@@ -2,13 +2,14 @@
 
 import itertools
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from datasets.dataset import AnomalyDataset
 from datasets.folders.find import find_normal_images, find_split, inspect_split
-from datasets.folders.inputs import find_inputs
+from datasets.folders.inputs import expand_names, find_inputs
 from datasets.folders.layouts import list_images
 from datasets.folders.samples import Sample, Split
 from datasets.folders.scan import check_headers
@@ -255,3 +256,17 @@ def test_inputs_of_any_name_and_none(tmp_path):
         find_inputs([tmp_path])
     (sample,) = find_inputs([(tmp_path / "sub/a.png").rename(tmp_path / "photo.weird")])
     assert read_image(sample.path, AUTO).shape == (6, 8)
+
+
+def test_names_as_users_give_them(tmp_path, monkeypatch):
+    put(tmp_path, "0a.png", "0b.png", "sub/wide.jpg", "._a.png")
+    monkeypatch.chdir(tmp_path)
+    every = [Path("0a.png"), Path("0b.png")]
+    assert expand_names(["*.png"], []) == every
+    assert expand_names(["**/wide.*"], []) == [Path("sub/wide.jpg")]
+    names = ["~b.png", "s**/wide.jpg", "~$x.docx"]
+    assert expand_names(names, []) == [Path("~b.png"), Path("sub/wide.jpg"), Path("~$x.docx")]
+    listed = ["0a.png\n", "\n", "0b.png\r\n"]
+    assert expand_names(["-", "0a.png"], listed) == every
+    with pytest.raises(UserError, match=r"--input: no files found for nothing\*\.png"):
+        expand_names(["nothing*.png"], [])

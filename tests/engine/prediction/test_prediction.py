@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from datasets.folders.find import find_split
-from datasets.folders.inputs import expand_names
 from engine.evaluate.calibration_file import load_calibration
 from engine.prediction import results
 from engine.prediction.predict import Output, predict
@@ -293,18 +292,3 @@ def test_an_output_that_cannot_be_written_is_told_before_the_first_score(
     monkeypatch.delattr(Predictor, "score_readable")
     with pytest.raises(UserError, match=r"errors\.csv: cannot be written"):
         predict(trained(), [folder], Output(out))
-
-
-def test_names_as_users_give_them(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    every = sorted(Path().glob("0*.png"))
-    assert expand_names(["0*.png"], []) == every
-    assert expand_names(["**/wide.*"], []) == [Path("sub/wide.jpg")]
-    (folder / "._a.png").write_bytes(b"")  # hidden
-    assert [each for each in expand_names(["*.png"], []) if each.name.startswith(".")] == []
-    names = ["~b.png", "s**/wide.jpg", "~$x.docx"]
-    assert expand_names(names, []) == [Path("~b.png"), Path("sub/wide.jpg"), Path("~$x.docx")]
-    listed = [f"{every[0]}\n", "\n", f"{every[1]}\r\n"]
-    assert expand_names(["-", str(every[0])], listed) == every[:2]
-    with pytest.raises(UserError, match=r"--input: no files found for nothing\*\.png"):
-        expand_names(["nothing*.png"], [])

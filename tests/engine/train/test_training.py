@@ -9,9 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
-from datasets.folders.find import Split
 from engine.evaluate.scorer import Scorer
-from engine.train.loss_watch import LossWatch
 from engine.train.start import create_trainer, train
 from tests.conftest import read_csv, tiny_in
 from utils.config.load import load_config
@@ -212,60 +210,6 @@ def test_best_checkpoint_is_not_chosen_on_the_test_split(tiny, caplog):
     assert (folder / "checkpoints" / "last_ckpt.pth").exists()
     assert not (folder / "checkpoints" / "best_ckpt.pth").exists()
     assert f"TEST_DATA_PATH is the folder of the validation images, {shared}: " in caplog.text
-
-
-def test_a_loss_that_is_not_finite_stops_the_run(tiny, monkeypatch):
-    config = tiny("N_EPOCHS=3", "EVAL_STEPSIZE=1")
-    trainer = create_trainer(config)
-    loss, calls = trainer.criterion.loss, itertools.count(1)
-
-    def poisoned(*batch):
-        # The loader makes four steps per epoch: the sixth is in the second epoch.
-        return loss(*batch) * (float("nan") if next(calls) == 6 else 1)
-
-    monkeypatch.setattr(trainer.criterion, "loss", poisoned)
-    with pytest.raises(UserError) as error:
-        trainer.run()
-    message = str(error.value)
-    assert "epoch 2: the loss is nan" in message
-    assert message.count(".png") == 4
-    assert str(trainer.files.last) in message
-    assert all(torch.isfinite(t).all() for t in weights(trainer.files.folder).values())
-
-
-def test_weights_that_are_not_finite_do_not_replace_good_ones(tiny, monkeypatch):
-    trainer = create_trainer(tiny("N_EPOCHS=3"))
-    step, steps = trainer.optimizer.step, []
-
-    def poisoned():
-        step()
-        steps.append(0)
-        if len(steps) == 8:  # the last of the second epoch: no loss is computed after it
-            with torch.no_grad():
-                trainer.model.junction.queries[0, 0, 0] = float("nan")
-
-    monkeypatch.setattr(trainer.optimizer, "step", poisoned)
-    with pytest.raises(
-        UserError, match=r"epoch 2: the last step produced .*first in junction\.queries"
-    ):
-        trainer.run()
-    assert len(steps) == 8
-    assert all(torch.isfinite(t).all() for t in weights(trainer.files.folder).values())
-    folder = train(tiny("N_EPOCHS=3"), resume=True)
-    assert len(read_table(folder)) == 3
-
-
-def test_the_loss_watch_on_a_gpu_finds_the_step_that_failed(tmp_path):
-    split = Split(tmp_path, (), has_masks=False)
-    watch = LossWatch(1, split, tmp_path / "none", torch.device("cpu"))
-    watch._interval = 3
-    watch.add(torch.tensor(1.0), torch.tensor([]))
-    assert not watch.look()
-    watch.add(torch.tensor(3.0), torch.tensor([]))
-    assert watch.mean() == 2.0
-    watch.add(torch.tensor(float("inf")), torch.tensor([]))
-    with pytest.raises(UserError, match="no checkpoint has been saved yet"):
-        watch.mean()
 
 
 def test_too_few_images_for_a_batch(tiny):
