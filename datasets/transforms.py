@@ -47,7 +47,7 @@ def augment(image: Tensor, size: int, seed: int) -> Tensor:
     """The random transforms of training, all drawn from one seed.
 
     Draws what torchvision's RandomResizedCrop, RandomRotation, RandomVerticalFlip and ColorJitter
-    draw, in their order, from its own generator; their classes take twice as long.
+    draw, in their order, from its own generator; their classes take 1.5 times as long.
 
     Args:
         image: (1 or 3, H, W) uint8.

@@ -62,7 +62,7 @@ def predict(
     """
     settings = config.need_testing()
     if output.dicom_seg:
-        optional_package("highdicom")
+        optional_package("highdicom", use="writes DICOM SEG")
     files = _result_files(config, sources, output, recursive)
     problems: list[tuple[Path, str]] = []
     samples = find_inputs(sources, recursive, slicing=Slicing.of(settings), problems=problems)
