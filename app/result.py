@@ -13,7 +13,7 @@ from app.pictures import numbers, png
 from datasets.prediction_dataset import Input
 from datasets.readers.formats import shown, stem_of
 from datasets.volumes.grid import Grid
-from datasets.volumes.write import write_nifti
+from datasets.volumes.map_files import write_nifti
 from engine.predictor import Prediction, Predictor, VolumePrediction
 from engine.report.pictures import ColourScale, map_layer, shrunk
 

@@ -39,7 +39,7 @@ from datasets.prediction_dataset import Input, read_input
 from datasets.readers.base import SliceAxis
 from datasets.transforms import resize_image
 from datasets.volumes.grid import Grid
-from datasets.volumes.write import write_nifti, write_segmentation
+from datasets.volumes.map_files import write_nifti, write_segmentation
 from engine.evaluate.scorer import Reductions, Scorer
 from engine.prediction.volume_map import VolumeMap
 from engine.predictor import Predictor

@@ -13,7 +13,7 @@ from datasets.phantom.volume import FIELD_OF_VIEW, STACK_HEIGHT, add_ball, draw_
 from datasets.phantom.write import fill_folder, run_command
 from datasets.phantom.write_series import write_series
 from datasets.volumes.grid import Grid
-from datasets.volumes.write import write_nifti
+from datasets.volumes.map_files import write_nifti
 from utils.errors import run_script
 
 # Every third volume of a test is a DICOM series.

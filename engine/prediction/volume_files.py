@@ -7,7 +7,7 @@ import numpy as np
 
 from datasets.folders.samples import Sample
 from datasets.readers.formats import shown
-from datasets.volumes.write import forms_agree, write_nifti, write_segmentation
+from datasets.volumes.map_files import forms_agree, write_nifti, write_segmentation
 from engine.prediction.report_volumes import ReportVolumes
 from engine.prediction.results import PredictionFiles
 from engine.prediction.volume_map import VolumeMap

@@ -15,8 +15,8 @@ from datasets.folders.samples import ANOMALOUS, NORMAL
 from datasets.folders.scan import check_headers
 from datasets.folders.slicing import Slicing
 from datasets.patients import patients_of
+from datasets.volumes.map_files import write_segmentation
 from datasets.volumes.series import group_series
-from datasets.volumes.write import write_segmentation
 from tests.medical_files import write_dicom, write_nifti
 from tests.series_files import write_series
 from utils.errors import UserError

@@ -11,8 +11,8 @@ from scipy.spatial.transform import Rotation
 from datasets.readers.base import SliceAxis
 from datasets.readers.image import Source, open_image, read_image, read_mask, read_size
 from datasets.volumes.grid import grid_of, laid_on_grid
+from datasets.volumes.map_files import write_segmentation
 from datasets.volumes.series import Series, group_series
-from datasets.volumes.write import write_segmentation
 from tests.medical_files import write_nifti
 from tests.series_files import write_series
 from utils.errors import UserError

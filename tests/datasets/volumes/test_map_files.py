@@ -10,8 +10,8 @@ import pytest
 import SimpleITK
 
 from datasets.volumes.grid import Grid, grid_of, laid_on_grid
+from datasets.volumes.map_files import forms_agree, write_nifti, write_segmentation
 from datasets.volumes.series import group_series
-from datasets.volumes.write import forms_agree, write_nifti, write_segmentation
 from tests.series_files import write_enhanced, write_series
 from utils.errors import UserError
 
