@@ -31,10 +31,10 @@ def pinned(config: Config, section: str) -> Config:
     def swapped(value: Any) -> Any:
         return tuple(map(swapped, value)) if isinstance(value, tuple) else pins.get(value, value)
 
-    def changed(section: Any) -> Any:
-        names = [name for name in _KEYS if hasattr(section, name)]
-        update = {name: swapped(getattr(section, name)) for name in names}
-        return section and section.model_copy(update=update)
+    def changed(settings: Any) -> Any:
+        names = [name for name in _KEYS if hasattr(settings, name)]
+        update = {name: swapped(getattr(settings, name)) for name in names}
+        return settings and settings.model_copy(update=update)
 
     return replace(config, training=changed(config.training), testing=changed(config.testing))
 

@@ -84,8 +84,9 @@ def inspect_split(
         paired = paired_masks(each, images, problems)
         masks[each.label] |= paired
         files |= {file for source in (*images, *paired.values()) for file in files_of(source)}
-        twins += _twins(each, images, paired)
-        problems += _masks_among(images)
+        stems = by_stem(images)
+        twins += _twins(each, stems, paired)
+        problems += _masks_among(stems)
         samples += [
             Sample.of(source, each.label, masks[ANOMALOUS].get(name_of(source)), axis=slicing.axis)
             for source in images
@@ -144,12 +145,12 @@ def existing_folder(folder: Path, key: str) -> Path:
 
 
 def _twins(
-    folder: ClassFolder, images: Sequence[Source], masks: Mapping[Path, Source]
+    folder: ClassFolder, stems: Mapping[str, Sequence[Source]], masks: Mapping[Path, Source]
 ) -> Iterator[str]:
     """One line about images with the same stem; if they have a mask, that is a problem instead."""
     twins = [
         names
-        for each in by_stem(images).values()
+        for each in stems.values()
         if len(names := [name_of(source) for source in each]) > 1 and names[0] not in masks
     ]
     if twins:
@@ -161,9 +162,8 @@ def _twins(
         )
 
 
-def _masks_among(images: Sequence[Source]) -> Iterator[str]:
+def _masks_among(stems: Mapping[str, Sequence[Source]]) -> Iterator[str]:
     """One line about masks beside their images, such as x_mask.png beside x.png."""
-    stems = by_stem(images)
     found = [(each, stem) for stem in stems if (each := _MASK_MARK.sub("", stem)) != stem]
     masks = [stems[stem][0] for image, stem in found if image in stems]
     if masks:

@@ -30,12 +30,13 @@ def expand_names(names: Sequence[str], stdin: Iterable[str]) -> list[Path]:
     """
     paths: list[Path] = []
     for name in names:
+        path = os.path.expanduser(name)  # noqa: PTH111, since Path raises where ~x.png is no user
         if name == "-":
             found = [line.rstrip("\r\n") for line in stdin if line.strip()]
         elif has_magic(name) and not os.path.lexists(name):
-            found = sorted(glob(os.path.expanduser(name), recursive=True))  # noqa: PTH111, PTH207
+            found = sorted(glob(path, recursive=True))  # noqa: PTH207, since Path finds hidden files
         else:
-            found = [os.path.expanduser(name)]  # noqa: PTH111, since ~x.png need be nobody's
+            found = [path]
         if not found:
             raise UserError(f"--input: no files found for {shown(Path(name))}")
         paths += map(Path, found)
